@@ -1,0 +1,25 @@
+"""The one error that a user's input causes, and how its message is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad user input: the message names the field, the value and where it stands.
+
+    Commands print the message alone, without a traceback, and exit with code 2.
+    """
+
+
+def not_one_of(field: str, received: object, allowed: Iterable[object], where: str = "") -> InputError:
+    """Returns the error for a value outside a fixed set.
+
+    Args:
+      field: name of the field, flag or column.
+      received: the value that was given.
+      allowed: the values that would be right, in the order to show them.
+      where: file and line, or what else locates the value; optional.
+    """
+    place = f" ({where})" if where else ""
+    return InputError(f"`{field}` must be one of {tuple(allowed)}. Received: {received!r}{place}.")

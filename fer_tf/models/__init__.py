@@ -1,0 +1,1 @@
+"""The networks: LightCNN (Fa-Net), FaPE-GAN, and their losses."""

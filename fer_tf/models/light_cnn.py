@@ -1,0 +1,154 @@
+"""LightCNN with Max-Feature-Map: the backbone of Fa-Net (section 4.2; Wu et al., A Light CNN for Deep Face Representation)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from fer_tf.errors import InputError, not_one_of
+
+FEATURE_SIZE = 256
+FEATURES_LAYER = "features"
+LOGITS_LAYER = "logits"
+
+# Output channels of the four stages after the stem, each followed by one pooling but the third.
+STAGES = ((96, True), (192, True), (128, False), (128, True))
+STEM_CHANNELS = 48
+# Residual blocks before each stage's group; LightCNN-9 has none.
+RESIDUAL_BLOCKS = {"light_cnn_9": (0, 0, 0, 0), "light_cnn_29": (1, 2, 3, 4), "light_cnn_29_v2": (1, 2, 3, 4)}
+VARIANTS = tuple(RESIDUAL_BLOCKS)
+# Four poolings halve the side; below this the last map would be empty.
+MIN_IMAGE_SIZE = 16
+
+
+@keras.saving.register_keras_serializable(package="fer_tf")
+class MaxFeatureMap(keras.layers.Layer):
+    """Halves the channels by the element-wise maximum of their two halves (Wu et al., equation 2)."""
+
+    def call(self, inputs: Any) -> Any:
+        first, second = keras.ops.split(inputs, 2, axis=-1)
+        return keras.ops.maximum(first, second)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], input_shape[-1] // 2)
+
+
+def light_cnn(
+    variant: str,
+    num_classes: int,
+    image_size: int = 128,
+    channels: int = 1,
+    *,
+    batch_norm: bool = True,
+    dropout: float = 0.5,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+) -> keras.Model:
+    """Returns the functional Keras model from a face crop to logits.
+
+    The layer `features` holds the 256-d face feature (float32) and `logits` the head (float32).
+
+    Args:
+      variant: `light_cnn_9`, `light_cnn_29` or `light_cnn_29_v2`.
+      num_classes: number of expressions, at least 2.
+      image_size: side of the square input, pixels; 128 in the paper.
+      channels: 1 (grey) or 3 (RGB).
+      batch_norm: whether a batch normalization follows each convolution. The published network has none and needs
+        a slow warm-up; its parameter counts are those of `batch_norm=False`.
+      dropout: rate before the head, 0 to 1.
+      weight_decay: L2 factor on every kernel; 0 leaves it to the optimizer.
+      seed: seed of the initial weights and of dropout.
+
+    Returns:
+      keras.Model: float32 (B, image_size, image_size, channels), values 0 to 1, to float32 (B, num_classes).
+
+    Raises:
+      InputError: for an unknown variant, fewer than 2 classes or an image below 16 pixels.
+    """
+    if variant not in RESIDUAL_BLOCKS:
+        raise not_one_of("variant", variant, VARIANTS)
+    if num_classes < 2:
+        raise InputError(f"`num_classes` must be at least 2. Received: {num_classes}.")
+    if image_size < MIN_IMAGE_SIZE:
+        raise InputError(f"`image_size` must be at least {MIN_IMAGE_SIZE} pixels. Received: {image_size}.")
+
+    build = _Builder(batch_norm, weight_decay, seed)
+    second_version = variant.endswith("v2")
+    inputs = keras.Input((image_size, image_size, channels), name="face")
+    x = build.mfm_conv(inputs, STEM_CHANNELS, 5, "stem")  # (B, S, S, 48)
+    x = build.pool(x, second_version, "stem_pool")
+    previous = STEM_CHANNELS
+    for stage, ((width, pooled), blocks) in enumerate(zip(STAGES, RESIDUAL_BLOCKS[variant], strict=True), 1):
+        for block in range(1, blocks + 1):
+            x = build.residual(x, previous, f"stage{stage}_block{block}")
+        x = build.mfm_conv(x, previous, 1, f"stage{stage}_reduce")
+        x = build.mfm_conv(x, width, 3, f"stage{stage}_conv")
+        if pooled:
+            x = build.pool(x, second_version, f"stage{stage}_pool")
+        previous = width
+    x = keras.layers.Flatten(name="flatten")(x)  # (B, S/16 * S/16 * 128)
+    if second_version:
+        features = build.dense(x, FEATURE_SIZE, "feature_dense")
+        features = keras.layers.Activation("linear", dtype="float32", name=FEATURES_LAYER)(features)
+    else:
+        features = build.dense(x, 2 * FEATURE_SIZE, "feature_dense")
+        features = MaxFeatureMap(dtype="float32", name=FEATURES_LAYER)(features)
+    x = keras.layers.Dropout(dropout, seed=build.next_seed(), name="head_dropout")(features)
+    logits = keras.layers.Dense(
+        num_classes,
+        use_bias=not second_version,
+        kernel_initializer=keras.initializers.GlorotUniform(build.next_seed()),
+        dtype="float32",
+        name=LOGITS_LAYER,
+    )(x)
+    return keras.Model(inputs, logits, name=variant)
+
+
+class _Builder:
+    """Adds the network's parts; each kernel gets its own seed so that a seed gives the same weights."""
+
+    def __init__(self, batch_norm: bool, weight_decay: float, seed: int) -> None:
+        self._batch_norm = batch_norm
+        self._decay = weight_decay
+        self._seed = seed * 1000
+
+    def next_seed(self) -> int:
+        self._seed += 1
+        return self._seed
+
+    def mfm_conv(self, x: Any, width: int, kernel: int, name: str) -> Any:
+        x = keras.layers.Conv2D(
+            2 * width,
+            kernel,
+            padding="same",
+            use_bias=not self._batch_norm,
+            kernel_initializer=keras.initializers.HeNormal(self.next_seed()),
+            kernel_regularizer=keras.regularizers.L2(self._decay) if self._decay else None,
+            name=f"{name}_conv" if not name.endswith("conv") else name,
+        )(x)
+        if self._batch_norm:
+            # Synchronized, so that two replicas equal one on the same global batch.
+            x = keras.layers.BatchNormalization(momentum=0.9, synchronized=True, name=f"{name}_norm")(x)
+        return MaxFeatureMap(name=f"{name}_mfm")(x)
+
+    def residual(self, x: Any, width: int, name: str) -> Any:
+        y = self.mfm_conv(x, width, 3, f"{name}_a")
+        y = self.mfm_conv(y, width, 3, f"{name}_b")
+        return keras.layers.Add(name=f"{name}_add")([x, y])
+
+    def pool(self, x: Any, with_average: bool, name: str) -> Any:
+        # "same" rounds odd sides up, as the published network's ceil_mode does.
+        pooled = keras.layers.MaxPooling2D(2, padding="same", name=name)(x)
+        if not with_average:
+            return pooled
+        average = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_average")(x)
+        return keras.layers.Add(name=f"{name}_add")([pooled, average])
+
+    def dense(self, x: Any, width: int, name: str) -> Any:
+        return keras.layers.Dense(
+            width,
+            kernel_initializer=keras.initializers.HeNormal(self.next_seed()),
+            kernel_regularizer=keras.regularizers.L2(self._decay) if self._decay else None,
+            name=name,
+        )(x)

@@ -1,0 +1,1 @@
+"""Training commands: FaPE-GAN, synthesis, Fa-Net and evaluation of a task."""
