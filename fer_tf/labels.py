@@ -9,7 +9,7 @@ from fer_tf.errors import InputError, not_one_of
 
 # Section 3.1: four cameras. KDEF adds the two profiles (section 2.2).
 F2ED_POSES = ("front", "half_left", "half_right", "bird_view")
-POSES = F2ED_POSES + ("full_left", "full_right")
+POSES = (*F2ED_POSES, "full_left", "full_right")
 
 # Section 4.1.
 TASKS = ("er_ss", "er_ue", "er_up", "er_zid")

@@ -1,4 +1,4 @@
-"""LightCNN with Max-Feature-Map: the backbone of Fa-Net (section 4.2; Wu et al., A Light CNN for Deep Face Representation)."""
+"""LightCNN with Max-Feature-Map, the backbone of Fa-Net (section 4.2; Wu et al., arXiv 1511.02683)."""
 
 from __future__ import annotations
 

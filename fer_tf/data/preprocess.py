@@ -1,0 +1,39 @@
+"""From stored face crops to what Fa-Net reads: the one definition for training, evaluation, export and the demo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# ITU-R BT.601 luma, as JPEG and OpenCV use it.
+LUMA = (0.299, 0.587, 0.114)
+
+
+def preprocess(images: Any, image_size: int, channels: int = 1, crop: float = 1.0) -> Any:
+    """Returns face crops as the network's input.
+
+    Stock TensorFlow ops only, so that the exported model holds exactly this.
+
+    Args:
+      images: uint8 or float (B, H, W, 1 or 3), values 0 to 255, RGB when there are three channels.
+      image_size: side of the square output, pixels.
+      channels: 1 for grey (section 4.2's LightCNN) or 3 for RGB.
+      crop: share of the side that is kept around the centre, 0 < crop <= 1.
+
+    Returns:
+      float32 (B, image_size, image_size, channels), values 0 to 1.
+    """
+    import tensorflow as tf
+
+    images = tf.cast(images, tf.float32) / 255.0
+    if crop < 1.0:
+        images = tf.image.central_crop(images, crop)
+    depth = images.shape[-1]
+    if channels == 1 and depth == 3:
+        images = tf.tensordot(images, tf.constant(LUMA, tf.float32)[:, None], axes=[[-1], [0]])
+    elif channels == 3 and depth == 1:
+        images = tf.repeat(images, 3, axis=-1)
+    size = (image_size, image_size)
+    if images.shape[-3:-1] != size:
+        # Antialiasing matters when 256 becomes 48: without it, thin contours flicker between frames.
+        images = tf.image.resize(images, size, antialias=True)
+    return tf.ensure_shape(images, (None, image_size, image_size, channels))
