@@ -84,8 +84,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Runs a command's main: InputError is printed alone with exit code 2, Ctrl-C gives 130."""
+    import os
     import sys
 
+    # TensorFlow's start-up notes would bury the command's own lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return main(argv)
     except InputError as error:

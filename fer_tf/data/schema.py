@@ -148,8 +148,8 @@ def encode(record: Record) -> bytes:
     example = example_pb2.Example()
     for name, column in _columns(type(record)).items():
         value = getattr(record, name)
-        if name in TASKS and value not in SPLITS + (NO_SPLIT,):
-            raise InputError(f"`{column['key']}` must be one of {SPLITS + (NO_SPLIT,)}. Received: {value!r}.")
+        if name in TASKS and value not in (*SPLITS, NO_SPLIT):
+            raise InputError(f"`{column['key']}` must be one of {(*SPLITS, NO_SPLIT)}. Received: {value!r}.")
         feature = example.features.feature[column["key"]]
         if column["kind"] == "float":
             numbers = np.asarray(value, np.float32).reshape(-1)
