@@ -1,0 +1,48 @@
+# `make demo` and `make test` set up .venv by themselves; both are safe to run twice.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+# The first interpreter that fits; `make PYTHON=/path/to/python3.11 ...` names another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: help setup demo test test-slow lint format clean
+
+help:
+	@echo "make demo       build on samples/, train, export, serve and ask; minutes on two cores"
+	@echo "make test       set up and pass the tests"
+	@echo "make test-slow  the longer proofs"
+	@echo "make lint       ruff check and format check"
+	@echo "make clean      remove what demo and tests wrote (data/, runs/, models/fa_net, .venv)"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.10, 3.11 or 3.12 found; install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version) (about 2 GB; takes some minutes)"
+	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test]' \
+		|| { echo "error: the packages could not be installed; is a package registry reached? (pip config list)"; exit 1; }
+	@touch $@
+
+demo: setup
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ./demo.sh
+
+test: setup
+	$(PY) -m pytest
+
+test-slow: setup
+	$(PY) -m pytest -m slow
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: setup
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf data runs report models/fa_net $(VENV)

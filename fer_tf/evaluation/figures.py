@@ -1,0 +1,290 @@
+"""The paper's figures and the ones that a report needs, as matplotlib Figures without global state.
+
+Every figure is about 5 inches wide, so that its text is still readable when a phone shows it at full width, and uses
+the Okabe-Ito colours or a single-hue scale, which colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fer_tf.errors import InputError
+
+# Okabe and Ito's set, without its yellow, which is too light on white paper.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDTH = 5.0
+FONT = 9
+# Above this many classes a cell's number is too small to be read.
+MAX_NUMBERED_CLASSES = 12
+
+
+def to_png(figure: Figure, dpi: int = 150) -> bytes:
+    """Returns the figure as PNG bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def to_svg(figure: Figure) -> bytes:
+    """Returns the figure as SVG bytes, the same for the same figure."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "fer_tf"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def to_rgb(figure: Figure, dpi: int = 120) -> np.ndarray:
+    """Returns the figure as pixels, uint8 (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Returns bytes as a `data:` address, for pages that stand alone."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def images_per_expression(images: Mapping[str, int], title: str = "Images per expression") -> Figure:
+    """Fig. 2: one bar per expression, the most frequent on top.
+
+    Args:
+      images: number of images by expression; zero counts are drawn too.
+      title: heading.
+    """
+    _need(images, "images")
+    names = sorted(images, key=lambda name: (images[name], name))
+    values = [images[name] for name in names]
+    figure, axes = _figure(0.9 + 0.19 * len(names))
+    axes.barh(range(len(names)), values, color=COLOURS[0], height=0.75)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlim(0, max(max(values), 1) * 1.15)
+    for position, value in enumerate(values):
+        axes.text(value, position, f" {value:,}", va="center", ha="left", fontsize=FONT - 1)
+    axes.set_xlabel("images")
+    axes.set_title(title, fontsize=FONT + 1)
+    return figure
+
+
+def subjects_and_images_per_pose(
+    images: Mapping[str, int], subjects: Mapping[str, int], title: str = "Subjects and images per pose"
+) -> Figure:
+    """Fig. 3(b): subjects (left) and images (right) by pose.
+
+    Args:
+      images: number of images by pose.
+      subjects: number of different persons by pose; the same poses.
+      title: heading.
+    """
+    _need(images, "images")
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.26 * len(images)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    poses = list(images)[::-1]
+    for axes, values, colour, label in (
+        (left, [subjects.get(pose, 0) for pose in poses], COLOURS[1], "subjects"),
+        (right, [images[pose] for pose in poses], COLOURS[0], "images"),
+    ):
+        _style(axes)
+        axes.barh(range(len(poses)), values, color=colour, height=0.7)
+        axes.set_xlim(0, max(max(values), 1) * 1.35)
+        for position, value in enumerate(values):
+            axes.text(value, position, f" {value:,}", va="center", fontsize=FONT - 1)
+        axes.set_xlabel(label, fontsize=FONT)
+        axes.locator_params(axis="x", nbins=4)
+    left.set_yticks(range(len(poses)), [pose.replace("_", " ") for pose in poses])
+    figure.suptitle(title, fontsize=FONT + 1)
+    return figure
+
+
+def picture_sheet(
+    rows: Sequence[tuple[str, Sequence[np.ndarray | None]]],
+    columns: Sequence[str] = (),
+    title: str = "",
+    cell: int = 96,
+) -> Figure:
+    """Figs. 4 and 6: a sheet of pictures with a label per row and per column.
+
+    Args:
+      rows: (label, pictures) per row; pictures are uint8 (H, W), (H, W, 1) or (H, W, 3); None leaves a cell empty.
+      columns: labels of the columns; may be empty.
+      title: heading.
+      cell: side of a picture, pixels.
+    """
+    import cv2
+
+    _need(rows, "rows")
+    width = max(len(pictures) for _, pictures in rows)
+    gap = 4
+    sheet = np.full((len(rows) * (cell + gap), width * (cell + gap), 3), 255, np.uint8)
+    for row, (_, pictures) in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            if picture is None:
+                continue
+            squeezed = picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
+            rgb = np.repeat(squeezed[..., None], 3, -1) if squeezed.ndim == 2 else squeezed
+            top, start = row * (cell + gap), column * (cell + gap)
+            resized = cv2.resize(rgb, (cell, cell), interpolation=cv2.INTER_AREA)
+            sheet[top : top + cell, start : start + cell] = resized
+    label_width = 0.072 * max(len(label) for label, _ in rows) + 0.1
+    picture_width = WIDTH - label_width
+    height = picture_width * sheet.shape[0] / sheet.shape[1]
+    figure, axes = _figure(height + (0.3 if title else 0.05) + (0.25 if len(columns) else 0), spines=False)
+    axes.imshow(sheet, interpolation="antialiased", aspect="equal")
+    centres = np.arange(len(rows)) * (cell + gap) + cell / 2
+    axes.set_yticks(centres, [label for label, _ in rows], fontsize=FONT - 1)
+    axes.set_xticks([])
+    if len(columns):
+        small = FONT - 1 if max(len(str(name)) for name in columns) * len(columns) < 60 else FONT - 3
+        axes.set_xticks(np.arange(len(columns)) * (cell + gap) + cell / 2, columns, fontsize=small)
+        axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(False)
+    if title:
+        figure.suptitle(title, fontsize=FONT + 1)
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, names: Sequence[str], title: str = "Confusion matrix") -> Figure:
+    """Figs. 7 and 8: share of each true class (row) that was given each label (column), in per cent.
+
+    Args:
+      counts: int (K, K), images by true class (row) and predicted class (column).
+      names: the K class names.
+      title: heading.
+
+    Raises:
+      InputError: when the matrix is not K x K.
+    """
+    counts = np.asarray(counts, float)
+    if counts.shape != (len(names), len(names)):
+        raise InputError(f"`counts` must be {len(names)} x {len(names)}. Received: {counts.shape}.")
+    totals = counts.sum(1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    figure, axes = _figure(WIDTH * 0.95)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    few = len(names) <= MAX_NUMBERED_CLASSES
+    size = FONT if len(names) <= 8 else FONT - 2 if few else max(3, FONT - len(names) // 9)
+    labels = [f"{name} ({int(total)})" if few else name for name, total in zip(names, totals[:, 0], strict=True)]
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 5 else 0, fontsize=size)
+    axes.set_yticks(range(len(names)), labels, fontsize=size)
+    if few:
+        for row, column in np.argwhere(totals[:, 0][:, None] * np.ones_like(share) > 0):
+            value = share[row, column]
+            colour = "white" if value > 0.5 else "black"
+            text = f"{100 * value:.0f}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true (images)" if few else "true")
+    axes.grid(False)
+    axes.set_title(title, fontsize=FONT + 1)
+    return figure
+
+
+def reliability_diagram(
+    confidence: Sequence[float], accuracy: Sequence[float], count: Sequence[int], title: str = "Reliability"
+) -> Figure:
+    """Accuracy against confidence by bin; the diagonal is perfect calibration.
+
+    Args:
+      confidence: mean confidence of each bin, 0 to 1.
+      accuracy: share of right answers of each bin, 0 to 1.
+      count: images of each bin; empty bins are left out.
+      title: heading.
+    """
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    used = np.asarray(count) > 0
+    x, y, n = (np.asarray(values)[used] for values in (confidence, accuracy, count))
+    for axes in (upper, lower):
+        _style(axes)
+    upper.plot([0, 1], [0, 1], "--", color="0.4", label="perfect")
+    upper.plot(x, y, "o-", color=COLOURS[0], label="this run")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    upper.legend(fontsize=FONT, frameon=False, loc="upper left")
+    upper.set_title(title, fontsize=FONT + 1)
+    lower.bar(x, n, width=0.6 / max(len(count), 1), color=COLOURS[1])
+    lower.set(xlabel="confidence", ylabel="images")
+    return figure
+
+
+def expression_groups(
+    points: np.ndarray, groups: Sequence[int], names: Sequence[str], title: str = "Expressions in groups"
+) -> Figure:
+    """Fig. 1(b): the expressions in a plane, coloured and marked by group.
+
+    Args:
+      points: float (K, 2), one point per expression.
+      groups: the group of each expression, from 0.
+      names: the K expressions.
+      title: heading.
+    """
+    figure, axes = _figure(4.2)
+    groups = np.asarray(groups)
+    for group in np.unique(groups):
+        chosen = np.flatnonzero(groups == group)
+        colour, marker = COLOURS[group % len(COLOURS)], MARKERS[group % len(MARKERS)]
+        axes.scatter(*points[chosen].T, color=colour, marker=marker, s=36, label=f"group {group + 1}")
+        for index in chosen:
+            axes.annotate(
+                names[index],
+                points[index],
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="center",
+                fontsize=FONT if len(names) <= 20 else FONT - 3,
+            )
+    axes.margins(0.15)
+    axes.set(xlabel="first principal component of the eye features", ylabel="second")
+    axes.legend(fontsize=FONT - 1, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    axes.set_title(title, fontsize=FONT + 1)
+    return figure
+
+
+def rates_with_intervals(
+    names: Sequence[str], rates: Sequence[float], lows: Sequence[float], highs: Sequence[float], title: str
+) -> Figure:
+    """One dot per name with its interval, in per cent: accuracy per class, pose or person."""
+    figure, axes = _figure(0.9 + 0.22 * len(names))
+    y = np.arange(len(names))[::-1]
+    rates, lows, highs = (100 * np.asarray(values, float) for values in (rates, lows, highs))
+    axes.hlines(y, lows, highs, color=COLOURS[5], linewidth=4)
+    axes.plot(rates, y, "o", color=COLOURS[0], markersize=5)
+    axes.set_yticks(y, names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel("% right")
+    axes.set_title(title, fontsize=FONT + 1)
+    return figure
+
+
+def _figure(height: float, spines: bool = True) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    _style(axes, spines)
+    return figure, axes
+
+
+def _style(axes: Axes, spines: bool = True) -> None:
+    axes.tick_params(labelsize=FONT)
+    axes.xaxis.label.set_fontsize(FONT)
+    axes.yaxis.label.set_fontsize(FONT)
+    for name, spine in axes.spines.items():
+        spine.set_visible(spines and name in ("left", "bottom"))
+
+
+def _need(values: Sequence | Mapping, field: str) -> None:
+    if not len(values):
+        raise InputError(f"`{field}` is empty: there is nothing to draw.")
