@@ -1,0 +1,86 @@
+"""The trainer's flags, which are also its YAML file and the run folder's config.json."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from fer_tf.errors import InputError
+from fer_tf.labels import TASKS
+
+PUBLIC_TASKS = ("fer2013", "jaffe", "ckplus", "kdef")
+STAGES = ("fape_gan", "synthesize", "fa_net", "evaluate")
+
+Task = Literal["er_ss", "er_ue", "er_up", "er_zid", "fer2013", "jaffe", "ckplus", "kdef", "all"]
+Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What to train, on what, and how; 0 and empty mean the recipe's own value.
+
+    Attributes:
+      task: one of the four tasks of section 4.1, a public set (fer2013, jaffe, ckplus, kdef), or all four tasks.
+      stage: one stage alone, or all of them in order; a finished stage is skipped.
+      data: data folder written by beam_pipelines.build, or the public set's folder or CSV file.
+      run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
+      recipe: the paper's training of Fa-Net, or this project's strongest.
+      variant: the backbone, light_cnn_9, light_cnn_29 or light_cnn_29_v2.
+      epochs: passes of Fa-Net over the training part; 0 takes the recipe's.
+      batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
+      learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
+      image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
+      channels: 1 reads faces as grey, 3 as RGB.
+      precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware has it.
+      strategy: auto takes multi_worker under TF_CONFIG, mirrored over several GPUs, else one device.
+      seed: seed of weights, order and augmentation.
+      deterministic: makes every operation reproducible bit by bit, at some cost in speed.
+      init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained.
+      synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
+      tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
+      gan_epochs: passes of FaPE-GAN over the pairs; 0 takes the recipe's.
+      gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes the recipe's.
+      gan_image_size: side of FaPE-GAN's images, pixels; 0 takes the recipe's.
+      synthetic_ratio: most synthetic faces for one real training face; 0 takes the recipe's.
+    """
+
+    task: Task = "er_ss"
+    stage: Stage = "all"
+    data: str = "data/faces"
+    run_dir: str = ""
+    recipe: Literal["paper", "best"] = "best"
+    variant: Literal["light_cnn_9", "light_cnn_29", "light_cnn_29_v2"] = "light_cnn_9"
+    epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    image_size: int = 0
+    channels: Literal[1, 3] = 1
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    init_from: str = ""
+    synthetic: bool = True
+    tta: Literal["none", "flip"] = "none"
+    gan_epochs: int = 0
+    gan_batch_size: int = 0
+    gan_image_size: int = 0
+    synthetic_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "image_size", "gan_epochs", "gan_batch_size", "gan_image_size", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        for name in ("learning_rate", "synthetic_ratio"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")
+        if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):
+            raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
+        if not self.run_dir:
+            object.__setattr__(self, "run_dir", os.environ.get("AIP_MODEL_DIR") or f"runs/{self.task}")
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the task is a public set, which has no pairs and so no GAN."""
+        return self.task not in (*TASKS, "all")

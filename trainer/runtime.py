@@ -1,0 +1,192 @@
+"""How a run is executed, apart from what it trains: strategy, precision, seed, determinism, versions, the run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fer_tf.config import to_dict
+from fer_tf.errors import InputError
+from trainer.config import TaskConfig
+
+CONFIG_FILE = "config.json"
+LOG_FILE = "log.txt"
+# These flags may differ when a run goes on: they do not change what is trained.
+FREE_FLAGS = ("stage", "run_dir", "tta", "data", "synthetic_ratio")
+
+
+class TrainingFailed(RuntimeError):
+    """A run that cannot go on, such as a loss that became nan; the message says at which step."""
+
+
+def set_up(config: TaskConfig) -> None:
+    """Seeds everything, sets determinism and writes config.json; call before any variable exists.
+
+    Raises:
+      InputError: when the run folder belongs to another config.
+    """
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    tf.io.gfile.makedirs(config.run_dir)
+    path = join(config.run_dir, CONFIG_FILE)
+    flags = to_dict(config)
+    if tf.io.gfile.exists(path):
+        _check_same(read_json(path).get("flags", {}), flags, path)
+        return
+    write_json(path, {"flags": flags, "command": sys.argv, "versions": versions(), "machine": machine()})
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], path: str) -> None:
+    for name, value in now.items():
+        if name not in FREE_FLAGS and name in before and before[name] != value:
+            raise InputError(
+                f"`{name}` was {before[name]!r} when this run began. Received: {value!r} ({path}). "
+                "Give the same flags to go on, or another --run_dir to begin anew."
+            )
+
+
+def strategy(config: TaskConfig) -> tf.distribute.Strategy:
+    """Returns the distribution strategy: TF_CONFIG asks for several workers, several GPUs for mirroring."""
+    name = config.strategy
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if name == "auto":
+        workers = len(json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", []))
+        name = "multi_worker" if workers > 1 else "mirrored" if len(devices) > 1 else "one_device"
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def is_chief() -> bool:
+    """Whether this worker writes the run folder's files; always so with one worker."""
+    task = json.loads(os.environ.get("TF_CONFIG") or "{}").get("task", {})
+    return task.get("type", "chief") == "chief" or int(task.get("index", 0)) == 0
+
+
+def precision(config: TaskConfig) -> str:
+    """Returns the Keras dtype policy's name; auto looks at the hardware, because bfloat16 without it is very slow."""
+    if config.precision != "auto":
+        return config.precision
+    if config.deterministic:
+        chosen, why = "float32", "--deterministic"
+    elif gpus := tf.config.list_physical_devices("GPU"):
+        major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
+        chosen = "mixed_bfloat16" if major >= 8 else "mixed_float16" if major >= 7 else "float32"
+        why = f"GPU of compute capability {major}"
+    elif cpu_has_bfloat16():
+        chosen, why = "mixed_bfloat16", "this CPU multiplies bfloat16 in hardware"
+    else:
+        chosen, why = "float32", "this CPU has no bfloat16 instructions"
+    logging.info("precision %s: %s", chosen, why)
+    return chosen
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 (AVX512_BF16 or AMX); False where that cannot be read."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that decide a run's numbers."""
+    import numpy as np
+
+    import fer_tf
+
+    return {
+        "fer_tf": fer_tf.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the run was computed on."""
+    return {
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "gpus": [device.name for device in tf.config.list_physical_devices("GPU")],
+    }
+
+
+def join(*parts: str) -> str:
+    """Joins path parts with `/`, which every filesystem that TensorFlow knows accepts."""
+    return "/".join([*(part.rstrip("/") for part in parts[:-1]), parts[-1]])
+
+
+def read_json(path: str) -> Any:
+    """Returns a JSON file's value."""
+    with tf.io.gfile.GFile(path) as file:
+        return json.load(file)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a text file in one step: it appears under its name only when complete.
+
+    Raises:
+      TrainingFailed: when the disk is full or the folder cannot be written.
+    """
+    partial = f"{path}.partial"
+    try:
+        tf.io.gfile.makedirs(os.path.dirname(path))
+        with tf.io.gfile.GFile(partial, "w") as file:
+            file.write(text)
+        tf.io.gfile.rename(partial, path, overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        raise TrainingFailed(f"cannot write {path}: {error}; free some space, then the same command goes on") from error
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes a JSON file in one step."""
+    write_text(path, json.dumps(value, indent=2))
+
+
+def tensorboard_dir(config: TaskConfig) -> str:
+    """Returns where TensorBoard logs go: AIP_TENSORBOARD_LOG_DIR on a hosted trainer, else the run folder."""
+    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or join(config.run_dir, "tensorboard")
+
+
+@contextlib.contextmanager
+def run_log(config: TaskConfig) -> Iterator[None]:
+    """Sends log lines to standard error and to the run folder's log.txt (where the folder is a local one)."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if "://" not in config.run_dir:
+        os.makedirs(config.run_dir, exist_ok=True)
+        handlers.append(logging.FileHandler(os.path.join(config.run_dir, LOG_FILE)))
+    root = logging.getLogger()
+    before = root.level
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+
+
+def free_bytes(folder: str) -> int | None:
+    """Returns the free space of a local folder's disk in bytes, or None for a remote one."""
+    return None if "://" in folder else shutil.disk_usage(folder).free

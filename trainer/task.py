@@ -1,0 +1,57 @@
+"""`python -m trainer.task`: trains FaPE-GAN, synthesizes faces, trains Fa-Net and evaluates it, stage by stage."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
+from trainer.config import PUBLIC_TASKS, STAGES, TaskConfig
+
+# Stage modules are imported when their turn comes, so that --help is instant.
+STAGE_MODULES = {
+    "fape_gan": "trainer.fape_gan",
+    "synthesize": "trainer.synthesize",
+    "fa_net": "trainer.fa_net",
+    "evaluate": "trainer.evaluate",
+}
+
+
+def stages_of(config: TaskConfig) -> tuple[str, ...]:
+    """Returns the stages that a config asks for, in order; a public set has no pairs and so no GAN."""
+    if config.stage != "all":
+        return (config.stage,)
+    return tuple(stage for stage in STAGES if not (config.task in PUBLIC_TASKS and stage in ("fape_gan", "synthesize")))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    config, _ = parse(
+        TaskConfig,
+        argv,
+        prog="python -m trainer.task",
+        description="Trains and evaluates a task: FaPE-GAN, synthetic faces, Fa-Net. The same command resumes.",
+    )
+    from trainer import runtime
+
+    if config.task == "all":
+        from trainer import table5
+
+        table5.run(config)
+        return EXIT_OK
+    with runtime.run_log(config):
+        try:
+            runtime.set_up(config)
+            for stage in stages_of(config):
+                logging.info("stage %s of %s in %s", stage, config.task, config.run_dir)
+                importlib.import_module(STAGE_MODULES[stage]).run(config)
+        except runtime.TrainingFailed as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_FAILED
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
