@@ -1,0 +1,210 @@
+"""Writes a trained Fa-Net for TensorFlow Serving, TFLite or ONNX.
+
+`python -m serving.export` takes the newest finished run under `runs/` and writes the next version under
+`models/fa_net`. A version appears under its number only when it is complete, so that a server that watches the
+folder never loads half of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fer_tf.config import EXIT_OK, parse, run_command
+from fer_tf.errors import InputError, not_one_of
+
+FORMATS = ("saved_model", "tflite", "onnx")
+PRECISIONS = ("float32", "bfloat16")
+MODEL_NAME = "fa_net"
+RUNS = "runs"
+FA_NET_DIR = "fa_net"
+FINISHED = "FINISHED"
+# Beside the graph: what reads the version without running it (card, saliency) finds everything here.
+EXTRA = "assets.extra"
+MODEL_FILE = f"{EXTRA}/model.json"
+LABELS_FILE = f"{EXTRA}/labels.txt"
+WEIGHTS_DIR = f"{EXTRA}/fa_net"
+CARD_FILE = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Flags of `python -m serving.export`.
+
+    Args:
+      run_dir: the trainer's run folder, or the folder that holds spec.json; empty takes the newest finished run under
+        runs/.
+      output: folder of the model; versions are numbered folders in it.
+      format: saved_model, tflite (float16 and int8) or onnx.
+      version: the version's number; 0 takes the next free one.
+      precision: float32 or bfloat16 (faster where the processor has such instructions).
+      data: data folder that gives int8 its representative faces and every converted format its comparison.
+      max_faces: how many faces of `data` to compare on.
+    """
+
+    run_dir: str = ""
+    output: str = "models/fa_net"
+    format: str = "saved_model"
+    version: int = 0
+    precision: str = "float32"
+    data: str = "data/faces"
+    max_faces: int = 500
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise not_one_of("format", self.format, FORMATS)
+        if self.precision not in PRECISIONS:
+            raise not_one_of("precision", self.precision, PRECISIONS)
+        if self.version < 0:
+            raise InputError(f"`version` must be 0 or more. Received: {self.version}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    config, _ = parse(
+        ExportConfig, argv, prog="python -m serving.export", description="Write a trained Fa-Net for serving."
+    )
+    fa_net_dir = find_fa_net(config.run_dir)
+    if config.format == "saved_model":
+        version_dir = export_saved_model(fa_net_dir, config.output, config.version, config.precision)
+        print(f"exported {fa_net_dir} to {version_dir}")
+        print(f"serve it with: python -m serving.server --model_base_path={config.output}")
+        return EXIT_OK
+    from serving import portable
+
+    for line in portable.export(fa_net_dir, config.output, config.format, config.data, config.max_faces):
+        print(line)
+    return EXIT_OK
+
+
+def find_fa_net(run_dir: str, runs: str = RUNS) -> str:
+    """Returns the folder with spec.json of a run, or of the newest finished one.
+
+    Raises:
+      InputError: when there is none.
+    """
+    if not run_dir:
+        finished = glob.glob(os.path.join(glob.escape(runs), "*", FA_NET_DIR, FINISHED))
+        if not finished:
+            raise InputError(f"no finished run under {runs!r}; run `python -m trainer.task` or give --run_dir")
+        return os.path.dirname(max(finished, key=os.path.getmtime))
+    for folder in (os.path.join(run_dir, FA_NET_DIR), run_dir):
+        if os.path.exists(os.path.join(folder, "spec.json")):
+            if not os.path.exists(os.path.join(folder, FINISHED)):
+                print(f"note: {folder} is not marked FINISHED; its best weights so far are exported", file=sys.stderr)
+            return folder
+    raise InputError(f"`run_dir` holds no trained Fa-Net (spec.json). Received: {run_dir!r}.")
+
+
+def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision: str = "float32") -> str:
+    """Writes one version as a SavedModel with card, labels and warm-up requests; returns its folder.
+
+    Args:
+      fa_net_dir: folder with spec.json and the weights.
+      output: folder of the model.
+      version: number of the version, or 0 for the next.
+      precision: `float32` or `bfloat16`.
+
+    Raises:
+      InputError: when the version exists.
+    """
+    from serving import signatures, warmup
+    from serving.model_card import write_card
+
+    os.makedirs(output, exist_ok=True)
+    version = version or max(versions(output), default=0) + 1
+    version_dir = os.path.join(output, str(version))
+    if os.path.exists(version_dir):
+        raise InputError(f"`version` {version} exists in {output!r}; choose another or leave it out for the next")
+    model, spec = load_live(fa_net_dir, precision)
+    partial = tempfile.mkdtemp(prefix=f".{version}.partial-", dir=output)
+    try:
+        module = signatures.FaNetModule(model, spec)
+        signatures.save(module, partial)
+        os.makedirs(os.path.join(partial, WEIGHTS_DIR))
+        for name in ("spec.json", "best.weights.h5"):
+            shutil.copyfile(os.path.join(fa_net_dir, name), os.path.join(partial, WEIGHTS_DIR, name))
+        with open(os.path.join(partial, LABELS_FILE), "w") as file:
+            file.write("".join(f"{name}\n" for name in spec.expressions))
+        facts = {
+            "model_name": MODEL_NAME,
+            "version": version,
+            "precision": precision,
+            "spec": dataclasses.asdict(spec),
+            "signatures": sorted(module.signatures()),
+            "max_image_pixels": signatures.MAX_IMAGE_PIXELS,
+            "exported": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "versions": library_versions(),
+            "metrics": read_metrics(fa_net_dir),
+        }
+        with open(os.path.join(partial, MODEL_FILE), "w") as file:
+            json.dump(facts, file, indent=2)
+        write_card(os.path.join(partial, CARD_FILE), facts)
+        warmup.write_warmup(partial, MODEL_NAME)
+        os.chmod(partial, 0o755)
+        os.replace(partial, version_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return version_dir
+
+
+def load_live(fa_net_dir: str, precision: str = "float32") -> tuple[Any, Any]:
+    """Returns the live Keras model and its spec, computing in `precision`."""
+    import keras
+
+    from fer_tf.models import fa_net
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        return fa_net.load(fa_net_dir)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def versions(output: str) -> list[int]:
+    """Returns the version numbers in a model folder, ascending."""
+    if not os.path.isdir(output):
+        return []
+    return sorted(int(name) for name in os.listdir(output) if name.isdigit())
+
+
+def newest_version_dir(output: str) -> str:
+    """Returns the folder of the newest version.
+
+    Raises:
+      InputError: when there is none.
+    """
+    found = versions(output)
+    if not found:
+        raise InputError(f"no exported version in {output!r}; run `python -m serving.export` first")
+    return os.path.join(output, str(found[-1]))
+
+
+def library_versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+
+
+def read_metrics(fa_net_dir: str) -> dict[str, Any]:
+    """Returns the metrics that the run measured, or nothing when it was not evaluated."""
+    for folder in (fa_net_dir, os.path.dirname(os.path.abspath(fa_net_dir))):
+        path = os.path.join(folder, "metrics.json")
+        if os.path.exists(path):
+            with open(path) as file:
+                return json.load(file)
+    return {}
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

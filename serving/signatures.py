@@ -1,0 +1,126 @@
+"""The exported module: from image bytes to calibrated probabilities, in stock TensorFlow ops only.
+
+TensorFlow Serving has no Python, so everything that a request needs stands in the graph: the size check before an image
+is unpacked, the decoding, the preprocessing of training, the network, the temperature and the label names.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fer_tf.data.preprocess import preprocess
+from fer_tf.data.schema import FaceRecord, key_of
+from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.models.light_cnn import FEATURES_LAYER
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# A face crop is 256 x 256; a picture of 4 million pixels takes about 60 MB while it is prepared.
+MAX_IMAGE_PIXELS = 2048 * 2048
+TOP_K = 5
+# How many images of a batch are unpacked at a time: bounds the memory that one request can take.
+DECODE_PARALLELISM = 4
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns a JPEG or PNG as uint8 (H, W, 3); its header is checked before anything is unpacked.
+
+    Args:
+      encoded: scalar string.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when it is neither JPEG nor PNG, is damaged, or claims over MAX_IMAGE_PIXELS.
+    """
+
+    def png_shape() -> tf.Tensor:
+        # IHDR comes first: width and height are big-endian 32-bit integers at byte 16.
+        header = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.uint8), tf.int64)
+        factors = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
+        width, height = tf.unstack(tf.reduce_sum(tf.reshape(header, (2, 4)) * factors, axis=1))
+        return tf.stack([height, width])
+
+    def jpeg_shape() -> tf.Tensor:
+        return tf.io.extract_jpeg_shape(encoded, tf.int64)[:2]
+
+    shape = tf.cond(tf.equal(tf.strings.substr(encoded, 0, 8), PNG_MAGIC), png_shape, jpeg_shape)
+    claim = ["image too large, limit", MAX_IMAGE_PIXELS, "pixels; height, width:", shape]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_prod(shape) <= MAX_IMAGE_PIXELS, claim)]):
+        return tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
+
+
+class FaNetModule(tf.Module):
+    """Fa-Net with its four signatures."""
+
+    def __init__(self, model: keras.Model, spec: FaNetSpec, top_k: int = TOP_K) -> None:
+        super().__init__(name="fa_net")
+        self.trunk = keras.Model(model.inputs, [model.get_layer(FEATURES_LAYER).output, model.outputs[0]])
+        self._spec = spec
+        self._top_k = min(top_k, spec.num_classes)
+        self.labels = tf.constant(spec.expressions)
+
+    def prepare_encoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """JPEG or PNG bytes, string (B,), to the network's input, float32 (B, S, S, C)."""
+        size, channels = self._spec.image_size, self._spec.channels
+        return tf.map_fn(
+            lambda encoded: self.prepare(decode_image(encoded)[None])[0],
+            image_bytes,
+            parallel_iterations=DECODE_PARALLELISM,
+            fn_output_signature=tf.TensorSpec((size, size, channels), tf.float32),
+        )
+
+    def prepare(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 (B, H, W, 3) to the network's input, float32 (B, S, S, C)."""
+        return preprocess(images, self._spec.image_size, self._spec.channels, self._spec.crop)
+
+    def scores(self, faces: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Calibrated probabilities and the best labels of the network's input."""
+        _, logits = self.trunk(faces, training=False)
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / self._spec.temperature)
+        best, ids = tf.math.top_k(probabilities, self._top_k)
+        return {"probabilities": probabilities, "labels": tf.gather(self.labels, ids), "scores": best}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.scores(self.prepare_encoded(image_bytes))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.scores(self.prepare(images))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        features, _ = self.trunk(self.prepare_encoded(image_bytes), training=False)
+        return {"features": tf.cast(features, tf.float32)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        key = key_of(FaceRecord, "image")
+        parsed = tf.io.parse_example(inputs, {key: tf.io.FixedLenFeature([], tf.string)})
+        answer = self.scores(self.prepare_encoded(parsed[key]))
+        return {"classes": answer["labels"], "scores": answer["scores"]}
+
+    def signatures(self) -> dict[str, Any]:
+        """The signatures by the names under which they are served."""
+        return {
+            "serving_default": self.predict_bytes,
+            "predict_images": self.predict_images,
+            "embed": self.embed,
+            "classify": self.classify,
+        }
+
+
+def save(module: FaNetModule, folder: str) -> None:
+    """Writes the SavedModel, with the method name that the Classify call asks for."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    tf.saved_model.save(module, folder, signatures=module.signatures())
+    path = os.path.join(folder, "saved_model.pb")
+    with open(path, "rb") as file:
+        saved_model = saved_model_pb2.SavedModel.FromString(file.read())
+    for graph in saved_model.meta_graphs:
+        graph.signature_def["classify"].method_name = tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME
+    with open(path, "wb") as file:
+        file.write(saved_model.SerializeToString(deterministic=True))
