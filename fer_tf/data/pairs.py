@@ -1,0 +1,234 @@
+"""The pairs of one task's split as a stream of batches for FaPE-GAN, and a survey of what it will see."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fer_tf.data import schema
+from fer_tf.data.schema import PairRecord
+from fer_tf.errors import InputError, not_one_of
+from fer_tf.labels import SPLITS, TASKS
+
+# Serialized pairs held to be shuffled: about 50 kB each.
+SHUFFLE_BUFFER = 2048
+READ_BATCH = 256
+
+
+@dataclass(frozen=True)
+class PairSurvey:
+    """What the pairs of a data folder hold for one task.
+
+    Attributes:
+      splits: pairs per split; the empty name counts the pairs that the task leaves out.
+      poses: training pairs per (source pose, target pose).
+      targets: distinct training target images per pose.
+      moments: training pairs whose two frames show the same moment.
+      maskless: ids of targets in the split without a mask, the first ten.
+    """
+
+    splits: dict[str, int]
+    poses: dict[tuple[str, str], int]
+    targets: dict[str, int]
+    moments: int
+    maskless: tuple[str, ...] = ()
+
+
+@dataclass
+class _Tally:
+    splits: Counter = field(default_factory=Counter)
+    poses: Counter = field(default_factory=Counter)
+    targets: dict[str, set] = field(default_factory=dict)
+    moments: int = 0
+    maskless: list = field(default_factory=list)
+
+
+def pair_files(data: str) -> list[str]:
+    """Returns a data folder's pair files in order.
+
+    Raises:
+      InputError: when there is none.
+    """
+    import tensorflow as tf
+
+    files = sorted(tf.io.gfile.glob(os.path.join(data, schema.PAIRS_GLOB)))
+    if not files:
+        raise InputError(
+            f"no pairs in {data!r} ({schema.PAIRS_GLOB} matches nothing); run python -m beam_pipelines.build first"
+        )
+    return files
+
+
+def survey(data: str, task: str) -> PairSurvey:
+    """Counts a data folder's pairs for a task by one pass over its files.
+
+    Raises:
+      InputError: for an unknown task, no pair files, no training pair at all, or training targets without mask.
+    """
+    import tensorflow as tf
+
+    if task not in TASKS:
+        raise not_one_of("task", task, TASKS)
+    names = (task, "source_pose", "target_pose", "target_id", "target_mask", "same_moment")
+    tally = _Tally()
+    dataset = tf.data.TFRecordDataset(pair_files(data)).batch(READ_BATCH)
+    dataset = dataset.map(lambda batch: _facts(schema.parse(batch, PairRecord, names), task))
+    for batch in dataset.as_numpy_iterator():
+        _count(batch, tally)
+    found = PairSurvey(
+        dict(tally.splits),
+        dict(tally.poses),
+        {pose: len(ids) for pose, ids in sorted(tally.targets.items())},
+        tally.moments,
+        tuple(tally.maskless[:10]),
+    )
+    if not found.splits.get("train"):
+        raise InputError(
+            f"no training pair for task {task!r} in {data!r}: FaPE-GAN needs two poses of one person and expression in"
+            f" the task's training part. Pairs per split: {found.splits or 'none'}."
+        )
+    if tally.maskless:
+        raise InputError(
+            f"{len(tally.maskless)} training pairs have no target mask, such as {found.maskless[0]!r}: the pose cannot"
+            " be given without it; build the data again with landmarks"
+        )
+    return found
+
+
+def _facts(parsed: dict[str, Any], task: str) -> dict[str, Any]:
+    import tensorflow as tf
+
+    facts = {name: parsed[name] for name in ("source_pose", "target_pose", "target_id", "same_moment")}
+    return {**facts, "split": parsed[task], "masked": tf.strings.length(parsed["target_mask"]) > 0}
+
+
+def _count(batch: dict[str, np.ndarray], tally: _Tally) -> None:
+    for index, raw in enumerate(batch["split"]):
+        split = raw.decode()
+        tally.splits[split] += 1
+        if split != "train":
+            continue
+        source, target = batch["source_pose"][index].decode(), batch["target_pose"][index].decode()
+        target_id = batch["target_id"][index].decode()
+        tally.poses[source, target] += 1
+        tally.targets.setdefault(target, set()).add(target_id)
+        tally.moments += int(batch["same_moment"][index])
+        if not batch["masked"][index]:
+            tally.maskless.append(target_id)
+
+
+@dataclass(frozen=True)
+class PairStream:
+    """How pairs become batches.
+
+    Attributes:
+      data: the data folder.
+      task: the task whose split tags decide.
+      split: `train`, `val` or `test`.
+      image_size: side of the images, pixels.
+      batch_size: pairs in a global batch; an incomplete last batch is dropped when training.
+      seed: seed of the order and of the flips.
+      flip: whether a pair is mirrored at random; its mask goes along.
+    """
+
+    data: str
+    task: str
+    split: str = "train"
+    image_size: int = 64
+    batch_size: int = 16
+    seed: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise not_one_of("task", self.task, TASKS)
+        if self.split not in SPLITS:
+            raise not_one_of("split", self.split, SPLITS)
+
+    def epoch(self, number: int, skip: int = 0) -> Any:
+        """Returns the shuffled batches of one epoch: the same for the same seed and epoch, on any machine.
+
+        Args:
+          number: the epoch, from 0.
+          skip: batches to leave out at its start, those that an interrupted run has already seen.
+
+        Returns:
+          tf.data.Dataset of dicts: `source` and `target` float32 (B, S, S, 3), values -1 to 1, `mask` float32
+          (B, S, S, 1), values 0 to 1.
+        """
+        import tensorflow as tf
+
+        order = np.random.default_rng((self.seed, number))
+        files = list(order.permutation(pair_files(self.data)))
+        dataset = self._serialized(files).shuffle(SHUFFLE_BUFFER, seed=int(order.integers(2**31)))
+        # Skipped before anything is decoded, so a resumed epoch starts at once.
+        dataset = dataset.batch(self.batch_size, drop_remainder=True).skip(skip)
+        flips = tf.data.Dataset.counter(skip).map(lambda step: self._flips(number, step))
+        dataset = tf.data.Dataset.zip(dataset, flips)
+        return dataset.map(self._decode, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+    def in_order(self, limit: int = 0) -> Any:
+        """Returns the batches in file order, the last one possibly smaller, each with its ids and poses.
+
+        Args:
+          limit: how many pairs at most, spread evenly by the stable hash of their ids; 0 takes all.
+        """
+        dataset = self._serialized(pair_files(self.data))
+        if limit:
+            dataset = dataset.take(limit)
+        names = ("source_id", "target_id", "source_pose", "target_pose", "expression", "person", "target_landmarks")
+        dataset = dataset.batch(self.batch_size)
+        return dataset.map(
+            lambda batch: {**self._decode(batch, None), **schema.parse(batch, PairRecord, names)}
+        ).prefetch(2)
+
+    def _serialized(self, files: list[str]) -> Any:
+        import tensorflow as tf
+
+        def belongs(record: Any) -> Any:
+            return schema.parse(record, PairRecord, (self.task,))[self.task] == self.split
+
+        return tf.data.TFRecordDataset(files).filter(belongs)
+
+    def _flips(self, epoch: int, step: Any) -> Any:
+        import tensorflow as tf
+
+        if not self.flip:
+            return tf.zeros((self.batch_size,), tf.bool)
+        seed = tf.stack([tf.constant(self.seed * 100_003 + epoch, tf.int64), step])
+        return tf.random.stateless_uniform((self.batch_size,), seed) < 0.5
+
+    def _decode(self, serialized: Any, flips: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        parsed = schema.parse(serialized, PairRecord, ("source", "target", "target_mask"))
+        columns = {"source": ("source", 3), "target": ("target", 3), "mask": ("target_mask", 1)}
+        batch = {}
+        for name, (column, channels) in columns.items():
+            images = tf.map_fn(
+                lambda raw, channels=channels: decode_image(raw, channels, self.image_size),
+                parsed[column],
+                fn_output_signature=tf.TensorSpec((self.image_size, self.image_size, channels), tf.float32),
+            )
+            if flips is not None:
+                images = tf.where(flips[:, None, None, None], images[:, :, ::-1], images)
+            batch[name] = images / 255.0 if name == "mask" else images / 127.5 - 1.0
+        return batch
+
+
+def decode_image(encoded: Any, channels: int, image_size: int) -> Any:
+    """Returns encoded bytes as float32 (image_size, image_size, channels), values 0 to 255, averaged when shrunk."""
+    import tensorflow as tf
+
+    image = tf.io.decode_image(encoded, channels, expand_animations=False)
+    return tf.image.resize(tf.cast(image, tf.float32), (image_size, image_size), method="area")
+
+
+def without(stream: PairStream, **changes: Any) -> PairStream:
+    """Returns a stream with some attributes replaced."""
+    return dataclasses.replace(stream, **changes)
