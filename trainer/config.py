@@ -42,7 +42,13 @@ class TaskConfig:
       gan_epochs: passes of FaPE-GAN over the pairs; 0 takes the recipe's.
       gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes the recipe's.
       gan_image_size: side of FaPE-GAN's images, pixels; 0 takes the recipe's.
-      synthetic_ratio: most synthetic faces for one real training face; 0 takes the recipe's.
+      gan_recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention and averaged weights.
+      gan_channels: channels of FaPE-GAN's widest maps; 0 takes the recipe's.
+      gan_checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
+      gan_quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch.
+      synthetic_ratio: synthetic faces for one real training face; 0 makes none.
+      max_identity_distance: a synthetic face whose dlib descriptor is farther from its source's is rejected.
+      max_landmark_error: a synthetic face whose points are off by more, in eye distances, is rejected.
     """
 
     task: Task = "er_ss"
@@ -66,13 +72,22 @@ class TaskConfig:
     gan_epochs: int = 0
     gan_batch_size: int = 0
     gan_image_size: int = 0
-    synthetic_ratio: float = 0.0
+    gan_recipe: Literal["paper", "best"] = "paper"
+    gan_channels: int = 0
+    gan_checkpoint_steps: int = 500
+    gan_quality_pairs: int = 64
+    synthetic_ratio: float = 1.0
+    max_identity_distance: float = 0.6
+    max_landmark_error: float = 0.12
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "image_size", "gan_epochs", "gan_batch_size", "gan_image_size", "seed"):
+        gan = ("gan_epochs", "gan_batch_size", "gan_image_size", "gan_channels", "gan_quality_pairs")
+        for name in ("epochs", "batch_size", "image_size", *gan, "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
-        for name in ("learning_rate", "synthetic_ratio"):
+        if self.gan_checkpoint_steps < 1:
+            raise InputError(f"`gan_checkpoint_steps` must be at least 1. Received: {self.gan_checkpoint_steps}.")
+        for name in ("learning_rate", "synthetic_ratio", "max_identity_distance", "max_landmark_error"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")
         if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):

@@ -63,7 +63,7 @@ def l1(target: Any, generated: Any) -> tf.Tensor:
 
 
 def feature_matching(real_features: list[Any], fake_features: list[Any]) -> tf.Tensor:
-    """Returns the mean absolute difference of the discriminator's inner maps, averaged over its layers; float32 (B,)."""
+    """Returns the mean absolute difference of the discriminator's inner maps over its layers; float32 (B,)."""
     terms = [
         _per_image(tf.abs(tf.stop_gradient(_float32(real)) - _float32(fake)))
         for real, fake in zip(real_features, fake_features, strict=True)
