@@ -1,0 +1,280 @@
+"""The decoder's process: reads clips with PyAV and writes their keyframes to a pipe.
+
+`fer_tf.faces.video` starts it as `python -m fer_tf.faces.decoder`. It imports numpy and av alone, so it starts
+fast and stays small, and a decoder that hangs or crashes takes nothing with it. One request is one JSON line on
+standard input; the answer is a sequence of messages, each one JSON line, a frame's followed by its RGB bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+
+from fer_tf.faces import keyframes
+
+# A clip is decoded once when its frames fit in here as the codec left them, else twice.
+CACHE_BYTES = 32 << 20
+BEAT_SECONDS = 0.5
+# Frames are judged on a grey image of this long side: faces still show, codec noise does not.
+JUDGE_SIDE = 96
+# A clip that ends before this share of its declared length was cut off.
+WHOLE_SHARE = 0.9
+
+
+class Failure(Exception):
+    """A clip that cannot be used; `reason` is a ClipError reason."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def upright(rgb: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+    """Turns an image as its display matrix (2 x 2, signs only) says: quarter turns and mirror images."""
+    if matrix is None:
+        return rgb
+    a, b, c, d = matrix
+    if abs(b) > abs(a):
+        rgb = rgb.transpose(1, 0, 2)
+        flip_x, flip_y = c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    return np.ascontiguousarray(rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+
+def display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    """The four rotation terms (a, b, c, d) of a frame's display matrix, or None when it is upright."""
+    side = frame.side_data.get("DISPLAYMATRIX")
+    if side is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(side), np.int32)[:5] / 65536.0
+    return None if a > 0 and d > 0 and abs(a) > abs(b) else np.array([a, b, c, d])
+
+
+class Clip:
+    """One open video or still image.
+
+    Args:
+      path: a local file.
+      max_pixels: frames with more pixels are refused.
+
+    Attributes:
+      still: whether the file is one image and no video.
+      declared: the length that the file states, seconds; 0 when it states none.
+      duration: the length that the last pass decoded, seconds.
+      corrupt: how many packets of the last pass were damaged.
+    """
+
+    def __init__(self, path: str, max_pixels: int):
+        self.path, self.max_pixels = path, max_pixels
+        self.duration, self.corrupt = 0.0, 0
+        with _opened(path) as container:
+            stream = container.streams.video[0]
+            self._refuse_large(stream.codec_context)
+            self.still = container.format.name == "image2" or container.format.name.endswith("_pipe")
+            self.declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+
+    def frames(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """Yields every frame with its number and its time in seconds from the clip's first frame."""
+        with _opened(self.path) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            rate = float(stream.average_rate or 25)
+            self.corrupt, number, start, last = 0, 0, None, 0.0
+            for frame in self._decoded(container, stream):
+                self._refuse_large(frame)
+                at = frame.time if frame.time is not None else number / rate
+                start = at if start is None else start
+                last = max(last, at - start)
+                yield number, last, frame
+                number += 1
+            self.duration = last + 1 / rate if number else 0.0
+
+    def _refuse_large(self, size: Any) -> None:
+        if size.width * size.height > self.max_pixels:
+            raise Failure("too_large", f"{size.width} x {size.height} pixels")
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+        """Decodes packet by packet, so that one damaged packet costs only its own frames."""
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except (av.error.InvalidDataError, av.error.EOFError):
+                self.corrupt += 1
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    try:
+        container = av.open(path)
+    except (av.error.FFmpegError, OSError) as error:
+        raise Failure(*_why_not_open(path, error)) from error
+    with container:
+        if not container.streams.video:
+            raise Failure("not_a_video", "no video stream")
+        yield container
+
+
+def _why_not_open(path: str, error: Exception) -> tuple[str, str]:
+    if not os.path.isfile(path):
+        return "missing", "no such file"
+    if os.path.getsize(path) == 0:
+        return "empty_file", "0 bytes"
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp":
+        return "truncated", "an MP4 or MOV file without its index (the moov atom)"
+    return "not_a_video", str(error).split(":", 1)[0].strip() or type(error).__name__
+
+
+def read_still(path: str) -> np.ndarray:
+    """An image as upright uint8 RGB; OpenCV knows the mirrored EXIF orientations too, which PyAV does not."""
+    import cv2
+
+    image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise Failure("not_a_video", "an image that cannot be decoded")
+    return image
+
+
+def grey(frame: av.VideoFrame) -> np.ndarray:
+    """A small float32 grey image of the frame as stored, for judging it."""
+    scale = JUDGE_SIDE / max(frame.width, frame.height)
+    width, height = max(8, round(frame.width * scale)), max(8, round(frame.height * scale))
+    return frame.reformat(width, height, "gray", interpolation="AREA").to_ndarray().astype(np.float32)
+
+
+class Judge:
+    """Collects the keyframe rules' numbers frame by frame."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, float, float, float]] = []
+        self.rest = self.before = None
+
+    def add(self, at: float, image: np.ndarray) -> None:
+        if self.rest is None or image.shape != self.rest.shape:
+            self.rest = self.before = image
+        detail = np.abs(np.diff(image, axis=0)).mean() + np.abs(np.diff(image, axis=1)).mean()
+        self.rows.append((at, np.abs(image - self.rest).mean(), np.abs(image - self.before).mean(), detail))
+        self.before = image
+
+    def stats(self) -> keyframes.FrameStats:
+        return keyframes.FrameStats(*np.array(self.rows, float).reshape(-1, 4).T)
+
+
+def answer(request: dict[str, Any], out: BinaryIO) -> None:
+    """Decodes one clip and writes its keyframes and its end message; raises Failure."""
+    clip = Clip(request["path"], request["max_pixels"])
+    if clip.still:
+        answer_still(clip, request, out)
+    else:
+        answer_video(clip, request, out)
+
+
+def answer_still(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
+    """Writes an image as a clip of one frame."""
+    import cv2
+
+    rgb = read_still(clip.path)
+    shrink = min(1.0, request["max_side"] / max(rgb.shape[:2]))
+    if shrink < 1:
+        size = (round(rgb.shape[1] * shrink), round(rgb.shape[0] * shrink))
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    send_frame(out, 0, 0.0, rgb, shrink)
+    send(out, {"kind": "end", "decoded": 1, "kept": 1, "duration": 0.0, "corrupt": 0})
+
+
+def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
+    """Writes a video's keyframes; the rule sees every frame before the first is written."""
+    judge, cache, cached_bytes = Judge(), [], 0
+    beat = time.monotonic()
+    for number, at, frame in clip.frames():
+        judge.add(at, grey(frame))
+        if cache is not None:
+            cached_bytes += sum(plane.buffer_size for plane in frame.planes)
+            cache.append((number, at, frame))
+            if cached_bytes > CACHE_BYTES:
+                cache = None
+        if time.monotonic() - beat > BEAT_SECONDS:
+            beat = time.monotonic()
+            send(out, {"kind": "beat"})
+    decoded = len(judge.rows)
+    if not decoded:
+        raise Failure("truncated" if clip.corrupt or clip.declared else "no_frames", "no frame could be decoded")
+    if decoded > 1 and clip.duration < WHOLE_SHARE * clip.declared:
+        raise Failure("truncated", f"{clip.duration:.2f} s of {clip.declared:.2f} s could be decoded")
+    kept = set(keyframes.choose(judge.stats(), request["rule"], request["limit"]).tolist())
+    for number, at, frame in cache if cache is not None else clip.frames():
+        if number in kept:
+            send_frame(out, number, at, *rgb_of(frame, request["max_side"]))
+        elif time.monotonic() - beat > BEAT_SECONDS:
+            beat = time.monotonic()
+            send(out, {"kind": "beat"})
+    send(
+        out, {"kind": "end", "decoded": decoded, "kept": len(kept), "duration": clip.duration, "corrupt": clip.corrupt}
+    )
+
+
+def rgb_of(frame: av.VideoFrame, max_side: int) -> tuple[np.ndarray, float]:
+    """A frame as upright RGB, shrunk so that no side is longer than `max_side`, and by how much it was shrunk."""
+    shrink = min(1.0, max_side / max(frame.width, frame.height))
+    width, height = round(frame.width * shrink), round(frame.height * shrink)
+    rgb = frame.reformat(width, height, "rgb24", interpolation="AREA" if shrink < 1 else "BILINEAR").to_ndarray()
+    return upright(rgb, display_matrix(frame)), shrink
+
+
+def send_frame(out: BinaryIO, number: int, at: float, rgb: np.ndarray, shrink: float) -> None:
+    """Writes one frame's message and bytes."""
+    send(out, {"kind": "frame", "index": number, "time": at, "shape": rgb.shape, "shrink": shrink})
+    out.write(np.ascontiguousarray(rgb).data)
+    out.flush()
+
+
+def send(out: BinaryIO, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+    out.flush()
+
+
+def _leave_with_parent() -> None:
+    """Ends the process when its parent is gone, even while a decoder hangs."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> int:
+    """Answers requests until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_with_parent()
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    av.logging.set_level(av.logging.PANIC)
+    for line in sys.stdin:
+        try:
+            answer(json.loads(line), out)
+        except Failure as failure:
+            send(out, {"kind": "error", "reason": failure.reason, "detail": failure.detail})
+        except BrokenPipeError:
+            return 1
+        except Exception as error:  # Whatever a broken file makes the decoder raise is that file's error.
+            send(out, {"kind": "error", "reason": "not_a_video", "detail": f"{type(error).__name__}: {error}"})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""MTCNN (the paper's [36]) with the `mtcnn` package's weights: the same three networks, fewer and larger calls.
+
+The package walks through every network in eager mode, image by image. Here each network is one traced function,
+images come in batches, and frames are shrunk first; `benchmarks/extraction.py` compares both.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+
+# The package's own settings.
+MIN_FACE = 20
+PYRAMID_FACTOR = 0.709
+P_THRESHOLD, R_THRESHOLD, O_THRESHOLD = 0.6, 0.7, 0.8
+CELL, STRIDE = 12, 2
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The faces of one image, surest first.
+
+    Attributes:
+      boxes: float32 (n, 4), x, y, width, height in pixels.
+      scores: float32 (n,), 0 to 1.
+      keypoints: float32 (n, 5, 2), eyes, nose tip and mouth corners as MTCNN sees them, pixels.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    keypoints: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def scaled(self, factor: float) -> Detections:
+        """The same faces in an image `factor` times as large."""
+        return Detections(self.boxes * np.float32(factor), self.scores, self.keypoints * np.float32(factor))
+
+
+class FaceDetector:
+    """Finds faces in batches of equally large images.
+
+    Args:
+      threads: threads that TensorFlow may use for one operation; 0 leaves its setting alone. Takes effect only
+        when TensorFlow has not run anything yet in this process.
+    """
+
+    def __init__(self, threads: int = 0):
+        self._networks = _Networks(threads)
+        self.name = f"mtcnn {_package_version()}"
+
+    def detect(self, images: np.ndarray) -> list[Detections]:
+        """Returns the faces of each image.
+
+        Args:
+          images: uint8 (b, h, w, 3), RGB.
+        """
+        boxes = self._propose(images)  # (n, 6): image, x1, y1, x2, y2, score
+        if len(boxes):
+            offsets, scores = self._networks.refine(images, boxes)
+            boxes = _square(_suppress(_adjusted(boxes, offsets, scores, R_THRESHOLD), 0.7))
+        if not len(boxes):
+            return [_nothing() for _ in images]
+        return self._output(images, boxes)
+
+    def verify(self, images: np.ndarray, boxes: np.ndarray) -> list[Detections]:
+        """Looks for a face at one given place of each image with the output network alone.
+
+        Args:
+          images: uint8 (b, h, w, 3), RGB.
+          boxes: float (b, 4), x, y, width, height: about where the face should be.
+        """
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        rows = np.column_stack([np.arange(len(boxes)), corners, np.ones(len(boxes))])
+        return self._output(images, _square(rows))
+
+    def _propose(self, images: np.ndarray) -> np.ndarray:
+        import cv2
+
+        height, width = images.shape[1:3]
+        found = []
+        for scale in pyramid(width, height):
+            size = (int(width * scale), int(height * scale))
+            level = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
+            regression, score = self._networks.propose(level)
+            found.append(_suppress(_windows(regression, score, scale), 0.5))
+        return _square(_suppress(np.concatenate(found), 0.7)) if found else np.zeros((0, 6))
+
+    def _output(self, images: np.ndarray, rows: np.ndarray) -> list[Detections]:
+        offsets, points, scores = self._networks.output(images, rows)
+        size = rows[:, 3:5] - rows[:, 1:3]
+        points = points.reshape(-1, 2, 5).transpose(0, 2, 1) * (size[:, None] + 1) + rows[:, None, 1:3]
+        rows = np.column_stack([_adjusted(rows, offsets, scores, -1.0), points.reshape(-1, 10)])
+        rows = _suppress(rows[rows[:, 5] > O_THRESHOLD], 0.7, smaller=True)
+        return [_detections(rows[rows[:, 0] == number]) for number in range(len(images))]
+
+
+def pyramid(width: int, height: int) -> list[float]:
+    """The scales at which the proposal network sees an image; each holds at least one of its 12 pixel cells."""
+    count = round(-((np.log(min(width, height) / CELL) / np.log(PYRAMID_FACTOR)) + 1))
+    scales = [CELL / MIN_FACE * PYRAMID_FACTOR**level for level in range(max(count, 0))]
+    return [scale for scale in scales if int(min(width, height) * scale) >= CELL]
+
+
+def _windows(regression: np.ndarray, score: np.ndarray, scale: float) -> np.ndarray:
+    """Rows (image, x1, y1, x2, y2, score) of the proposal network's windows above the threshold."""
+    image, y, x = np.nonzero(score > P_THRESHOLD)
+    corner = np.stack([x, y], 1) * STRIDE
+    offset = regression[image, y, x] * (CELL - 1)
+    boxes = np.concatenate([corner + 1 + offset[:, :2], corner + CELL + offset[:, 2:]], 1) / scale
+    return np.column_stack([image, boxes, score[image, y, x]])
+
+
+def _adjusted(rows: np.ndarray, offsets: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    size = rows[:, 3:5] - rows[:, 1:3] + 1
+    moved = np.column_stack([rows[:, 0], rows[:, 1:5] + offsets * np.tile(size, 2), scores])
+    return moved[scores > threshold]
+
+
+def _square(rows: np.ndarray) -> np.ndarray:
+    rows = rows.copy()
+    size = rows[:, 3:5] - rows[:, 1:3]
+    side = size.max(1, keepdims=True)
+    rows[:, 1:3] += size / 2 - side / 2
+    rows[:, 3:5] = rows[:, 1:3] + side
+    return rows
+
+
+def _suppress(rows: np.ndarray, threshold: float, smaller: bool = False) -> np.ndarray:
+    """The package's suppression: a row falls to any surer one of its image that covers it, itself fallen or not.
+
+    Args:
+      rows: (n, 6 or more), image, x1, y1, x2, y2, score.
+      threshold: the overlap above which the less sure row falls.
+      smaller: overlap as a share of the smaller box instead of the union.
+    """
+    rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]
+    low = np.maximum(rows[:, None, 1:3], rows[None, :, 1:3])
+    high = np.minimum(rows[:, None, 3:5], rows[None, :, 3:5])
+    shared = (high - low).clip(0).prod(2)
+    area = (rows[:, 3:5] - rows[:, 1:3]).prod(1)
+    pair = np.minimum(area[:, None], area) if smaller else area[:, None] + area - shared
+    covered = (shared > threshold * pair) & (rows[:, None, 0] == rows[None, :, 0])
+    return rows[~np.triu(covered, 1).any(0)]
+
+
+def _detections(rows: np.ndarray) -> Detections:
+    rows = rows.astype(np.float32)
+    boxes = np.concatenate([rows[:, 1:3], rows[:, 3:5] - rows[:, 1:3]], 1)
+    return Detections(boxes, rows[:, 5], rows[:, 6:16].reshape(-1, 5, 2))
+
+
+def _nothing() -> Detections:
+    return _detections(np.zeros((0, 16)))
+
+
+class _Networks:
+    """The package's three networks as traced functions on uint8 images."""
+
+    def __init__(self, threads: int):
+        import tensorflow as tf
+
+        if threads:
+            _limit_threads(tf, threads)
+        self._tf = tf
+
+    def propose(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Box regression (b, y, x, 4) and face probability (b, y, x)."""
+        regression, score = self._propose(images)
+        return regression.numpy(), score.numpy()
+
+    def refine(self, images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Box offsets (n, 4) and face probability (n,) of windows."""
+        offsets, score = self._refine(images, *self._crops(images, rows))
+        return offsets.numpy(), score.numpy()
+
+    def output(self, images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Box offsets (n, 4), keypoints (n, 10; five x, five y, shares of the window) and probability (n,)."""
+        offsets, points, score = self._output(images, *self._crops(images, rows))
+        return offsets.numpy(), points.numpy(), score.numpy()
+
+    @staticmethod
+    def _crops(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height, width = images.shape[1:3]
+        boxes = rows[:, [2, 1, 4, 3]] / (height, width, height, width)
+        return boxes.astype(np.float32), rows[:, 0].astype(np.int32)
+
+    @cached_property
+    def _propose(self) -> Any:
+        tf, w = self._tf, _weights("pnet")
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        def propose(images: Any) -> Any:
+            x = _normalized(tf, images)
+            x = tf.nn.max_pool2d(_conv(tf, x, w[0:3]), 2, 2, "SAME")
+            x = _conv(tf, _conv(tf, x, w[3:6]), w[6:9])
+            return _conv(tf, x, w[9:11]), tf.nn.softmax(_conv(tf, x, w[11:13]))[..., 1]
+
+        return propose
+
+    @cached_property
+    def _refine(self) -> Any:
+        tf, w = self._tf, _weights("rnet")
+
+        @tf.function(input_signature=_crop_signature(tf))
+        def refine(images: Any, boxes: Any, owners: Any) -> Any:
+            x = _normalized(tf, tf.image.crop_and_resize(images, boxes, owners, (24, 24), extrapolation_value=127.5))
+            x = tf.nn.max_pool2d(_conv(tf, x, w[0:3]), 3, 2, "SAME")
+            x = tf.nn.max_pool2d(_conv(tf, x, w[3:6]), 3, 2, "VALID")
+            x = _dense(tf, _flat(tf, _conv(tf, x, w[6:9])), w[9:12])
+            return _dense(tf, x, w[12:14]), tf.nn.softmax(_dense(tf, x, w[14:16]))[:, 1]
+
+        return refine
+
+    @cached_property
+    def _output(self) -> Any:
+        tf, w = self._tf, _weights("onet")
+
+        @tf.function(input_signature=_crop_signature(tf))
+        def output(images: Any, boxes: Any, owners: Any) -> Any:
+            x = _normalized(tf, tf.image.crop_and_resize(images, boxes, owners, (48, 48), extrapolation_value=127.5))
+            x = tf.nn.max_pool2d(_conv(tf, x, w[0:3]), 3, 2, "SAME")
+            x = tf.nn.max_pool2d(_conv(tf, x, w[3:6]), 3, 2, "VALID")
+            x = tf.nn.max_pool2d(_conv(tf, x, w[6:9]), 2, 2, "SAME")
+            x = _dense(tf, _flat(tf, _conv(tf, x, w[9:12])), w[12:15])
+            return _dense(tf, x, w[15:17]), _dense(tf, x, w[17:19]), tf.nn.softmax(_dense(tf, x, w[19:21]))[:, 1]
+
+        return output
+
+
+def _crop_signature(tf: Any) -> list[Any]:
+    images = tf.TensorSpec([None, None, None, 3], tf.uint8)
+    return [images, tf.TensorSpec([None, 4], tf.float32), tf.TensorSpec([None], tf.int32)]
+
+
+def _normalized(tf: Any, images: Any) -> Any:
+    return (tf.cast(images, tf.float32) - 127.5) / 128.0
+
+
+def _conv(tf: Any, x: Any, weights: Sequence[np.ndarray]) -> Any:
+    x = tf.nn.bias_add(tf.nn.conv2d(x, weights[0], 1, "VALID"), weights[1])
+    return x if len(weights) == 2 else _prelu(tf, x, weights[2])
+
+
+def _dense(tf: Any, x: Any, weights: Sequence[np.ndarray]) -> Any:
+    x = tf.nn.bias_add(x @ weights[0], weights[1])
+    return x if len(weights) == 2 else _prelu(tf, x, weights[2])
+
+
+def _prelu(tf: Any, x: Any, alpha: np.ndarray) -> Any:
+    return tf.nn.relu(x) - alpha * tf.nn.relu(-x)
+
+
+def _flat(tf: Any, x: Any) -> Any:
+    # The weights come from a framework that stores the width before the height.
+    return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [tf.shape(x)[0], x.shape[1] * x.shape[2] * x.shape[3]])
+
+
+def _weights(network: str) -> list[np.ndarray]:
+    import joblib
+
+    return joblib.load(os.path.join(_package_folder(), "assets", "weights", f"{network}.lz4"))
+
+
+def _package_folder() -> str:
+    # Importing the package would build its Keras networks' module tree for nothing.
+    spec = importlib.util.find_spec("mtcnn")
+    if spec is None:
+        raise InputError("The package mtcnn, which holds the detector's weights, is missing; run `make` to install it.")
+    return spec.submodule_search_locations[0]
+
+
+def _package_version() -> str:
+    from importlib.metadata import version
+
+    return version("mtcnn")
+
+
+def _limit_threads(tf: Any, threads: int) -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        # TensorFlow runs already; its owner has chosen.
+        return

@@ -1,0 +1,80 @@
+"""Which frames of a clip are kept: the rule that the paper's "key images generation" (section 3.1) leaves open.
+
+The rules work on three numbers a frame, so a clip of any length can be judged without holding its frames.
+This module runs in the decoder's process: it imports numpy alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RULES = ("apex", "motion", "uniform")
+
+# Below this mean absolute difference (grey levels) a clip counts as still: what is left is noise of the codec.
+STILL = 0.5
+# The apex rule keeps frames that are at least this far on the way from rest to the clip's farthest frame.
+APEX_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class FrameStats:
+    """What the rules know of each frame of a clip, in order.
+
+    Attributes:
+      times: float (n,), seconds, not decreasing.
+      distance: float (n,), mean absolute difference from the clip's resting frame, grey levels.
+      motion: float (n,), mean absolute difference from the frame before, grey levels.
+      sharpness: float (n,), energy of the fine detail, relative only.
+    """
+
+    times: np.ndarray
+    distance: np.ndarray
+    motion: np.ndarray
+    sharpness: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def choose(stats: FrameStats, rule: str, limit: int) -> np.ndarray:
+    """Returns the kept frames' numbers in ascending order, at most `limit`.
+
+    `apex` keeps frames far from the resting face, `motion` frames where much changes, each one frame per slice
+    of time and the sharper of equals; a clip in which nothing moves, and `uniform`, keep frames evenly in time.
+
+    Args:
+      stats: the clip's frames.
+      rule: one of RULES.
+      limit: the most frames to keep, at least 1.
+    """
+    if len(stats) == 0:
+        return np.zeros(0, int)
+    signal = {"apex": stats.distance, "motion": stats.motion, "uniform": np.zeros(len(stats))}[rule]
+    if float(signal.max()) <= STILL:
+        return _uniform(stats.times, limit)
+    pool = np.arange(len(stats))
+    if rule == "apex":
+        pool = np.flatnonzero(signal >= APEX_SHARE * signal.max())
+    if len(pool) <= limit:
+        return pool
+    value = signal[pool] / signal.max() + 0.25 * stats.sharpness[pool] / max(float(stats.sharpness.max()), 1e-9)
+    return pool[_best_per_slice(stats.times[pool], value, limit)]
+
+
+def _uniform(times: np.ndarray, limit: int) -> np.ndarray:
+    """Frames nearest to evenly spaced moments, so that a variable frame rate does not bunch them."""
+    if len(times) <= limit:
+        return np.arange(len(times))
+    wanted = times[0] + (times[-1] - times[0]) * (np.arange(limit) + 0.5) / limit
+    return np.unique(np.abs(np.searchsorted(times, wanted)).clip(0, len(times) - 1))
+
+
+def _best_per_slice(times: np.ndarray, value: np.ndarray, limit: int) -> np.ndarray:
+    """The best frame of each of `limit` equal slices of time, so that one burst does not take every place."""
+    span = max(float(times[-1] - times[0]), 1e-9)
+    slices = np.minimum((limit * (times - times[0]) / span).astype(int), limit - 1)
+    order = np.lexsort((np.arange(len(times)), -value, slices))
+    first = np.r_[True, np.diff(slices[order]) != 0]
+    return np.sort(order[first])

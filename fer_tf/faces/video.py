@@ -1,0 +1,180 @@
+"""A clip's keyframes as RGB arrays, decoded in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+
+
+class ClipError(InputError):
+    """A clip that gives no faces at all.
+
+    Attributes:
+      reason: `missing`, `empty_file`, `not_a_video`, `truncated`, `too_large`, `no_frames`, `decoder_timeout`
+        or `decoder_died`.
+      path: the clip.
+      detail: what was seen, in words.
+    """
+
+    def __init__(self, reason: str, path: str, detail: str = ""):
+        super().__init__(f"`{path}`: {reason.replace('_', ' ')}" + (f" ({detail})" if detail else ""))
+        self.reason, self.path, self.detail = reason, path, detail
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.reason, self.path, self.detail)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One upright frame.
+
+    Attributes:
+      rgb: uint8 (h, w, 3).
+      index: the frame's number in the clip, from 0.
+      time: seconds from the clip's first frame.
+      shrink: by how much the frame was scaled down on the way here, 1 when not at all.
+    """
+
+    rgb: np.ndarray
+    index: int
+    time: float
+    shrink: float
+
+
+@dataclass(frozen=True)
+class ClipEnd:
+    """What the decoder knows after a clip's last frame: counts, seconds, and packets that were damaged."""
+
+    decoded: int
+    kept: int
+    duration: float
+    corrupt: int
+
+
+class Decoder:
+    """Owns the decoder's process: starts it, talks to it, and replaces it when it hangs or dies.
+
+    Args:
+      timeout_s: how long the process may be silent; it speaks at least twice a second while it works.
+      max_pixels: frames with more pixels are refused.
+      max_side: longer frames are shrunk to this long side, pixels.
+      command: what to start; the default is this package's decoder.
+    """
+
+    def __init__(self, timeout_s: float, max_pixels: int, max_side: int, command: Sequence[str] = ()):
+        self.timeout_s, self.max_pixels, self.max_side = timeout_s, max_pixels, max_side
+        self._command = tuple(command) or (sys.executable, "-m", "fer_tf.faces.decoder")
+        self._process: subprocess.Popen | None = None
+        self._buffer = b""
+
+    def keyframes(self, path: str, rule: str, limit: int) -> Iterator[Frame | ClipEnd]:
+        """Yields the clip's keyframes as they are decoded, then one ClipEnd.
+
+        Raises:
+          ClipError: the clip cannot be decoded; the next clip finds a working decoder again.
+        """
+        request = {"path": path, "rule": rule, "limit": limit}
+        request |= {"max_pixels": self.max_pixels, "max_side": self.max_side}
+        finished = False
+        try:
+            self._send(request)
+            while not finished:
+                message = json.loads(self._line())
+                kind = message.pop("kind")
+                finished = kind in ("end", "error")
+                if kind == "error":
+                    raise ClipError(message["reason"], path, message["detail"])
+                if kind == "end":
+                    yield ClipEnd(**message)
+                elif kind == "frame":
+                    yield self._frame(message)
+        except TimeoutError:
+            raise ClipError("decoder_timeout", path, f"silent for {self.timeout_s:g} s, stopped") from None
+        except EOFError:
+            raise ClipError("decoder_died", path, self._how_it_died()) from None
+        finally:
+            if not finished:
+                self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The decoder's process id, or None while none runs."""
+        return self._process.pid if self._process else None
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is None:
+            return
+        process, self._process, self._buffer = self._process, None, b""
+        process.kill()
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        for _ in range(2):  # A process that died between clips is nobody's fault: the second is a fresh one.
+            if self._process is None:
+                self._start()
+            try:
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._process.stdin.flush()
+                return
+            except BrokenPipeError:
+                self.close()
+        raise EOFError
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._buffer = b""
+
+    def _frame(self, message: dict[str, Any]) -> Frame:
+        rgb = np.empty(message["shape"], np.uint8)
+        view = memoryview(rgb).cast("B")
+        have = min(len(self._buffer), len(view))
+        view[:have] = self._buffer[:have]
+        self._buffer = self._buffer[have:]
+        while have < len(view):
+            self._wait()
+            count = self._process.stdout.readinto(view[have:])
+            if not count:
+                raise EOFError
+            have += count
+        return Frame(rgb, message["index"], message["time"], message["shrink"])
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._buffer:
+            self._wait()
+            data = os.read(self._process.stdout.fileno(), 4096)
+            if not data:
+                raise EOFError
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    def _wait(self) -> None:
+        if not select.select([self._process.stdout], [], [], self.timeout_s)[0]:
+            raise TimeoutError
+
+    def _how_it_died(self) -> str:
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
