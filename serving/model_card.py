@@ -23,8 +23,9 @@ Facial expression recognition: a face crop goes in, the probabilities of {num_cl
 
 ## Use
 Give it faces aligned as in training: eyes level, 256 x 256, JPEG or PNG; `python -m serving.client` does that.
-It reads the expression that a face shows, not what a person feels. Do not use it to judge people: for hiring, policing,
-education, credit or health. Accuracy differs between poses, ages, skin tones and kinds of pictures; measure it on yours.
+It reads the expression that a face shows, not what a person feels. Do not use it to judge people: for hiring,
+policing, education, credit or health. Accuracy differs between poses, ages, skin tones and kinds of pictures; measure
+it on yours.
 
 ## Rights
 {rights}
@@ -55,7 +56,7 @@ def write_card(path: str, facts: dict[str, Any]) -> None:
         file.write(_CARD.format(**fields))
 
 
-def _results(metrics: dict[str, Any], prefix: str = "") -> str:
+def _results(metrics: dict[str, Any]) -> str:
     lines = _numbers(metrics)
     return "\n".join(lines) if lines else "The run was not evaluated before the export."
 

@@ -21,6 +21,8 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # A face crop is 256 x 256; a picture of 4 million pixels takes about 60 MB while it is prepared.
 MAX_IMAGE_PIXELS = 2048 * 2048
 TOP_K = 5
+# The input that holds JPEG or PNG bytes, by which a server knows what to look at before it unpacks.
+IMAGE_BYTES = "image_bytes"
 # How many images of a batch are unpacked at a time: bounds the memory that one request can take.
 DECODE_PARALLELISM = 4
 
@@ -82,7 +84,7 @@ class FaNetModule(tf.Module):
         best, ids = tf.math.top_k(probabilities, self._top_k)
         return {"probabilities": probabilities, "labels": tf.gather(self.labels, ids), "scores": best}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
     def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return self.scores(self.prepare_encoded(image_bytes))
 
@@ -90,7 +92,7 @@ class FaNetModule(tf.Module):
     def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self.scores(self.prepare(images))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         features, _ = self.trunk(self.prepare_encoded(image_bytes), training=False)
         return {"features": tf.cast(features, tf.float32)}

@@ -1,0 +1,247 @@
+"""An embedded model server that speaks TensorFlow Serving's protocol, for a laptop or a test.
+
+`python -m serving.server` answers on the loopback address what `tensorflow_model_server` would answer in production;
+flags that both have bear the same names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from fer_tf.config import EXIT_OK, parse, run_command
+from fer_tf.errors import InputError
+
+logger = logging.getLogger(__name__)
+SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Flags of `python -m serving.server`.
+
+    Args:
+      model_base_path: folder with the model's numbered versions.
+      model_name: name under which requests ask for it.
+      model_config_file: text file with a ModelServerConfig; serves its models instead of model_base_path.
+      model_root: folder that every model must stand in, also those of a later HandleReloadConfigRequest; empty takes
+        the folder around model_base_path.
+      host: address to listen on; the default answers this machine alone.
+      port: gRPC port; 0 takes a free one.
+      rest_api_port: HTTP port for metrics, readiness and status; 0 takes a free one, -1 leaves it out.
+      enable_batching: whether concurrent requests are run as one batch.
+      max_batch_size: most images in a batch.
+      batch_timeout_micros: longest wait for a fuller batch, microseconds.
+      max_enqueued_images: images that may wait before requests are refused.
+      num_batch_threads: batches that run side by side.
+      batching_parameters_file: text file with BatchingParameters; overrides the batching flags.
+      file_system_poll_wait_seconds: seconds between two looks for new versions.
+      max_message_bytes: largest request or answer, bytes.
+      max_images: most images in one request.
+      max_image_pixels: most pixels in one image.
+      max_concurrent_rpcs: requests open at a time; more are refused.
+      drain_seconds: how long a SIGTERM waits for open requests.
+      ssl_config_file: text file with an SSLConfig (key, certificate, client authority); empty serves without TLS.
+      monitoring_config_file: text file with a MonitoringConfig; empty shows the metrics under their usual path.
+      grpc_channel_arguments: comma-separated gRPC settings, such as grpc.max_connection_age_ms=600000.
+      tensorflow_intra_op_parallelism: threads within an operation; 0 lets TensorFlow choose.
+      tensorflow_inter_op_parallelism: operations side by side; 0 lets TensorFlow choose.
+    """
+
+    model_base_path: str = "models/fa_net"
+    model_name: str = "fa_net"
+    model_config_file: str = ""
+    model_root: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8500
+    rest_api_port: int = 8501
+    enable_batching: bool = True
+    max_batch_size: int = 64
+    batch_timeout_micros: int = 2000
+    max_enqueued_images: int = 1024
+    num_batch_threads: int = 2
+    batching_parameters_file: str = ""
+    file_system_poll_wait_seconds: float = 1.0
+    max_message_bytes: int = 8 * 1024 * 1024
+    max_images: int = 64
+    max_image_pixels: int = 2048 * 2048
+    max_concurrent_rpcs: int = 256
+    drain_seconds: float = 30.0
+    ssl_config_file: str = ""
+    monitoring_config_file: str = ""
+    grpc_channel_arguments: str = ""
+    tensorflow_intra_op_parallelism: int = 0
+    tensorflow_inter_op_parallelism: int = 0
+
+    def __post_init__(self) -> None:
+        least = {
+            "max_batch_size": 1,
+            "batch_timeout_micros": 0,
+            "max_enqueued_images": 1,
+            "num_batch_threads": 1,
+            "max_message_bytes": 1024,
+            "max_images": 1,
+            "max_image_pixels": 1,
+            "max_concurrent_rpcs": 1,
+            "drain_seconds": 0,
+            "tensorflow_intra_op_parallelism": 0,
+            "tensorflow_inter_op_parallelism": 0,
+        }
+        for name, least_value in least.items():
+            if getattr(self, name) < least_value:
+                raise InputError(f"`{name}` must be at least {least_value}. Received: {getattr(self, name)}.")
+        if self.file_system_poll_wait_seconds <= 0:
+            raise InputError(
+                f"`file_system_poll_wait_seconds` must be above 0. Received: {self.file_system_poll_wait_seconds}."
+            )
+        for name in ("port", "rest_api_port"):
+            if not -1 <= getattr(self, name) < 65536 or (name == "port" and self.port < 0):
+                raise InputError(f"`{name}` must be a port number. Received: {getattr(self, name)}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command until SIGTERM or Ctrl-C."""
+    config, _ = parse(
+        ServerConfig, argv, prog="python -m serving.server", description="Serve an exported Fa-Net over gRPC."
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(config))
+    return EXIT_OK
+
+
+async def serve(config: ServerConfig) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what was accepted and returns.
+
+    Raises:
+      InputError: when there is no model, a file is wrong or the port is taken.
+    """
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(config.tensorflow_intra_op_parallelism)
+    tf.config.threading.set_inter_op_parallelism_threads(config.tensorflow_inter_op_parallelism)
+    server = Server(config)
+    await server.start()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    print(f"ready: grpc={config.host}:{server.port} http={config.host}:{server.http_port}", flush=True)
+    await stopping.wait()
+    logger.info("stopping: no new requests; answering those that were accepted")
+    await server.stop()
+    logger.info("stopped")
+
+
+class Server:
+    """The gRPC server with its manager and status page; belongs to one event loop."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        from serving.loaded import LoadedVersion
+        from serving.manager import ModelManager
+        from serving.metrics import Metrics
+        from serving.settings import batching_options
+
+        self._config = config
+        self.metrics = Metrics()
+        options = batching_options(config)
+        # Without batching every open request runs the network itself.
+        threads = options.threads if options.enabled else min(32, config.max_concurrent_rpcs)
+        self._executor = ThreadPoolExecutor(threads, "network")
+        self._manager = ModelManager(
+            lambda name, version, folder: LoadedVersion(name, version, folder, self._executor, options, self.metrics),
+            self.metrics,
+            config.file_system_poll_wait_seconds,
+        )
+        self._health = health.aio.HealthServicer()
+        self._stopping = False
+        self.port = 0
+        self.http_port = -1
+
+    async def start(self) -> None:
+        """Loads the models and answers from then on."""
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        from serving import services, settings
+        from serving.metrics import StatusPage
+
+        config = self._config
+        calls = services.Calls(self.metrics)
+        root, configs = settings.model_configs(config)
+        self._grpc = grpc.aio.server(
+            options=settings.grpc_options(config), maximum_concurrent_rpcs=config.max_concurrent_rpcs
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            services.PredictionService(self._manager, calls, self.metrics, config.max_images, config.max_image_pixels),
+            self._grpc,
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            services.ModelService(self._manager, calls, root), self._grpc
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        address = f"{config.host}:{config.port}"
+        credentials = settings.server_credentials(config.ssl_config_file)
+        try:
+            if credentials:
+                self.port = self._grpc.add_secure_port(address, credentials)
+            else:
+                self.port = self._grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            raise InputError(f"`port` {config.port} cannot be used on {config.host}: {error}") from None
+        await self._manager.set_configs(configs)
+        if not self._manager.ready():
+            raise InputError(f"no version could be loaded of {[c.base_path for c in configs]}; the log says why")
+        await self._grpc.start()
+        self._watching = asyncio.create_task(self._manager.watch())
+        if config.rest_api_port >= 0:
+            enabled, path = settings.monitoring(config)
+            self._page = StatusPage(
+                config.host,
+                config.rest_api_port,
+                self.metrics if enabled else None,
+                lambda: self._manager.ready() and not self._stopping,
+                self._status,
+                path,
+            )
+            self.http_port = self._page.port
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Refuses new requests, answers the open ones and frees everything."""
+        self._stopping = True
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._watching.cancel()
+        await self._grpc.stop(self._config.drain_seconds)
+        await self._manager.drain()
+        self._executor.shutdown(wait=True)
+        if self.http_port >= 0:
+            await asyncio.to_thread(self._page.close)
+
+    async def _set_health(self, status: int) -> None:
+        for service in SERVICES:
+            await self._health.set(service, status)
+
+    def _status(self, name: str) -> dict | None:
+        from google.protobuf import json_format
+        from tensorflow_serving.apis import model_pb2
+
+        from serving.tensors import RequestError
+
+        try:
+            status = self._manager.status(model_pb2.ModelSpec(name=name))
+        except RequestError:
+            return None
+        return json_format.MessageToDict(status, preserving_proto_field_name=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.exit(run_command(main))

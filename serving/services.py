@@ -1,0 +1,253 @@
+"""TensorFlow Serving's PredictionService and ModelService, answered from the manager's versions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    input_pb2,
+    model_management_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from fer_tf.data.schema import FaceRecord, key_of
+from serving.image_headers import check_image
+from serving.loaded import Arrays, LoadedVersion
+from serving.manager import ModelManager
+from serving.metrics import Metrics
+from serving.signatures import IMAGE_BYTES
+from serving.tensors import RequestError, invalid, to_proto
+
+logger = logging.getLogger(__name__)
+DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+EXAMPLE_KEY = key_of(FaceRecord, "image")
+SIGNATURE_DEF = "signature_def"
+
+
+class Calls:
+    """Runs a call's body: counts it, times it, and turns its exceptions into status codes."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def run(self, method: str, model: str, context: Any, body: Callable[[], Awaitable[Any]]) -> Any:
+        """Returns the body's response, or aborts the call."""
+        start = time.monotonic()
+        code, message, response = grpc.StatusCode.OK, "", None
+        self._metrics.open_requests.inc()
+        try:
+            response = await body()
+        except RequestError as error:
+            code, message = error.code, error.message
+            # A caller must not be able to make a metric per invented name.
+            model = model if code is not grpc.StatusCode.NOT_FOUND else ""
+        except tf.errors.OpError as error:
+            code, message = grpc.StatusCode.INTERNAL, "the model failed"
+            logger.error("%s of %s failed: %s", method, model, error)
+        except Exception:
+            code, message = grpc.StatusCode.INTERNAL, "the server failed"
+            logger.exception("%s of %s failed", method, model)
+        finally:
+            self._metrics.open_requests.dec()
+        self._metrics.requests.labels(method, model, code.name).inc()
+        self._metrics.latency.labels(method, model).observe(time.monotonic() - start)
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, message)
+        return response
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, Classify and GetModelMetadata; Regress and MultiInference do not fit this model.
+
+    Args:
+      manager: where versions are found.
+      calls: what counts and times the calls.
+      metrics: where images are counted.
+      max_images: most images that a request may hold.
+      max_image_pixels: most pixels that an image's header may claim.
+    """
+
+    def __init__(
+        self, manager: ModelManager, calls: Calls, metrics: Metrics, max_images: int, max_image_pixels: int
+    ) -> None:
+        self._manager = manager
+        self._calls = calls
+        self._metrics = metrics
+        self._max_images = max_images
+        self._max_image_pixels = max_image_pixels
+
+    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:
+        return await self._calls.run("Predict", request.model_spec.name, context, lambda: self._predict(request))
+
+    async def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        with self._manager.find(request.model_spec).held() as loaded:
+            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            inputs = loaded.parse_inputs(signature, request.inputs)
+            self._check(inputs)
+            known = loaded.signature_defs[signature].outputs
+            wanted = list(request.output_filter) or list(known)
+            if unknown := sorted(set(wanted) - set(known)):
+                raise invalid(f"`output_filter` names {unknown[:5]}; signature {signature!r} gives {sorted(known)}")
+            outputs = await self._answer(loaded, signature, inputs)
+            response = predict_pb2.PredictResponse(model_spec=_answered_by(loaded, signature))
+            for name in wanted:
+                response.outputs[name].CopyFrom(to_proto(outputs[name]))
+            return response
+
+    async def Classify(self, request: classification_pb2.ClassificationRequest, context: Any) -> Any:
+        return await self._calls.run("Classify", request.model_spec.name, context, lambda: self._classify(request))
+
+    async def _classify(self, request: classification_pb2.ClassificationRequest) -> Any:
+        with self._manager.find(request.model_spec).held() as loaded:
+            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            loaded.spec_of(signature)
+            if loaded.signature_defs[signature].method_name != tf.saved_model.CLASSIFY_METHOD_NAME:
+                raise invalid(f"signature {signature!r} is not for Classify; ask for `classify`")
+            inputs = {"inputs": np.array(_examples(request.input), object)}
+            self._check({IMAGE_BYTES: np.array(_images_of(request.input), object)})
+            outputs = await self._answer(loaded, signature, inputs)
+            response = classification_pb2.ClassificationResponse(model_spec=_answered_by(loaded, signature))
+            for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
+                classes = response.result.classifications.add().classes
+                for label, score in zip(labels, scores, strict=True):
+                    classes.add(label=label.decode(), score=float(score))
+            return response
+
+    async def Regress(self, request: Any, context: Any) -> Any:
+        return await self._unimplemented("Regress", context)
+
+    async def MultiInference(self, request: Any, context: Any) -> Any:
+        return await self._unimplemented("MultiInference", context)
+
+    async def GetModelMetadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Any) -> Any:
+        async def body() -> get_model_metadata_pb2.GetModelMetadataResponse:
+            if set(request.metadata_field) != {SIGNATURE_DEF}:
+                raise invalid(
+                    f"`metadata_field` must be {SIGNATURE_DEF!r}. Received: {list(request.metadata_field)[:5]}."
+                )
+            with self._manager.find(request.model_spec).held() as loaded:
+                response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_answered_by(loaded))
+                signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=loaded.signature_defs)
+                response.metadata[SIGNATURE_DEF].Pack(signatures)
+                return response
+
+        return await self._calls.run("GetModelMetadata", request.model_spec.name, context, body)
+
+    def _check(self, inputs: Arrays) -> None:
+        """Refuses what is too much or no image before anything is unpacked."""
+        count = len(next(iter(inputs.values())))
+        if not count:
+            raise invalid("the batch is empty")
+        if count > self._max_images:
+            raise invalid(f"{count} images in one request; the limit is {self._max_images}")
+        for index, encoded in enumerate(inputs.get(IMAGE_BYTES, ())):
+            try:
+                check_image(encoded, self._max_image_pixels)
+            except ValueError as error:
+                raise invalid(f"image {index}: {error}") from None
+
+    async def _answer(self, loaded: LoadedVersion, signature: str, inputs: Arrays) -> Arrays:
+        outputs = await loaded.answer(signature, inputs)
+        self._metrics.images.labels(loaded.name).inc(len(next(iter(inputs.values()))))
+        return outputs
+
+    async def _unimplemented(self, method: str, context: Any) -> Any:
+        async def body() -> None:
+            raise RequestError(grpc.StatusCode.UNIMPLEMENTED, f"{method} does not fit a classifier; call Predict")
+
+        return await self._calls.run(method, "", context, body)
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus and HandleReloadConfigRequest.
+
+    Args:
+      manager: what serves the models.
+      calls: what counts and times the calls.
+      root: the folder that every model must stand in.
+    """
+
+    def __init__(self, manager: ModelManager, calls: Calls, root: str) -> None:
+        self._manager = manager
+        self._calls = calls
+        self._root = os.path.realpath(root)
+
+    async def GetModelStatus(self, request: get_model_status_pb2.GetModelStatusRequest, context: Any) -> Any:
+        async def body() -> get_model_status_pb2.GetModelStatusResponse:
+            return self._manager.status(request.model_spec)
+
+        return await self._calls.run("GetModelStatus", request.model_spec.name, context, body)
+
+    async def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: Any
+    ) -> model_management_pb2.ReloadConfigResponse:
+        async def body() -> model_management_pb2.ReloadConfigResponse:
+            configs = list(request.config.model_config_list.config)
+            check_configs(configs, self._root)
+            await self._manager.set_configs(configs)
+            return model_management_pb2.ReloadConfigResponse()
+
+        return await self._calls.run("HandleReloadConfigRequest", "", context, body)
+
+
+def check_configs(configs: list[Any], root: str) -> None:
+    """Raises RequestError unless each model has a name of its own and stands inside `root`."""
+    if not configs:
+        raise invalid("the configuration names no model")
+    names = [config.name for config in configs]
+    if len(set(names)) < len(names) or not all(names):
+        raise invalid(f"each model needs a name of its own. Received: {names[:10]}.")
+    for config in configs:
+        path = os.path.realpath(config.base_path)
+        if os.path.commonpath([path, os.path.realpath(root)]) != os.path.realpath(root) or not config.base_path:
+            raise RequestError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"`base_path` of {config.name!r} must stand inside --model_root. Received: {config.base_path!r}.",
+            )
+
+
+def _answered_by(loaded: LoadedVersion, signature: str = "") -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=loaded.name, signature_name=signature)
+    spec.version.value = loaded.version
+    return spec
+
+
+def _example_protos(data: input_pb2.Input) -> list[Any]:
+    kind = data.WhichOneof("kind")
+    if kind == "example_list":
+        return list(data.example_list.examples)
+    if kind == "example_list_with_context":
+        return list(data.example_list_with_context.examples)
+    raise invalid("`input` holds no examples")
+
+
+def _examples(data: input_pb2.Input) -> list[bytes]:
+    """The examples as the signature reads them; a shared context is merged into each."""
+    context = b""
+    if data.WhichOneof("kind") == "example_list_with_context":
+        context = data.example_list_with_context.context.SerializeToString()
+    # Concatenated protobufs merge; an example's own feature comes last and wins.
+    return [context + example.SerializeToString() for example in _example_protos(data)]
+
+
+def _images_of(data: input_pb2.Input) -> list[bytes]:
+    images = []
+    for index, serialized in enumerate(_examples(data)):
+        values = tf.train.Example.FromString(serialized).features.feature[EXAMPLE_KEY].bytes_list.value
+        if len(values) != 1:
+            raise invalid(f"image {index}: the example needs `{EXAMPLE_KEY}` with one value. Received: {len(values)}.")
+        images.append(values[0])
+    return images

@@ -1,0 +1,85 @@
+"""TensorProto to numpy and back; nothing that a request claims is believed before it is checked."""
+
+from __future__ import annotations
+
+import math
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+# A TensorProto may claim any shape and give one number to fill it with.
+MAX_TENSOR_BYTES = 64 * 1024 * 1024
+
+
+class RequestError(Exception):
+    """A request that is answered with an error code.
+
+    Attributes:
+      code: the gRPC status.
+      message: what was wrong, for the caller.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid(message: str) -> RequestError:
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def to_numpy(proto: tensor_pb2.TensorProto, spec: tf.TensorSpec, name: str) -> np.ndarray:
+    """Returns an input as an array of the type and shape that the signature asks for.
+
+    Args:
+      proto: the request's tensor.
+      spec: what the signature declares; its first dimension is the batch.
+      name: the input's name, for errors.
+
+    Raises:
+      RequestError: INVALID_ARGUMENT for a wrong type, shape, size or number of values.
+    """
+    try:
+        dtype = tf.dtypes.as_dtype(proto.dtype)
+    except (TypeError, KeyError):
+        raise invalid(f"input `{name}` has the unknown dtype {proto.dtype}") from None
+    if dtype != spec.dtype:
+        raise invalid(f"input `{name}` must be {spec.dtype.name}. Received: {dtype.name}.")
+    dims = [dim.size for dim in proto.tensor_shape.dim]
+    # A numpy array has at most 64 dimensions; TensorFlow's checks on rank come too late for a claim of thousands.
+    if proto.tensor_shape.unknown_rank or len(dims) > 8 or any(size < 0 for size in dims):
+        raise invalid(f"input `{name}` must have a known shape. Received: {dims[:9]}.")
+    if not spec.shape.is_compatible_with(dims):
+        raise invalid(f"input `{name}` must have the shape {spec.shape.as_list()}. Received: {dims}.")
+    count = math.prod(dims)
+    if dtype == tf.string:
+        if len(proto.string_val) != count:
+            raise invalid(f"input `{name}` claims {count} strings and holds {len(proto.string_val)}")
+        values = np.empty(count, object)
+        values[:] = list(proto.string_val)
+        return values.reshape(dims)
+    if count * dtype.size > MAX_TENSOR_BYTES:
+        raise invalid(f"input `{name}` of shape {dims} is above the limit of {MAX_TENSOR_BYTES} bytes")
+    if proto.tensor_content:
+        if len(proto.tensor_content) != count * dtype.size:
+            raise invalid(f"input `{name}` of shape {dims} holds {len(proto.tensor_content)} bytes")
+        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(dims)
+    try:
+        return tf.make_ndarray(proto)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise invalid(f"input `{name}`: {error}") from None
+
+
+def to_proto(values: np.ndarray) -> tensor_pb2.TensorProto:
+    """Returns an output as a TensorProto."""
+    proto = tensor_pb2.TensorProto(dtype=tf.dtypes.as_dtype(values.dtype).as_datatype_enum)
+    for size in values.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if values.dtype == object:
+        proto.string_val.extend(values.reshape(-1).tolist())
+    else:
+        proto.tensor_content = values.tobytes()
+    return proto
