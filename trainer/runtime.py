@@ -1,4 +1,4 @@
-"""How a run is executed, apart from what it trains: strategy, precision, seed, determinism, versions, the run folder."""
+"""How a run is executed, apart from what it trains: strategy, precision, seed, versions, the run folder."""
 
 from __future__ import annotations
 

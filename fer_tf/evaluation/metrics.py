@@ -1,0 +1,119 @@
+"""Scores of a classifier in plain numpy: accuracy, mean class accuracy, F1, confusion, bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fer_tf.errors import InputError
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns counts, int64 (num_classes, num_classes): rows are true classes, columns predicted ones."""
+    labels, predictions = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
+    if labels.shape != predictions.shape:
+        raise InputError(f"`predictions` must match `labels` {labels.shape}. Received: {predictions.shape}.")
+    return np.bincount(labels * num_classes + predictions, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns the share of right predictions; nan without faces."""
+    return float(np.mean(np.asarray(labels) == np.asarray(predictions))) if len(labels) else float("nan")
+
+
+def class_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Returns each class's recall, float64 (num_classes,); nan for a class without faces."""
+    totals = confusion.sum(axis=1)
+    return np.divide(np.diag(confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+
+def mean_class_accuracy(confusion: np.ndarray) -> float:
+    """Returns the mean recall over the classes that have faces."""
+    recalls = class_accuracy(confusion)
+    return float(np.mean(recalls[~np.isnan(recalls)])) if (~np.isnan(recalls)).any() else float("nan")
+
+
+def macro_f1(confusion: np.ndarray) -> float:
+    """Returns the mean F1 over the classes that occur among the true or the predicted labels."""
+    hits = np.diag(confusion).astype(float)
+    occurrences = confusion.sum(axis=0) + confusion.sum(axis=1)
+    present = occurrences > 0
+    return float(np.mean(2 * hits[present] / occurrences[present])) if present.any() else float("nan")
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    groups: Sequence[str] | None = None,
+    *,
+    statistic: Callable[[np.ndarray], float] | None = None,
+    samples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of a mean, drawing whole groups when they are given.
+
+    Faces of one person are not independent, so an interval over faces would be too narrow: persons are drawn.
+
+    Args:
+      values: float (N,), such as 1 for a right prediction and 0 for a wrong one.
+      groups: (N,) the person of each value; None draws single values.
+      statistic: of the N values when not their mean; only without groups.
+      samples: bootstrap draws.
+      level: coverage, 0 to 1.
+      seed: of the draws.
+
+    Returns:
+      (low, high); (nan, nan) without values, or with fewer than two groups.
+    """
+    values = np.asarray(values, float)
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        sums, counts = values, np.ones(len(values))
+    else:
+        _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
+    if len(sums) < 2:
+        return float("nan"), float("nan")
+    results = np.empty(samples)
+    for sample in range(samples):
+        drawn = rng.integers(0, len(sums), len(sums))
+        if statistic is not None and groups is None:
+            results[sample] = statistic(values[drawn])
+        else:
+            results[sample] = sums[drawn].sum() / counts[drawn].sum()
+    tail = (1 - level) / 2
+    low, high = np.quantile(results, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_bootstrap(
+    first: np.ndarray, second: np.ndarray, groups: Sequence[str] | None = None, *, samples: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Returns the mean difference `second - first` over the same faces, its 95 % interval and a two-sided p value.
+
+    Args:
+      first, second: float (N,), 1 for a right prediction and 0 for a wrong one, of the same faces in the same order.
+      groups: (N,) persons, drawn whole; None draws faces.
+    """
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    if first.shape != second.shape:
+        raise InputError(f"`second` must have the shape of `first` {first.shape}. Received: {second.shape}.")
+    difference = second - first
+    if groups is None:
+        sums, counts = difference, np.ones(len(difference))
+    else:
+        _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        sums, counts = np.bincount(index, weights=difference), np.bincount(index).astype(float)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(sums), (samples, len(sums))) if len(sums) * samples < 20_000_000 else None
+    if drawn is not None:
+        results = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    else:
+        results = np.empty(samples)
+        for sample in range(samples):
+            rows = rng.integers(0, len(sums), len(sums))
+            results[sample] = sums[rows].sum() / counts[rows].sum()
+    low, high = np.quantile(results, [0.025, 0.975])
+    p = min(1.0, 2 * min(np.mean(results <= 0), np.mean(results >= 0)))
+    return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}

@@ -1,0 +1,161 @@
+"""What happens around Fa-Net's epochs: evaluation of the averaged weights, the best weights, checkpoints, the log."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer import runtime
+from trainer.runtime import TrainingFailed
+
+
+@dataclass
+class State:
+    """What a run remembers beside its weights; saved in the same checkpoint, so they always belong together.
+
+    Attributes:
+      epoch: finished epochs.
+      best_score: best accuracy on the validation part so far, and the epoch (from 1) that reached it.
+      seconds: time spent in training and validation, over all sittings.
+      history: a row of numbers per epoch.
+      fingerprint: of the training data.
+      expressions: label names.
+    """
+
+    epoch: int = 0
+    best_score: float = -1.0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    fingerprint: str = ""
+    expressions: list[str] = field(default_factory=list)
+
+
+class Checkpoints:
+    """Saves and restores model, optimizer and State together; a save is complete or not there."""
+
+    def __init__(self, folder: str, model: keras.Model, optimizer: keras.optimizers.Optimizer, state: State) -> None:
+        # Slots that do not exist yet would be restored late or never.
+        optimizer.build(model.trainable_variables)
+        self.state = state
+        self._folder = folder
+        with tf.device("CPU:0"):
+            self._json = tf.Variable("{}", dtype=tf.string, trainable=False)
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, state=self._json)
+        self._manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=2)
+
+    def restore(self) -> bool:
+        """Loads the newest checkpoint, if any, into model, optimizer and state."""
+        if not self._manager.latest_checkpoint:
+            return False
+        # `expect_partial`: metrics and the save counter are not restored on purpose.
+        status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
+        status.assert_existing_objects_matched().expect_partial()
+        for name, value in json.loads(self._json.numpy()).items():
+            setattr(self.state, name, value)
+        return True
+
+    def save(self) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+          TrainingFailed: when the disk is full; the checkpoint before is intact.
+        """
+        self._json.assign(json.dumps(dataclasses.asdict(self.state)))
+        try:
+            self._manager.save(checkpoint_number=self.state.epoch)
+        except (tf.errors.OpError, OSError) as error:
+            raise TrainingFailed(
+                f"cannot write the checkpoint of epoch {self.state.epoch} to {self._folder}: {error}; "
+                "the one before is intact: free some space, then the same command goes on"
+            ) from error
+
+
+class StopOnNan(keras.callbacks.Callback):
+    """Stops the run as soon as the loss is no number, naming the step and the learning rate."""
+
+    def __init__(self, first_step: int) -> None:
+        super().__init__()
+        self._step = first_step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            raise TrainingFailed(
+                f"the loss became {loss} at step {self._step} (from 0) with learning rate {rate:.3g}; "
+                "lower --learning_rate or take --precision=float32 (the last checkpoint is from before)"
+            )
+        self._step += 1
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Evaluates an epoch's averaged weights, keeps the best, writes the checkpoint and one line to the log.
+
+    Args:
+      checkpoints: where everything is saved.
+      evaluate_fn: called without arguments; returns numbers of the validation part with `val_accuracy` among them.
+      keep_fn: called when the epoch is the best so far, with the averaged weights in the model.
+      images: images in an epoch.
+      epochs: epochs of the whole run, for the log.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        evaluate_fn: Callable[[], dict[str, float]],
+        keep_fn: Callable[[], None],
+        images: int,
+        epochs: int,
+    ) -> None:
+        super().__init__()
+        self._checkpoints, self._evaluate, self._keep = checkpoints, evaluate_fn, keep_fn
+        self._images, self._epochs = images, epochs
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        state, logs = self._checkpoints.state, {} if logs is None else logs
+        logs["images_per_second"] = self._images / (time.monotonic() - self._started)
+        swap = self._averages()
+        swap.on_test_begin()
+        logs.update(self._evaluate())
+        # Equal scores: the later epoch, whose learning rate was lower.
+        if logs["val_accuracy"] >= state.best_score:
+            state.best_score, state.best_epoch = logs["val_accuracy"], epoch + 1
+            self._keep()
+        swap.on_test_end()
+        state.epoch = epoch + 1
+        state.seconds += time.monotonic() - self._started
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
+        state.history = [*state.history[:epoch], row]
+        if runtime.is_chief():
+            self._checkpoints.save()
+        logging.info(
+            "epoch %d/%d %s best_val_accuracy %.4f (epoch %d)",
+            epoch + 1,
+            self._epochs,
+            " ".join(f"{name} {value:.4g}" for name, value in row.items()),
+            state.best_score,
+            state.best_epoch,
+        )
+
+    def _averages(self) -> keras.callbacks.Callback:
+        """Keras' own swap of the averaged weights, or a callback that does nothing when none are kept."""
+        if not self.model.optimizer.use_ema:
+            return keras.callbacks.Callback()
+        swap = keras.callbacks.SwapEMAWeights()
+        swap.set_model(self.model)
+        return swap

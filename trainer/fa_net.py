@@ -1,0 +1,235 @@
+"""The stage that trains Fa-Net (section 4.2) on a task's faces, real and synthetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fer_tf.data import inputs, public
+from fer_tf.data.inputs import FaceSet
+from fer_tf.errors import InputError
+from fer_tf.evaluation import calibration, metrics
+from fer_tf.models import fa_net
+from fer_tf.models.fa_net import FaNetSpec
+from trainer import runtime
+from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
+from trainer.config import TaskConfig
+from trainer.recipes import Recipe, recipe_of
+
+FOLDER = "fa_net"
+FINISHED = "FINISHED"
+SYNTHETIC_GLOB = "synthetic/records/faces-?????-of-?????.tfrecord"
+PRETRAINED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models", "pretrained")
+
+
+def run(config: TaskConfig) -> None:
+    """Trains to the end, going on where an earlier call stopped; does nothing when finished."""
+    folder = runtime.join(config.run_dir, FOLDER)
+    if tf.io.gfile.exists(runtime.join(folder, FINISHED)):
+        logging.info("fa_net is finished in %s", folder)
+        return
+    recipe = recipe_of(config)
+    faces = read_faces(config)
+    report_classes(faces)
+    keras.mixed_precision.set_global_policy(runtime.precision(config))
+    strategy = runtime.strategy(config)
+    state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions))
+    for phase in recipe.phases():
+        if state.epoch < phase[1]:
+            _train_phase(config, recipe, faces, strategy, state, phase)
+    finish(folder, faces, state)
+
+
+def read_faces(config: TaskConfig) -> FaceSet:
+    """Returns the task's faces, with the run's synthetic ones in the training part when there are any."""
+    if config.is_public:
+        return public.read(config.task, config.data)
+    pattern = runtime.join(config.run_dir, SYNTHETIC_GLOB)
+    synthetic = inputs.record_files(pattern) if config.synthetic and tf.io.gfile.glob(pattern) else ()
+    return inputs.read_records(config.data, config.task, synthetic)
+
+
+def report_classes(faces: FaceSet) -> None:
+    """Logs the parts' sizes and warns of classes without a training face, which can never be predicted well."""
+    for split, part in faces.parts.items():
+        logging.info("%s: %d faces of %d classes", split, len(part), len(np.unique(part.labels)))
+    train, test = (np.unique(faces.parts[split].labels) for split in ("train", "test"))
+    if missing := [faces.expressions[label] for label in sorted(set(test.tolist()) - set(train.tolist()))]:
+        logging.warning("no training face of %s, which the test part has; their recall will be 0", ", ".join(missing))
+
+
+def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
+    """Returns the spec of the network that a run trains."""
+    return FaNetSpec(
+        expressions=faces.expressions,
+        variant=config.variant,
+        image_size=recipe.image_size,
+        channels=config.channels,
+        crop=recipe.crop,
+        dropout=recipe.dropout,
+        task=config.task,
+        data_fingerprint=faces.fingerprint,
+        landmark_model=faces.landmark_model,
+    )
+
+
+def _train_phase(
+    config: TaskConfig,
+    recipe: Recipe,
+    faces: FaceSet,
+    strategy: tf.distribute.Strategy,
+    state: State,
+    phase: tuple[int, int, int],
+) -> None:
+    """Trains from the newest checkpoint to the end of a phase; phases differ in the image size alone."""
+    _, end, image_size = phase
+    folder = runtime.join(config.run_dir, FOLDER)
+    train, val = faces.parts["train"], faces.parts["val"]
+    batch_size = min(recipe.batch_size, len(train))
+    steps = len(train) // batch_size
+    spec = spec_of(config, recipe, faces)
+    with strategy.scope():
+        model = fa_net.build(with_size(spec, image_size), seed=config.seed)
+        optimizer = recipe.build_optimizer(steps)
+        checkpoints = Checkpoints(runtime.join(folder, "checkpoints"), model, optimizer, state)
+        resumed = checkpoints.restore()
+        _check_state(state, faces, folder)
+        if not resumed and config.init_from:
+            init_from(model, spec, config.init_from)
+        model.compile(
+            optimizer,
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            jit_compile=False,
+        )
+    if state.epoch >= end:
+        return
+    batches = inputs.training_batches(
+        train,
+        spec.num_classes,
+        image_size=image_size,
+        channels=spec.channels,
+        crop=spec.crop,
+        batch_size=batch_size,
+        steps_per_epoch=steps,
+        augmentation=recipe.augmentation,
+        seed=config.seed,
+        first_epoch=state.epoch,
+    )
+    logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
+
+    def evaluate() -> dict[str, float]:
+        part = val if len(val) else train
+        logits = predict(model, part, with_size(spec, image_size))
+        return {
+            "val_accuracy": metrics.accuracy(part.labels, logits.argmax(1)),
+            "val_loss": calibration.cross_entropy(logits, part.labels),
+        }
+
+    def keep() -> None:
+        if runtime.is_chief():
+            fa_net.save(folder, model, spec)
+
+    model.fit(
+        batches,
+        initial_epoch=state.epoch,
+        epochs=end,
+        steps_per_epoch=steps,
+        verbose=1 if sys.stdout.isatty() else 0,
+        callbacks=[
+            StopOnNan(state.epoch * steps),
+            EpochEnd(checkpoints, evaluate, keep, steps * batch_size, recipe.epochs),
+            keras.callbacks.TensorBoard(runtime.join(runtime.tensorboard_dir(config), FOLDER), write_graph=False),
+        ],
+    )
+
+
+def with_size(spec: FaNetSpec, image_size: int) -> FaNetSpec:
+    """Returns the spec at another input size."""
+    return dataclasses.replace(spec, image_size=image_size)
+
+
+def _check_state(state: State, faces: FaceSet, folder: str) -> None:
+    """Refuses to go on with data that is not what the checkpoint was trained on."""
+    if list(state.expressions) != list(faces.expressions):
+        raise InputError(
+            f"{folder} was trained for the labels {tuple(state.expressions)}. Received data with the labels "
+            f"{tuple(faces.expressions)}; take another --run_dir (and --init_from={folder} to start from its weights)."
+        )
+    if state.fingerprint != faces.fingerprint:
+        raise InputError(
+            f"{folder} was trained on data with fingerprint {state.fingerprint[:12]}. Received: "
+            f"{faces.fingerprint[:12]}; the data changed since: take another --run_dir to train anew."
+        )
+
+
+def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
+    """Copies another Fa-Net's weights; the head too when its labels are the same, else it stays fresh.
+
+    Args:
+      model: the network to fill.
+      spec: its spec.
+      source: a run folder, a folder with `spec.json`, or `pretrained`.
+
+    Raises:
+      InputError: when the backbones differ.
+    """
+    folder = PRETRAINED if source == "pretrained" else source
+    if tf.io.gfile.exists(runtime.join(folder, FOLDER, fa_net.SPEC_FILE)):
+        folder = runtime.join(folder, FOLDER)
+    other, other_spec = fa_net.load(folder)
+    same_labels = other_spec.expressions == spec.expressions
+    if (other_spec.variant, other_spec.channels, other_spec.batch_norm) != (
+        spec.variant,
+        spec.channels,
+        spec.batch_norm,
+    ):
+        raise InputError(
+            f"`init_from` {source!r} holds a {other_spec.variant} with {other_spec.channels} channel(s); "
+            f"this run builds a {spec.variant} with {spec.channels}. Give the same --variant and --channels."
+        )
+    for layer, old in zip(model.layers, other.layers, strict=True):
+        fits = [w.shape for w in layer.weights] == [w.shape for w in old.weights]
+        if layer.name == "logits" and not (same_labels and fits):
+            logging.info("init_from %s: new head for %d classes", source, spec.num_classes)
+        elif fits:
+            layer.set_weights(old.get_weights())
+        elif layer.name == "feature_dense":
+            logging.info("init_from %s: new feature layer, because the input sizes end in other maps", source)
+        else:
+            raise InputError(f"`init_from` {source!r}: layer {layer.name!r} has other shapes than this network's.")
+
+
+def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "none") -> np.ndarray:
+    """Returns logits, float32 (N, num_classes), in the part's order; `flip` averages with the mirror image's."""
+    batches = inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=spec.crop)
+
+    @tf.function(reduce_retracing=True)
+    def forward(images: Any) -> Any:
+        logits = model(images, training=False)
+        if tta == "flip":
+            logits = (logits + model(images[:, :, ::-1], training=False)) / 2.0
+        return logits
+
+    rows = [forward(images).numpy() for images, _ in batches]
+    return np.concatenate(rows) if rows else np.zeros((0, spec.num_classes), np.float32)
+
+
+def finish(folder: str, faces: FaceSet, state: State) -> None:
+    """Fits the temperature of the best weights on the validation part, stores it and marks the run as finished."""
+    if not runtime.is_chief():
+        return
+    model, spec = fa_net.load(folder)
+    val = faces.parts["val"]
+    temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
+    fa_net.save_spec(folder, dataclasses.replace(spec, temperature=temperature))
+    runtime.write_json(runtime.join(folder, "history.json"), dataclasses.asdict(state))
+    runtime.write_text(runtime.join(folder, FINISHED), f"{state.epoch} epochs, {state.seconds:.0f} s\n")
+    logging.info("fa_net finished: best val accuracy %.4f at epoch %d", state.best_score, state.best_epoch)
