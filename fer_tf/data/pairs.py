@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.data import schema
-from fer_tf.data.schema import PairRecord
+from fer_tf.data.schema import FACE_SIZE, PairRecord
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS, TASKS
 
@@ -173,19 +172,25 @@ class PairStream:
         return dataset.map(self._decode, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
     def in_order(self, limit: int = 0) -> Any:
-        """Returns the batches in file order, the last one possibly smaller, each with its ids and poses.
+        """Returns the batches in file order with what is needed to measure them, the last one possibly smaller.
 
         Args:
-          limit: how many pairs at most, spread evenly by the stable hash of their ids; 0 takes all.
+          limit: how many pairs at most, the first ones; 0 takes all.
+
+        Returns:
+          tf.data.Dataset of dicts: those of `epoch`, and `source_face` uint8 (B, 256, 256, 3), ids, poses,
+          expression, person and landmarks.
         """
+        names = ("source_id", "target_id", "source_pose", "target_pose", "expression", "person")
+        names += ("source_landmarks", "target_landmarks", "source")
+
+        def measurable(serialized: Any) -> dict[str, Any]:
+            facts = schema.parse(serialized, PairRecord, names)
+            return {**facts, "source_face": _images(facts["source"], 3, FACE_SIZE, "uint8"), **self._decode(serialized)}
+
         dataset = self._serialized(pair_files(self.data))
-        if limit:
-            dataset = dataset.take(limit)
-        names = ("source_id", "target_id", "source_pose", "target_pose", "expression", "person", "target_landmarks")
-        dataset = dataset.batch(self.batch_size)
-        return dataset.map(
-            lambda batch: {**self._decode(batch, None), **schema.parse(batch, PairRecord, names)}
-        ).prefetch(2)
+        dataset = dataset.take(limit) if limit else dataset
+        return dataset.batch(self.batch_size).map(measurable).prefetch(2)
 
     def _serialized(self, files: list[str]) -> Any:
         import tensorflow as tf
@@ -203,22 +208,29 @@ class PairStream:
         seed = tf.stack([tf.constant(self.seed * 100_003 + epoch, tf.int64), step])
         return tf.random.stateless_uniform((self.batch_size,), seed) < 0.5
 
-    def _decode(self, serialized: Any, flips: Any) -> dict[str, Any]:
+    def _decode(self, serialized: Any, flips: Any = None) -> dict[str, Any]:
         import tensorflow as tf
 
         parsed = schema.parse(serialized, PairRecord, ("source", "target", "target_mask"))
         columns = {"source": ("source", 3), "target": ("target", 3), "mask": ("target_mask", 1)}
         batch = {}
         for name, (column, channels) in columns.items():
-            images = tf.map_fn(
-                lambda raw, channels=channels: decode_image(raw, channels, self.image_size),
-                parsed[column],
-                fn_output_signature=tf.TensorSpec((self.image_size, self.image_size, channels), tf.float32),
-            )
+            images = _images(parsed[column], channels, self.image_size)
             if flips is not None:
                 images = tf.where(flips[:, None, None, None], images[:, :, ::-1], images)
             batch[name] = images / 255.0 if name == "mask" else images / 127.5 - 1.0
         return batch
+
+
+def _images(encoded: Any, channels: int, image_size: int, dtype: str = "float32") -> Any:
+    """Returns a batch of encoded images, (B,), as (B, image_size, image_size, channels), values 0 to 255."""
+    import tensorflow as tf
+
+    return tf.map_fn(
+        lambda raw: tf.cast(decode_image(raw, channels, image_size), dtype),
+        encoded,
+        fn_output_signature=tf.TensorSpec((image_size, image_size, channels), dtype),
+    )
 
 
 def decode_image(encoded: Any, channels: int, image_size: int) -> Any:
@@ -227,8 +239,3 @@ def decode_image(encoded: Any, channels: int, image_size: int) -> Any:
 
     image = tf.io.decode_image(encoded, channels, expand_animations=False)
     return tf.image.resize(tf.cast(image, tf.float32), (image_size, image_size), method="area")
-
-
-def without(stream: PairStream, **changes: Any) -> PairStream:
-    """Returns a stream with some attributes replaced."""
-    return dataclasses.replace(stream, **changes)

@@ -1,0 +1,219 @@
+"""Stage `fape_gan`: trains FaPE-GAN on the pairs of a task's training part (section 4.2)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fer_tf.data.pairs import PairStream, PairSurvey, survey
+from fer_tf.errors import InputError
+from fer_tf.models.fape_gan import FapeGan, GanSpec, save_generator, spec_of
+from trainer import runtime
+from trainer.config import TaskConfig
+from trainer.gan_monitor import Monitor
+
+FOLDER = "fape_gan"
+FINISHED_FILE = "FINISHED"
+HISTORY_FILE = "history.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long and how large FaPE-GAN trains; the flags' zeros stand for these.
+
+    Attributes:
+      epochs: passes over the pairs.
+      batch_size: pairs in a global step.
+      image_size: side of the images, pixels.
+      channels: channels of the widest maps.
+    """
+
+    epochs: int
+    batch_size: int
+    image_size: int
+    channels: int
+
+
+# The paper gives the epochs alone (section 5); batch and width are those of image-to-image GANs of its time.
+SCHEDULES = {"paper": Schedule(100, 16, 128, 64), "best": Schedule(40, 16, 64, 32)}
+
+
+def schedule_of(config: TaskConfig) -> Schedule:
+    """Returns the recipe's schedule with the flags that were given."""
+    given = {
+        "epochs": config.gan_epochs,
+        "batch_size": config.gan_batch_size,
+        "image_size": config.gan_image_size,
+        "channels": config.gan_channels,
+    }
+    return dataclasses.replace(SCHEDULES[config.recipe], **{name: value for name, value in given.items() if value})
+
+
+def run(config: TaskConfig) -> None:
+    """Trains FaPE-GAN, or goes on where an interrupted run stopped; does nothing when it is finished.
+
+    Raises:
+      InputError: no pairs to train on, or flags that do not fit them.
+      TrainingFailed: a loss became nan or infinite, or the generator collapsed.
+    """
+    folder = runtime.join(config.run_dir, FOLDER)
+    if config.synthetic_ratio == 0 and config.stage == "all":
+        logging.info("no FaPE-GAN: --synthetic_ratio=0")
+        return
+    if tf.io.gfile.exists(runtime.join(folder, FINISHED_FILE)):
+        logging.info("FaPE-GAN is finished: %s", folder)
+        return
+    if config.strategy == "multi_worker":
+        raise InputError("`strategy` multi_worker trains Fa-Net alone; give --strategy=mirrored to train FaPE-GAN.")
+    schedule = schedule_of(config)
+    spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels)
+    found = survey(config.data, config.task)
+    _report(found, config, schedule)
+    stream = PairStream(
+        config.data,
+        config.task,
+        "train",
+        spec.image_size,
+        schedule.batch_size,
+        config.seed,
+        config.gan_recipe == "best",
+    )
+    steps = found.splits["train"] // schedule.batch_size
+    policy = runtime.precision(config)
+    with dtype_policy(policy), runtime.strategy(config).scope():
+        keras.utils.set_random_seed(config.seed)
+        gan = FapeGan(spec, config.seed)
+        gan.compile(loss_scale=policy == "mixed_float16")
+        monitor = Monitor(config, dataclasses.replace(stream, split="val", flip=False), found)
+        trainer = _Trainer(config, gan, stream, steps, monitor, folder)
+        history = trainer.train(schedule.epochs)
+        save_generator(folder, gan.averaged_generator(), spec)
+    metrics = {"survey": _plain(found), "last_epoch": history[-1], "real_targets": monitor.reference()}
+    runtime.write_json(runtime.join(folder, "metrics.json"), metrics)
+    runtime.write_text(
+        runtime.join(folder, FINISHED_FILE), f"{schedule.epochs} epochs, {schedule.epochs * steps} steps\n"
+    )
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Builds layers in a number format, and leaves the global one as it was."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _report(found: PairSurvey, config: TaskConfig, schedule: Schedule) -> None:
+    """Logs what the pairs hold, and warns of poses that cannot be learned well."""
+    logging.info("pairs of %s: %s; same moment: %d", config.task, found.splits, found.moments)
+    if found.splits["train"] < schedule.batch_size:
+        raise InputError(
+            f"`gan_batch_size` {schedule.batch_size} is more than the {found.splits['train']} training pairs; give a "
+            "smaller one."
+        )
+    for pose, images in found.targets.items():
+        if images == 1:
+            logging.warning("pose %s has 1 training image: what is generated in it will copy that face's points", pose)
+
+
+def _plain(found: PairSurvey) -> dict[str, Any]:
+    return {**dataclasses.asdict(found), "poses": {f"{a}>{b}": n for (a, b), n in sorted(found.poses.items())}}
+
+
+class _Trainer:
+    """The loop: epochs of the stream, a checkpoint of everything, and a look at the held-out faces after each epoch."""
+
+    def __init__(
+        self, config: TaskConfig, gan: FapeGan, stream: PairStream, steps: int, monitor: Monitor, folder: str
+    ) -> None:
+        self._config, self._gan, self._stream, self._steps = config, gan, stream, steps
+        self._monitor, self._folder = monitor, folder
+        # The data's position: batches are a function of seed, epoch and step, so these two numbers hold it.
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        checkpoint = tf.train.Checkpoint(
+            generator=gan.generator,
+            discriminator=gan.discriminator,
+            generator_optimizer=gan.generator_optimizer,
+            discriminator_optimizer=gan.discriminator_optimizer,
+            epoch=self.epoch,
+            step=self.step,
+        )
+        self._manager = tf.train.CheckpointManager(checkpoint, runtime.join(folder, "checkpoints"), max_to_keep=1)
+        if self._manager.latest_checkpoint:
+            checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+            logging.info("FaPE-GAN goes on at epoch %d, step %d", self.epoch.numpy(), self.step.numpy())
+
+    def train(self, epochs: int) -> list[dict[str, Any]]:
+        """Trains to the given number of epochs and returns their numbers."""
+        path = runtime.join(self._folder, HISTORY_FILE)
+        history = runtime.read_json(path)[: int(self.epoch.numpy())] if tf.io.gfile.exists(path) else []
+        while (epoch := int(self.epoch.numpy())) < epochs:
+            history.append({"epoch": epoch, **self._one_epoch(epoch), **self._monitor.after_epoch(self._gan, epoch)})
+            logging.info("FaPE-GAN epoch %d/%d: %s", epoch + 1, epochs, _line(history[-1]))
+            # History first: a run killed between the two repeats the epoch and writes the same line again.
+            runtime.write_json(path, history)
+            self.epoch.assign(epoch + 1)
+            self.step.assign(0)
+            self._manager.save()
+            self._monitor.log(history[-1], epoch + 1)
+            self._monitor.stop_if_collapsed(history)
+        return history
+
+    def _one_epoch(self, epoch: int) -> dict[str, float]:
+        done = int(self.step.numpy())
+        if done >= self._steps:
+            return {}
+        fitted = self._gan.fit(
+            self._stream.epoch(epoch, skip=done),
+            steps_per_epoch=self._steps - done,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            shuffle=False,
+            verbose=0,
+            callbacks=[_EachStep(self, epoch, done)],
+        )
+        return {name: float(values[-1]) for name, values in fitted.history.items()}
+
+    def checkpoint(self, step: int) -> None:
+        self.step.assign(step)
+        self._manager.save()
+
+
+class _EachStep(keras.callbacks.Callback):
+    """Stops at the first loss that is no number, and saves now and then inside an epoch."""
+
+    def __init__(self, trainer: _Trainer, epoch: int, done: int) -> None:
+        super().__init__()
+        self._trainer, self._epoch, self._done = trainer, epoch, done
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        step = self._done + batch + 1
+        bad = sorted(name for name, value in (logs or {}).items() if not math.isfinite(float(value)))
+        if bad:
+            raise runtime.TrainingFailed(
+                f"FaPE-GAN: {', '.join(bad)} became nan or infinite at step {step} of epoch {self._epoch + 1}. The last"
+                " checkpoint is from before it; try --precision=float32, or begin anew with another --seed."
+            )
+        if step % self._trainer._config.gan_checkpoint_steps == 0:
+            self._trainer.checkpoint(step)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, float))
+
+
+def generator_spec(config: TaskConfig) -> GanSpec:
+    """Returns the spec that a config's flags give."""
+    schedule = schedule_of(config)
+    return spec_of(config.gan_recipe, schedule.image_size, schedule.channels)

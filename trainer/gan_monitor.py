@@ -1,0 +1,118 @@
+"""How good FaPE-GAN's faces are while it trains: numbers and pictures of the same held-out pairs, epoch after epoch."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fer_tf.data.pairs import PairStream, PairSurvey
+from fer_tf.evaluation import face_quality
+from fer_tf.models.fape_gan import FapeGan
+from trainer import runtime
+from trainer.config import TaskConfig
+
+PICTURES = 8
+# The generated faces differ this much less from each other than the real ones when the generator has collapsed.
+COLLAPSE_SPREAD = 0.1
+COLLAPSE_EPOCHS = 3
+
+
+class Monitor:
+    """Measures and draws the same held-out pairs after each epoch.
+
+    Args:
+      config: the run's flags.
+      stream: the pairs of the validation part; without any, nothing is measured.
+      found: the survey of the pairs.
+    """
+
+    def __init__(self, config: TaskConfig, stream: PairStream, found: PairSurvey) -> None:
+        self._config, self._stream = config, stream
+        self._folder = runtime.join(config.run_dir, "fape_gan")
+        self._writer = tf.summary.create_file_writer(runtime.join(runtime.tensorboard_dir(config), "fape_gan"))
+        self._meter = face_quality.FaceMeter()
+        self._pairs: dict[str, np.ndarray] = {}
+        if found.splits.get("val") and config.gan_quality_pairs:
+            batches = list(stream.in_order(config.gan_quality_pairs).as_numpy_iterator())
+            self._pairs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        else:
+            logging.warning("task %s has no held-out pairs: FaPE-GAN's faces are not measured", config.task)
+
+    def generate(self, gan: FapeGan) -> np.ndarray:
+        """Returns the held-out faces made by the averaged generator, uint8 (N, S, S, 3)."""
+        generator = gan.averaged_generator()
+        made = []
+        for start in range(0, len(self._pairs["source"]), self._stream.batch_size):
+            part = slice(start, start + self._stream.batch_size)
+            made.append(generator([self._pairs["source"][part], self._pairs["mask"][part]], training=False))
+        return face_quality.to_uint8(np.concatenate(made))
+
+    def after_epoch(self, gan: FapeGan, epoch: int) -> dict[str, float]:
+        """Returns the numbers of the held-out faces and draws them."""
+        if not self._pairs:
+            return {}
+        generated = self.generate(gan)
+        self._draw(generated, epoch)
+        return self.measure(generated)
+
+    def measure(self, generated: np.ndarray) -> dict[str, float]:
+        """Returns L1, SSIM, spread, landmark error and identity of generated held-out faces."""
+        targets = face_quality.to_uint8(self._pairs["target"])
+        measures = [
+            self._meter.measure(source, near, face, wanted)
+            for source, near, face, wanted in zip(
+                self._pairs["source_face"],
+                self._pairs["source_landmarks"],
+                generated,
+                self._pairs["target_landmarks"],
+                strict=True,
+            )
+        ]
+        distances = np.array([measure.identity_distance for measure in measures])
+        return {
+            "held_out_l1": face_quality.l1(targets, generated),
+            "held_out_ssim": face_quality.ssim(targets, generated),
+            "held_out_spread": face_quality.spread(generated) / max(face_quality.spread(targets), 1e-6),
+            "held_out_face_found": float(np.mean([measure.found for measure in measures])),
+            "held_out_landmark_error": float(np.mean([measure.landmark_error for measure in measures])),
+            "held_out_identity_distance": float(distances.mean()),
+            "held_out_identity_kept": float(np.mean(distances <= face_quality.SAME_PERSON)),
+        }
+
+    def _draw(self, generated: np.ndarray, epoch: int) -> None:
+        """Writes a picture, one row a pair: source, mask, generated, target."""
+        rows = min(PICTURES, len(generated))
+        masks = np.repeat((self._pairs["mask"][:rows] * 255).astype(np.uint8), 3, axis=-1)
+        columns = [face_quality.to_uint8(self._pairs["source"][:rows]), masks, generated[:rows]]
+        columns.append(face_quality.to_uint8(self._pairs["target"][:rows]))
+        picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
+        path = runtime.join(self._folder, "samples", f"epoch-{epoch + 1:04d}.png")
+        tf.io.gfile.makedirs(runtime.join(self._folder, "samples"))
+        tf.io.write_file(path, tf.io.encode_png(picture))
+        with self._writer.as_default(epoch + 1):
+            tf.summary.image("held_out/source_mask_generated_target", picture[None])
+
+    def log(self, entry: dict[str, Any], step: int) -> None:
+        """Writes an epoch's numbers to TensorBoard."""
+        with self._writer.as_default(step):
+            for name, value in entry.items():
+                if isinstance(value, float):
+                    group = "held_out/" if name.startswith("held_out_") else "train/"
+                    tf.summary.scalar(group + name.removeprefix("held_out_"), value)
+        self._writer.flush()
+
+    def stop_if_collapsed(self, history: list[dict[str, Any]]) -> None:
+        """Raises TrainingFailed when the generator has given nearly one face for several epochs."""
+        last = [entry.get("held_out_spread", 1.0) for entry in history[-COLLAPSE_EPOCHS:]]
+        if len(last) == COLLAPSE_EPOCHS and max(last) < COLLAPSE_SPREAD:
+            raise runtime.TrainingFailed(
+                f"FaPE-GAN collapsed: for {COLLAPSE_EPOCHS} epochs its faces differ by {last[-1]:.1%} of what real"
+                " faces do. Begin anew with another --seed, a larger --gan_batch_size or --gan_recipe=best."
+            )
+
+    def reference(self) -> dict[str, float]:
+        """Returns the same numbers for the real targets at FaPE-GAN's image size: what no generator can beat."""
+        return self.measure(face_quality.to_uint8(self._pairs["target"])) if self._pairs else {}
