@@ -60,9 +60,29 @@ def warp(rgb: np.ndarray, transform: np.ndarray, size: int = FACE_SIZE) -> np.nd
     """
     import cv2
 
-    shrink = float(np.hypot(*transform[0, :2]))
-    flags = cv2.INTER_AREA if shrink < 0.5 else cv2.INTER_LINEAR
-    return cv2.warpAffine(rgb, transform, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+    scale = float(np.hypot(*transform[0, :2]))
+    if scale < 0.5:
+        # Bilinear sampling would skip pixels: shrink with averaging first, on the part that the crop shows.
+        rgb, transform = _shrunk(rgb, transform, size, scale)
+    return cv2.warpAffine(rgb, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _shrunk(rgb: np.ndarray, transform: np.ndarray, size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    import cv2
+
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], float)
+    corners = (corners - transform[:, 2]) @ np.linalg.inv(transform[:, :2]).T
+    limit = np.array(rgb.shape[1::-1])
+    low = np.floor(corners.min(0) - 2 / scale).clip(0, limit - 1).astype(int)
+    high = np.ceil(corners.max(0) + 2 / scale).clip(low + 1, limit).astype(int)
+    part = rgb[low[1] : high[1], low[0] : high[0]]
+    target = np.maximum(1, np.round((high - low) * scale)).astype(int)
+    factor = target / (high - low)
+    part = cv2.resize(part, (int(target[0]), int(target[1])), interpolation=cv2.INTER_AREA)
+    # Pixel centres: x becomes (x - low + 0.5) * factor - 0.5.
+    back = np.diag(1 / factor)
+    offset = low - 0.5 + 0.5 / factor
+    return part, np.column_stack([transform[:, :2] @ back, transform[:, :2] @ offset + transform[:, 2]])
 
 
 def draw_mask(landmarks: np.ndarray, size: int = FACE_SIZE) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces import align, keyframes
 from fer_tf.faces.detect import Detections, FaceDetector
-from fer_tf.faces.landmarks import LandmarkPredictor, hog_box
+from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.faces.video import ClipEnd, ClipError, Decoder, Frame
 
 __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExtractor", "Rejected"]
@@ -162,7 +162,7 @@ class FaceExtractor:
         return [self._aligned(frame, found, i) for i in order if found.scores[i] >= self.options.min_score]
 
     def _aligned(self, frame: Frame, found: Detections, number: int) -> AlignedFace:
-        points = self._predictor.predict(frame.rgb, hog_box(found.boxes[number]))
+        points = self._predictor.predict(frame.rgb, found.boxes[number], found.keypoints[number])
         transform = align.transform_of(points)
         landmarks = align.apply(transform, points)
         return AlignedFace(

@@ -8,23 +8,47 @@ import os
 import numpy as np
 
 from fer_tf.errors import InputError
+from fer_tf.faces.align import warp
 
 NUM_LANDMARKS = 68
 PACKAGED_MODEL = "shape_predictor_68_face_landmarks"
 
 
-def hog_box(box: np.ndarray) -> np.ndarray:
-    """Returns the square that dlib's HOG detector would draw, from an MTCNN box.
+# What dlib's HOG detector draws, seen from MTCNN's box; fitted on faces where both find one.
+_DOWN = 0.57  # the square's centre lies this share of the box's height below its top,
+_SIDE = 0.97  # its side is this share of the mean of the box's width and height,
+_TURN = 1.12  # and it moves towards where the nose points: this many times the nose's offset from the face's axis.
 
-    dlib's predictor was trained on HOG boxes, which reach from the brows to the chin; MTCNN's boxes are taller
-    than wide and begin at the forehead.
+# Points are predicted on a patch of fixed scale: dlib gives whole pixels, which are coarse on a small face.
+_PATCH, _SQUARE = 320, 200
+
+
+def hog_square(box: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Returns centre, side and roll of the square that dlib's HOG detector would draw on a levelled face.
+
+    dlib's predictor was trained on HOG boxes: squares from the brows to the chin, centred between the features.
+    MTCNN's boxes hold the whole head, so on a half pose the features lie far off their centre, and the predictor,
+    which starts from a mean face inside the box, does not find its way (`benchmarks/extraction.py` shows by how
+    much). The nose tip's offset from the line between eyes and mouth tells how far the head is turned.
 
     Args:
-      box: float (4,), x, y, width, height in pixels.
+      box: float (4,), MTCNN's x, y, width, height in pixels.
+      keypoints: float (5, 2), MTCNN's eyes, nose tip and mouth corners.
+
+    Returns:
+      Centre float64 (2,) and side in pixels, roll in radians (positive when the image's right eye is lower).
     """
-    x, y, width, height = box
-    side = 0.5 * (width + height) * 0.95
-    return np.array([x + width / 2 - side / 2, y + 0.58 * height - side / 2, side, side], np.float32)
+    x, y, width, height = (float(v) for v in box)
+    right_eye, left_eye, nose, right_mouth, left_mouth = keypoints.astype(np.float64)
+    across, down = left_eye - right_eye, (right_mouth + left_mouth - right_eye - left_eye) / 2
+    # Eyes and mouth both tell the roll; at a half pose the eyes alone are close together and noisy.
+    axis = across + np.array([down[1], -down[0]])
+    roll = float(np.arctan2(axis[1], axis[0]))
+    level = np.array([np.cos(roll), np.sin(roll)])
+    turned = float((nose - (right_eye + left_eye + right_mouth + left_mouth) / 4) @ level)
+    centre = np.array([x + width / 2, y + height / 2])
+    below = (_DOWN - 0.5) * height * np.array([-level[1], level[0]])
+    return centre + _TURN * turned * level + below, _SIDE * (width + height) / 2, roll
 
 
 class LandmarkPredictor:
@@ -32,6 +56,9 @@ class LandmarkPredictor:
 
     Args:
       model: path of a dlib shape predictor with 68 points; empty for the packaged one.
+
+    Attributes:
+      name: the model's name and dlib's version.
 
     Raises:
       InputError: the file is missing or is no such predictor.
@@ -45,19 +72,31 @@ class LandmarkPredictor:
             self._predictor = dlib.shape_predictor(path)
         except RuntimeError as error:
             raise InputError(f"`landmark_model` must be a dlib shape predictor file. Received: {path!r}.") from error
-        self._rectangle = dlib.rectangle
+        low = (_PATCH - _SQUARE) // 2
+        self._rectangle = dlib.rectangle(low, low, low + _SQUARE - 1, low + _SQUARE - 1)
         self.name = os.path.basename(path).removesuffix(".dat") + f" (dlib {dlib.__version__})"
 
-    def predict(self, rgb: np.ndarray, square: np.ndarray) -> np.ndarray:
+    def predict(self, rgb: np.ndarray, box: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
         """Returns the points, float32 (68, 2), in pixels of the image.
 
         Args:
-          rgb: uint8 (h, w, 3) or (h, w).
-          square: float (4,), a HOG-like box, x, y, width, height.
+          rgb: uint8 (h, w, 3).
+          box: float (4,), MTCNN's x, y, width, height.
+          keypoints: float (5, 2), MTCNN's eyes, nose tip and mouth corners.
         """
-        x, y, width, height = (float(v) for v in square)
-        shape = self._predictor(rgb, self._rectangle(round(x), round(y), round(x + width), round(y + height)))
-        return np.array([(point.x, point.y) for point in shape.parts()], np.float32)
+        return self.predict_square(rgb, *hog_square(box, keypoints))
+
+    def predict_square(self, rgb: np.ndarray, centre: np.ndarray, side: float, roll: float = 0.0) -> np.ndarray:
+        """Returns the points for a HOG-like square given by its centre, side (pixels) and roll (radians)."""
+        cos, sin = np.cos(roll) * _SQUARE / side, np.sin(roll) * _SQUARE / side
+        turn = np.array([[cos, sin], [-sin, cos]])
+        shift = _PATCH / 2 - turn @ centre
+        patch = warp(rgb, np.column_stack([turn, shift]), _PATCH)
+        parts = self._predictor(patch, self._rectangle).parts()
+        if len(parts) != NUM_LANDMARKS:
+            raise InputError(f"`landmark_model` must give {NUM_LANDMARKS} points. Received: {len(parts)}.")
+        points = np.array([(point.x, point.y) for point in parts], np.float64)
+        return ((points - shift) @ np.linalg.inv(turn).T).astype(np.float32)
 
 
 def _packaged_model() -> str:
