@@ -82,7 +82,14 @@ class FaNetModule(tf.Module):
         _, logits = self.trunk(faces, training=False)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / self._spec.temperature)
         best, ids = tf.math.top_k(probabilities, self._top_k)
-        return {"probabilities": probabilities, "labels": tf.gather(self.labels, ids), "scores": best}
+        # A server that batches splits every output by rows, so the names come once per row.
+        names = tf.repeat(self.labels[None], tf.shape(probabilities)[0], axis=0)
+        return {
+            "probabilities": probabilities,
+            "class_names": names,
+            "labels": tf.gather(self.labels, ids),
+            "scores": best,
+        }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
     def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

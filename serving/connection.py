@@ -1,0 +1,178 @@
+"""The caller's side of the protocol: face crops to an embedded or a real TensorFlow Serving, answers back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+
+from fer_tf.errors import InputError
+
+# As the training records are coded.
+JPEG_QUALITY = 95
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+# A server takes at most 64 images in a request by default.
+MAX_IMAGES = 32
+
+
+class ServerError(Exception):
+    """The server did not answer, or answered with an error; the message says which."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network sees in one face.
+
+    Attributes:
+      expressions: the label names.
+      probabilities: float32 (len(expressions),), calibrated, sum 1.
+    """
+
+    expressions: tuple[str, ...]
+    probabilities: np.ndarray
+
+    def best(self, count: int = 1) -> list[tuple[str, float]]:
+        """The most probable expressions, surest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.expressions[index], float(self.probabilities[index])) for index in order]
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files for a connection over TLS.
+
+    Attributes:
+      ca_cert: the authority that signed the server's certificate; empty connects without TLS.
+      client_cert, client_key: what the client shows when the server asks for it.
+    """
+
+    ca_cert: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.client_cert) != bool(self.client_key):
+            raise InputError("`client_cert` and `client_key` belong together. Received: only one of them.")
+        if self.client_cert and not self.ca_cert:
+            raise InputError("`client_cert` needs `ca_cert`, the authority of the server's certificate")
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Returns what the channel needs, or None for a plain one."""
+        if not self.ca_cert:
+            return None
+        read = {name: _read(getattr(self, name), name) for name in ("ca_cert", "client_key", "client_cert")}
+        return grpc.ssl_channel_credentials(read["ca_cert"], read["client_key"], read["client_cert"])
+
+
+def _read(path: str, flag: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise InputError(f"`{flag}` cannot be read: {error}") from None
+
+
+class Connection:
+    """A channel to one model of a server.
+
+    Args:
+      address: `host:port`.
+      model_name: the model's name at the server.
+      tls: PEM files, when the server speaks TLS.
+      timeout_s: deadline of a request, seconds.
+    """
+
+    def __init__(
+        self, address: str, model_name: str = "fa_net", tls: TlsFiles | None = None, timeout_s: float = 10.0
+    ) -> None:
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        self.address, self.model_name, self.timeout_s = address, model_name, timeout_s
+        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+        credentials = tls.credentials() if tls else None
+        if credentials:
+            self.channel = grpc.secure_channel(address, credentials, options)
+        else:
+            self.channel = grpc.insecure_channel(address, options)
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self.channel.close()
+
+    def wait(self, seconds: float = 5.0) -> None:
+        """Returns when the server is there.
+
+        Raises:
+          ServerError: when it is not within `seconds`.
+        """
+        try:
+            grpc.channel_ready_future(self.channel).result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            raise ServerError(
+                f"no server answers at {self.address}; start one with `python -m serving.server`, or give --server"
+            ) from None
+
+    def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
+        """Returns what the network sees in each face.
+
+        Args:
+          faces: uint8 (256, 256, 3) RGB crops, aligned.
+
+        Raises:
+          ServerError: with the server's own words.
+        """
+        return self.classify_encoded([encode_face(face) for face in faces])
+
+    def classify_encoded(self, images: Sequence[bytes]) -> list[Answer]:
+        """Returns what the network sees in each JPEG or PNG; raises ServerError."""
+        import tensorflow as tf
+
+        answers: list[Answer] = []
+        for start in range(0, len(images), MAX_IMAGES):
+            outputs = self.predict(
+                {"image_bytes": np.array(images[start : start + MAX_IMAGES], object)}, ("probabilities", "class_names")
+            )
+            probabilities = tf.make_ndarray(outputs["probabilities"])
+            names = tuple(name.decode() for name in tf.make_ndarray(outputs["class_names"])[0])
+            answers += [Answer(names, row) for row in probabilities]
+        return answers
+
+    def predict(
+        self, inputs: dict[str, np.ndarray], outputs: Sequence[str] = (), signature: str = "serving_default"
+    ) -> Any:
+        """Calls Predict and returns the response's outputs as protos; raises ServerError."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest(output_filter=outputs)
+        request.model_spec.name = self.model_name
+        request.model_spec.signature_name = signature
+        for name, values in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+        try:
+            return self.stub.Predict(request, timeout=self.timeout_s).outputs
+        except grpc.RpcError as error:
+            raise ServerError(f"{self.address} answered {error.code().name}: {error.details()}") from None
+
+
+def encode_face(face: np.ndarray) -> bytes:
+    """Returns a face as the JPEG that the server gets.
+
+    Args:
+      face: uint8 (H, W, 3), RGB.
+    """
+    import cv2
+
+    return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,142 @@
+"""From a picture or a video to faces with answers: finds, aligns, asks the server, follows through the clip."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_tf.faces import decoder
+from fer_tf.faces.extractor import AlignedFace, ClipError, FaceExtractor
+from serving.connection import Answer
+from serving.tracking import TrackedFace, Tracker, between
+
+AskFn = Callable[[list[np.ndarray]], list[Answer]]
+# Frames that wait for the next looked-at one; bounds the memory for clips with very many frames a second.
+MAX_WAITING = 30
+
+
+@dataclass(frozen=True)
+class SeenFrame:
+    """A frame with its faces.
+
+    Attributes:
+      number: the frame's number in the file, from 0.
+      time: seconds from the first frame.
+      faces: the faces in it.
+      looked_at: whether the frame was asked about; the faces of the others are in between.
+      rgb: uint8 (H, W, 3), upright; None when pictures were not asked for.
+      shrink: by how much the frame was scaled down, 1 when not at all; the faces' boxes are in its pixels.
+    """
+
+    number: int
+    time: float
+    faces: list[TrackedFace]
+    looked_at: bool
+    rgb: np.ndarray | None
+    shrink: float = 1.0
+
+
+def open_clip(path: str, extractor: FaceExtractor) -> decoder.Clip:
+    """Returns an opened picture or video; raises ClipError."""
+    try:
+        return decoder.Clip(path, extractor.options.max_pixels)
+    except decoder.Failure as failure:
+        raise ClipError(failure.reason, path, str(failure)) from None
+
+
+def read_picture(path: str) -> np.ndarray:
+    """Returns a picture as upright uint8 RGB (H, W, 3); raises ClipError."""
+    try:
+        return decoder.read_still(path)
+    except decoder.Failure as failure:
+        raise ClipError(failure.reason, path, str(failure)) from None
+
+
+def look_at_picture(rgb: np.ndarray, extractor: FaceExtractor, ask: AskFn) -> list[tuple[AlignedFace, Answer]]:
+    """Returns each face of a picture, biggest first, with its answer."""
+    faces = extractor.faces_in_image(rgb)
+    answers = ask([face.image for face in faces]) if faces else []
+    return list(zip(faces, answers, strict=True))
+
+
+def look_at_video(
+    clip: decoder.Clip,
+    extractor: FaceExtractor,
+    ask: AskFn,
+    *,
+    frames_per_second: float = 5.0,
+    smoothing_s: float = 0.4,
+    with_pictures: bool = False,
+) -> Iterator[SeenFrame]:
+    """Yields a video's frames with followed faces and smoothed answers; memory does not grow with its length.
+
+    Args:
+      clip: an opened video.
+      extractor: finds and aligns the faces.
+      ask: asks the server about face crops.
+      frames_per_second: how many frames of a second are looked at.
+      smoothing_s: time constant of the smoothing, seconds.
+      with_pictures: whether every frame comes, with its pixels, or the looked-at ones alone without.
+
+    Raises:
+      ClipError: when the video cannot be read, or no frame of it.
+    """
+    tracker = Tracker(smoothing_s)
+    waiting: list[SeenFrame] = []
+    next_look = 0.0
+    number = -1
+    try:
+        for number, time, frame in clip.frames():
+            look = time >= next_look or len(waiting) >= MAX_WAITING
+            if not look and not with_pictures:
+                continue
+            rgb, shrink = decoder.rgb_of(frame, extractor.options.max_side)
+            seen = SeenFrame(number, time, [], look, rgb if with_pictures else None, shrink)
+            if not look:
+                waiting.append(seen)
+                continue
+            next_look = time + 1 / frames_per_second - 1e-3
+            found = look_at_picture(rgb, extractor, ask)
+            boxes = [face.box for face, _ in found]
+            tracked = tracker.update(time, boxes, [face.score for face, _ in found], [answer for _, answer in found])
+            now = dataclasses.replace(seen, faces=tracked)
+            yield from _between(waiting, now)
+            waiting = [now]
+    except decoder.Failure as failure:
+        raise ClipError(failure.reason, clip.path, str(failure)) from None
+    if number < 0:
+        raise ClipError("no_frames", clip.path)
+    yield from _held(waiting)
+
+
+def _between(waiting: list[SeenFrame], now: SeenFrame) -> Iterator[SeenFrame]:
+    """The frames since the last look, their faces moved evenly to where they are now."""
+    if not waiting:
+        return
+    last = waiting[0]
+    yield last
+    for seen in waiting[1:]:
+        share = (seen.time - last.time) / max(now.time - last.time, 1e-6)
+        yield dataclasses.replace(seen, faces=between(last.faces, now.faces, share))
+
+
+def _held(waiting: list[SeenFrame]) -> Iterator[SeenFrame]:
+    """The frames after the last look keep its faces."""
+    for seen in waiting:
+        yield dataclasses.replace(seen, faces=waiting[0].faces)
+
+
+def face_as_json(box: np.ndarray, score: float, answer: Answer) -> dict[str, Any]:
+    """A face as plain values, for JSON."""
+    return {
+        "box": [round(float(value), 1) for value in box],
+        "detector_score": round(score, 4),
+        "expression": answer.best()[0][0],
+        "probabilities": {
+            name: round(float(value), 6) for name, value in zip(answer.expressions, answer.probabilities, strict=True)
+        },
+    }

@@ -1,0 +1,128 @@
+"""Follows faces from frame to frame and smooths their scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.connection import Answer
+
+# Less overlap than this is another face, unless the centres are close.
+MIN_OVERLAP = 0.3
+NEAR = 0.5
+LOST_AFTER_S = 1.0
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """A face in one frame.
+
+    Attributes:
+      track: number of the face in the clip, from 1.
+      box: float32 (4,), x, y, width, height, pixels of the upright frame.
+      score: the detector's confidence, 0 to 1.
+      answer: the smoothed answer.
+    """
+
+    track: int
+    box: np.ndarray
+    score: float
+    answer: Answer
+
+
+@dataclass
+class _Track:
+    number: int
+    box: np.ndarray
+    time: float
+    probabilities: np.ndarray
+
+
+class Tracker:
+    """Gives a face the same number from frame to frame.
+
+    Args:
+      smoothing_s: time constant of the exponential smoothing, seconds; 0 smooths nothing.
+    """
+
+    def __init__(self, smoothing_s: float = 0.4) -> None:
+        self._smoothing_s = smoothing_s
+        self._tracks: list[_Track] = []
+        self._count = 0
+
+    def update(
+        self, time: float, boxes: Sequence[np.ndarray], scores: Sequence[float], answers: Sequence[Answer]
+    ) -> list[TrackedFace]:
+        """Returns the frame's faces with their numbers and smoothed answers, in the order given.
+
+        Args:
+          time: seconds; must not go back.
+          boxes: float (4,) each, x, y, width, height.
+          scores: the detector's confidences.
+          answers: what the network saw in each face.
+        """
+        self._tracks = [track for track in self._tracks if time - track.time <= LOST_AFTER_S]
+        chosen = self._match(boxes)
+        return [
+            self._follow(chosen.get(index), time, box, score, answer)
+            for index, (box, score, answer) in enumerate(zip(boxes, scores, answers, strict=True))
+        ]
+
+    def _match(self, boxes: Sequence[np.ndarray]) -> dict[int, _Track]:
+        pairs = sorted(
+            ((closeness(track.box, box), index, track) for index, box in enumerate(boxes) for track in self._tracks),
+            key=lambda pair: -pair[0],
+        )
+        chosen: dict[int, _Track] = {}
+        taken: set[int] = set()
+        for close, index, track in pairs:
+            if close > 0 and index not in chosen and track.number not in taken:
+                chosen[index] = track
+                taken.add(track.number)
+        return chosen
+
+    def _follow(self, track: _Track | None, time: float, box: np.ndarray, score: float, answer: Answer) -> TrackedFace:
+        if track is None:
+            self._count += 1
+            track = _Track(self._count, box, time, answer.probabilities)
+            self._tracks.append(track)
+        elif self._smoothing_s > 0:
+            share = 1 - math.exp(-(time - track.time) / self._smoothing_s)
+            track.probabilities = track.probabilities + share * (answer.probabilities - track.probabilities)
+        else:
+            track.probabilities = answer.probabilities
+        track.box, track.time = box, time
+        return TrackedFace(track.number, box, score, Answer(answer.expressions, track.probabilities))
+
+
+def closeness(a: np.ndarray, b: np.ndarray) -> float:
+    """How well two boxes match: their overlap (IoU), a little for near centres of like size, else 0."""
+    top_left = np.maximum(a[:2], b[:2])
+    bottom_right = np.minimum(a[:2] + a[2:], b[:2] + b[2:])
+    common = float(np.prod(np.maximum(bottom_right - top_left, 0)))
+    overlap = common / max(float(a[2] * a[3] + b[2] * b[3]) - common, 1e-6)
+    if overlap >= MIN_OVERLAP:
+        return overlap
+    sizes = sorted((float(a[3]), float(b[3])))
+    distance = float(np.linalg.norm((a[:2] + a[2:] / 2) - (b[:2] + b[2:] / 2)))
+    near = distance < NEAR * sizes[1] and sizes[0] > 0.5 * sizes[1]
+    return 0.5 * MIN_OVERLAP * (1 - distance / sizes[1]) if near else 0.0
+
+
+def between(earlier: Sequence[TrackedFace], later: Sequence[TrackedFace], share: float) -> list[TrackedFace]:
+    """The faces at a moment between two looked-at frames: boxes move evenly, answers stay the earlier ones.
+
+    Args:
+      earlier, later: the faces of the two frames.
+      share: 0 at the earlier frame, 1 at the later.
+    """
+    ahead = {face.track: face for face in later}
+    moved = []
+    for face in earlier:
+        if face.track in ahead:
+            box = face.box + share * (ahead[face.track].box - face.box)
+            moved.append(TrackedFace(face.track, box, face.score, face.answer))
+    return moved
