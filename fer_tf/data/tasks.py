@@ -155,9 +155,6 @@ def plan(faces: FaceKeys, expressions: Sequence[str], poses: Sequence[str], opti
       expressions, poses: the vocabularies that the ids of `faces` point into.
       options: seed, unit of ER-SS and validation share.
     """
-    units = np.unique(_rank(getattr(faces, options.er_ss_unit), "er_ss", options))
-    _, val, test = er_ss_quotas(len(units))
-
     by_hash = sorted(range(len(expressions)), key=lambda i: stable_hash(f"er_ue/{options.seed}/class/{expressions[i]}"))
     rare = tuple(sorted(by_hash[: rare_class_quota(len(expressions))]))
     ranks = _rank(faces.image, "er_ue", options)
@@ -171,7 +168,7 @@ def plan(faces: FaceKeys, expressions: Sequence[str], poses: Sequence[str], opti
     val_persons = val_quota(train_persons, options.val_share)
     return SplitPlan(
         options=options,
-        er_ss=(_limit(units, test), _limit(units, test + val)),
+        er_ss=er_ss_limits(faces, options),
         rare_expressions=rare,
         er_ue_test=er_ue_test,
         er_ue_val=_val_limit(faces.moment[~np.isin(faces.expression, rare)], "er_ue/val", options),
@@ -193,7 +190,7 @@ def split(faces: FaceKeys, limits: SplitPlan) -> dict[str, np.ndarray]:
       for each of `TASKS`, int8 (N,): 0 train, 1 validation, 2 test; `part_name` gives the tag.
     """
     options = limits.options
-    er_ss = _parts(_rank(getattr(faces, options.er_ss_unit), "er_ss", options), *limits.er_ss)
+    er_ss = er_ss_parts(faces, limits.er_ss, options)
     er_zid = _parts(_rank(faces.person, "er_zid", options), *limits.er_zid)
 
     ranks = _rank(faces.image, "er_ue", options)
@@ -207,6 +204,18 @@ def split(faces: FaceKeys, limits: SplitPlan) -> dict[str, np.ndarray]:
     er_up[rare & _below(_rank(faces.image, "er_up", options), limits.er_up_test)] = TEST
     parts = {"er_ss": er_ss, "er_ue": er_ue, "er_up": er_up, "er_zid": er_zid}
     return {task: parts[task].astype(np.int8) for task in TASKS}
+
+
+def er_ss_limits(faces: FaceKeys, options: TaskOptions) -> tuple[int, int]:
+    """Returns ER-SS's limits, of test and of test or validation, for the options' unit."""
+    units = np.unique(_rank(getattr(faces, options.er_ss_unit), "er_ss", options))
+    _, val, test = er_ss_quotas(len(units))
+    return _limit(units, test), _limit(units, test + val)
+
+
+def er_ss_parts(faces: FaceKeys, limits: tuple[int, int], options: TaskOptions) -> np.ndarray:
+    """Returns ER-SS's part of every face, int (N,)."""
+    return _parts(_rank(getattr(faces, options.er_ss_unit), "er_ss", options), *limits)
 
 
 def part_name(code: int) -> str:

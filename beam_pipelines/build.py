@@ -1,0 +1,375 @@
+"""Videos in, TFRecords out: `python -m beam_pipelines.build --runner=DirectRunner`."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import importlib.metadata
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import apache_beam as beam
+
+from beam_pipelines import assign, chunks, extract, files, report, runner, write
+from beam_pipelines.assign import Corpus, Labels
+from beam_pipelines.chunks import Census
+from beam_pipelines.progress import ProgressLog
+from beam_pipelines.write import WritePlan
+from fer_tf import config
+from fer_tf.data import annotations, statistics
+from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review
+from fer_tf.data.leaks import Leaks
+from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
+from fer_tf.data.tasks import TaskOptions, Unit
+from fer_tf.errors import InputError
+from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.labels import TASKS
+
+_LOGGER = logging.getLogger("beam_pipelines.build")
+
+SHARD_BYTES = 150_000_000
+# Fewer files would leave readers that share a corpus by file without work.
+MIN_SHARDS, FACES_FOR_MIN_SHARDS = 4, 250
+VERSIONS = ("tensorflow", "apache-beam", "mtcnn", "dlib-bin", "av", "opencv-python-headless", "numpy")
+# Rejects that are rules at work or honest findings, and no fault of the input.
+EXPECTED_REASONS = (*REVIEW_REASONS, "duplicate_row", "no_face", "no_face_in_clip")
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Builds a data folder from videos and their annotations.
+
+    Attributes:
+      runner: the Beam runner, such as DirectRunner, FlinkRunner or DataflowRunner; Beam's own flags pass through.
+      annotations: the annotations CSV; empty for annotations.csv in the videos' root.
+      videos_root: folder, or glob, of the clips, on any filesystem that Beam knows; empty for the sample corpus.
+      output: the data folder to write.
+      labels_file: the allowed expressions, one a line in the order of their ids; empty takes those of the annotations.
+      seed: changes every random choice.
+      review: keep a clip when its reviewers name its label: all of them, more than half, or whatever they say.
+      reviewer_columns: pattern of the reviewers' columns.
+      group_columns: columns that tell which clips were filmed together, those that the file has.
+      er_ss_unit: what ER-SS shuffles; `image` as in the paper lets frames of one clip fall on both sides.
+      rare_pose: ER-UP's rare pose.
+      val_share: share of the training part that ER-UE, ER-UP and ER-ZID give to validation; 0 gives the paper's counts.
+      max_keyframes: the most frames that a clip gives (about 40 in the paper).
+      keyframe_rule: which frames are kept: apex, motion or uniform.
+      subject: who a clip with several faces is about: main, center or largest.
+      min_score: the detector's confidence below which a face does not count, 0 to 1.
+      landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
+      max_pixels: frames with more pixels are refused.
+      decode_timeout_s: how long a decoder may stay silent before its clip is given up, seconds.
+      threads: threads that a worker's detector uses; 0 for as many as there are cores.
+      pairs_per_image: the most targets that a face gets in the GAN's pairs.
+      num_shards: how many files of records, and of pairs; 0 chooses by size.
+      landmark_files: also write each clip's points as text, `landmarks/<clip>.txt`.
+      extracted: folder of the finished clips' faces, kept for the next build; empty for `.extracted` in the output.
+      progress_s: seconds between two lines of progress.
+    """
+
+    runner: str = runner.DIRECT_RUNNER
+    annotations: str = ""
+    videos_root: str = ""
+    output: str = "data/faces"
+    labels_file: str = ""
+    seed: int = 0
+    review: Review = "unanimous"
+    reviewer_columns: str = "reviewer_*"
+    group_columns: list[str] = field(default_factory=lambda: ["clip_group", "session", "take"])
+    er_ss_unit: Unit = "image"
+    rare_pose: str = "half_left"
+    val_share: float = 0.1
+    max_keyframes: int = 40
+    keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
+    subject: Literal["main", "center", "largest"] = "main"
+    min_score: float = 0.9
+    landmark_model: str = ""
+    max_pixels: int = 7680 * 4320
+    decode_timeout_s: float = 20.0
+    threads: int = 1
+    pairs_per_image: int = 2
+    num_shards: int = 0
+    landmark_files: bool = False
+    extracted: str = ""
+    progress_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_shards", 0), ("pairs_per_image", 0), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        if self.progress_s <= 0:
+            raise InputError(f"`progress_s` must be more than 0 seconds. Received: {self.progress_s}.")
+        self.tasks()
+        self.extractor()
+
+    def tasks(self) -> TaskOptions:
+        return TaskOptions(self.seed, self.er_ss_unit, self.rare_pose, self.val_share)
+
+    def extractor(self) -> ExtractorOptions:
+        return ExtractorOptions(
+            max_keyframes=self.max_keyframes,
+            keyframe_rule=self.keyframe_rule,
+            subject=self.subject,
+            min_score=self.min_score,
+            landmark_model=self.landmark_model,
+            max_pixels=self.max_pixels,
+            decode_timeout_s=self.decode_timeout_s,
+            threads=self.threads,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Builds the data folder; returns 0, or 3 when it is complete but for clips that could not be used."""
+    settings, beam_flags = config.parse(
+        BuildConfig, argv, prog="python -m beam_pipelines.build", description=__doc__, pass_unknown=True
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    return Build(settings, beam_flags).run()
+
+
+class Build:
+    """One build: annotations, extraction, planning, writing, and the move to the final names.
+
+    Args:
+      settings: the command's config.
+      beam_flags: flags for the runner.
+    """
+
+    def __init__(self, settings: BuildConfig, beam_flags: Sequence[str]):
+        self.settings, self.beam_flags = settings, list(beam_flags)
+        self.output = _absolute(settings.output)
+        self.building = files.join(self.output, ".building")
+        self.extracted = _absolute(settings.extracted) if settings.extracted else files.join(self.output, ".extracted")
+        root = settings.videos_root or _sample_corpus()
+        self.videos = extract.Videos.parse(_absolute(root))
+        self.annotations = _absolute(settings.annotations) if settings.annotations else ""
+        self.annotations = self.annotations or files.join(self.videos.root, "annotations.csv")
+
+    def run(self) -> int:
+        start = time.monotonic()
+        if not files.exists(self.annotations):
+            raise InputError(
+                f"`annotations` {self.annotations!r} does not exist; name the CSV with --annotations "
+                "and the clips' folder with --videos_root."
+            )
+        files.check_writable(self.output)
+        files.delete_folder(self.building)
+        census = chunks.partition(self.annotations, self.building, self._annotation_options())
+        labels = assign.labels_of(census)
+        _LOGGER.info("annotations: %d rows, %d clips kept, %s", census.rows, census.clips, _words(census.rejected))
+        with ProgressLog(files.join(self.building, "progress"), census.clips, self.settings.progress_s) as progress:
+            self._extract(census)
+            _LOGGER.info("%s", progress.line())
+        summary = self._summary(census)
+        corpus = assign.load(self.building, census, labels)
+        if not len(corpus.keys):
+            raise InputError(
+                f"no face was found in any of {census.clips} clips: {_words(summary['rejected'])}. "
+                f"See {self._keep_rejected()}."
+            )
+        limits, splits = assign.all_splits(corpus, labels, self.settings.tasks())
+        leaks = assign.check_leaks(corpus, splits)
+        plan = self._write_plan(corpus, labels, limits)
+        _LOGGER.info("write: %d faces into %d shards", len(corpus.keys), plan.face_shards)
+        with self._pipeline() as pipeline:
+            pipeline | "Chunks" >> beam.Create(census.chunks) | "WriteShards" >> write.WriteShards(plan)
+        dataset = self._dataset(census, summary, corpus, labels, plan, splits, leaks)
+        files.write_lines(
+            files.join(self.building, "out/leaks.jsonl"), assign.leak_lines(self.building, census, corpus, leaks)
+        )
+        page = report.render(dataset, report.sample_faces(self.building, census, labels, plan.limits))
+        files.write_bytes(files.join(self.building, "out/report.html"), page.encode())
+        self._publish(dataset)
+        self._say(dataset, time.monotonic() - start)
+        faults = {reason for reason in dataset["rejected"] if reason not in EXPECTED_REASONS}
+        return config.EXIT_INCOMPLETE if faults else config.EXIT_OK
+
+    def _annotation_options(self) -> AnnotationOptions:
+        labels: tuple[str, ...] = ()
+        if self.settings.labels_file:
+            if not files.exists(self.settings.labels_file):
+                raise InputError(f"`labels_file` {self.settings.labels_file!r} does not exist.")
+            with files.open_to_read(self.settings.labels_file) as file:
+                labels = annotations.read_labels(file, self.settings.labels_file).names
+        return AnnotationOptions(
+            self.settings.review, self.settings.reviewer_columns, tuple(self.settings.group_columns), labels
+        )
+
+    @contextlib.contextmanager
+    def _pipeline(self) -> Iterator[beam.Pipeline]:
+        """A pipeline that runs when the block ends; a full disk is told in words."""
+        try:
+            with runner.pipeline(self.settings.runner, self.beam_flags) as pipeline:
+                yield pipeline
+        except Exception as error:
+            if "No space left on device" in str(error):
+                raise InputError(
+                    f"`output` {self.output!r} is full. Free space and run the same command again; "
+                    "finished clips are kept."
+                ) from error
+            raise
+
+    def _extract(self, census: Census) -> None:
+        transform = extract.ExtractFaces(self.building, self.videos, self.extracted, self.settings.extractor())
+        with self._pipeline() as pipeline:
+            pipeline | "Chunks" >> beam.Create(census.chunks) | "ExtractFaces" >> transform
+
+    def _summary(self, census: Census) -> dict[str, Any]:
+        """The sum of the chunks' counts."""
+        total: collections.Counter = collections.Counter()
+        rejected = collections.Counter(census.rejected)
+        models: set[tuple[str, str]] = set()
+        for chunk in census.chunks:
+            counts = extract.read_summary(self.building, chunk)
+            rejected.update(counts["rejected"])
+            models |= {tuple(names) for names in counts["models"]}
+            total.update({key: value for key, value in counts.items() if isinstance(value, int)})
+        return {"counts": dict(total), "rejected": dict(rejected.most_common()), "models": sorted(models)}
+
+    def _write_plan(self, corpus: Corpus, labels: Labels, limits: Any) -> WritePlan:
+        faces, size = len(corpus.keys), int(corpus.index["bytes"].sum())
+        few = min(MIN_SHARDS, 1 + faces // FACES_FOR_MIN_SHARDS)
+        pair_size = 2 * size * self.settings.pairs_per_image
+        return WritePlan(
+            building=self.building,
+            labels=labels,
+            limits=limits,
+            face_shards=self.settings.num_shards or max(few, 1 + size // SHARD_BYTES),
+            pair_shards=self.settings.num_shards or max(few, 1 + pair_size // SHARD_BYTES),
+            pairs_per_image=self.settings.pairs_per_image,
+            landmark_files=self.settings.landmark_files,
+        )
+
+    def _dataset(
+        self,
+        census: Census,
+        summary: dict[str, Any],
+        corpus: Corpus,
+        labels: Labels,
+        plan: WritePlan,
+        splits: dict[str, Any],
+        leaks: dict[str, Leaks],
+    ) -> dict[str, Any]:
+        """All that dataset.json says."""
+        face_counts, face_files, face_digest = write.read_receipts(self.building, "records")
+        pair_counts, pair_files, _ = write.read_receipts(self.building, "pairs")
+        seen = set(corpus.keys.person.tolist())
+        persons = {name: who for name, who in census.persons.items() if assign.stable_hash(name) in seen}
+        tasks = {task: statistics.part_sizes(splits[task]) for task in TASKS}
+        pair_tasks = {
+            task: {part: pair_counts[f"{task}/{part}"] for part in ("train", "val", "test")} for task in TASKS
+        }
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "fingerprint": write.fingerprint(face_digest, face_counts["examples"]),
+            "seed": self.settings.seed,
+            "image_size": FACE_SIZE,
+            "expressions": list(labels.expressions),
+            "poses": list(labels.poses),
+            "persons": list(persons),
+            "tasks": {
+                "er_ss": {**tasks["er_ss"], "unit": self.settings.er_ss_unit},
+                "er_ue": {
+                    **tasks["er_ue"],
+                    "rare_expressions": [labels.expressions[i] for i in plan.limits.rare_expressions],
+                },
+                "er_up": {**tasks["er_up"], "rare_pose": self.settings.rare_pose},
+                "er_zid": tasks["er_zid"],
+            },
+            "counts": {
+                "rows": census.rows,
+                "clips_kept": census.clips,
+                **summary["counts"],
+                "faces": len(corpus.keys),
+                "persons": len(persons),
+            },
+            "rejected": summary["rejected"],
+            "records": {"files": face_files, "examples": face_counts["examples"], "bytes": face_counts["bytes"]},
+            "pairs": {
+                "files": pair_files,
+                "examples": pair_counts["examples"],
+                "bytes": pair_counts["bytes"],
+                "same_moment": pair_counts["same_moment"],
+                "tasks": pair_tasks,
+            },
+            "landmark_model": ", ".join(sorted({model for model, _ in summary["models"]})),
+            "detector": ", ".join(sorted({detector for _, detector in summary["models"]})),
+            "leaks": {name: leak.counts for name, leak in leaks.items()},
+            "statistics": statistics.describe(corpus.keys, labels.expressions, labels.poses, persons),
+            "versions": _versions(),
+            "config": config.to_dict(self.settings),
+        }
+
+    def _keep_rejected(self) -> str:
+        """Moves the list of everything left out to its final name and returns it."""
+        path = files.join(self.output, "rejected.jsonl")
+        with files.whole_file(path) as file:
+            for part in files.matching(files.join(self.building, "rejected/*.jsonl")):
+                with files.open_to_read(part) as lines:
+                    while block := lines.read(1 << 20):
+                        file.write(block)
+        return path
+
+    def _publish(self, dataset: dict[str, Any]) -> None:
+        """Moves what is complete to its final names; dataset.json, by which readers know a data folder, comes last."""
+        if files.exists(files.join(self.output, "dataset.json")):
+            beam.io.filesystems.FileSystems.delete([files.join(self.output, "dataset.json")])
+        out = files.join(self.building, "out")
+        for folder in ("records", "pairs", "landmarks"):
+            files.delete_folder(files.join(self.output, folder))
+        for path in files.matching(files.join(out, "**")):
+            if not path.endswith(".receipt"):
+                files.move(path, files.join(self.output, os.path.relpath(path, out)))
+        self._keep_rejected()
+        files.write_json(files.join(self.output, "dataset.json"), dataset)
+        files.delete_folder(self.building)
+
+    def _say(self, dataset: dict[str, Any], seconds: float) -> None:
+        """Prints what was done, what was left out, and where things lie."""
+        counts, rejected = dataset["counts"], dataset["rejected"]
+        print(f"{counts['faces']} faces of {counts['persons']} persons from {counts.get('clips_read', 0)} clips")
+        print(f"  records  {dataset['records']['examples']} in {dataset['records']['files']} files")
+        print(f"  pairs    {dataset['pairs']['examples']} in {dataset['pairs']['files']} files")
+        for task in TASKS:
+            parts = dataset["tasks"][task]
+            print(f"  {task:7}  {parts['train']} train, {parts['val']} val, {parts['test']} test")
+        for kind, reasons in (
+            ("left out", {reason: n for reason, n in rejected.items() if reason in EXPECTED_REASONS}),
+            ("at fault", {reason: n for reason, n in rejected.items() if reason not in EXPECTED_REASONS}),
+        ):
+            if reasons:
+                print(f"  {kind} {_words(reasons)} (listed in {files.join(self.settings.output, 'rejected.jsonl')})")
+        print(f"{files.join(self.settings.output, 'report.html')} shows them; {seconds:.0f} s")
+
+
+def _absolute(path: str) -> str:
+    # Workers may start in another folder.
+    return os.path.abspath(path) if files.is_local(path) else path
+
+
+def _sample_corpus() -> str:
+    """The samples folder here, else beside the packages."""
+    for folder in (Path("samples"), Path(__file__).parent.parent / "samples"):
+        if (folder / "annotations.csv").exists():
+            return str(folder)
+    raise InputError("`videos_root` is empty and there is no `samples` folder here; name the clips' folder.")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in VERSIONS}}
+
+
+def _words(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {number}" for reason, number in reasons.items()) or "none left out"
+
+
+if __name__ == "__main__":
+    sys.exit(config.run_command(main))

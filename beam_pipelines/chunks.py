@@ -1,0 +1,174 @@
+"""The reviewed clips in files of bounded size, so that neither the driver nor a worker holds them all."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from beam_pipelines import files
+from fer_tf.data import annotations
+from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
+from fer_tf.data.tasks import stable_hash
+from fer_tf.errors import InputError
+from fer_tf.labels import POSES
+
+# About 40,000 rows; a chunk's rows are sorted in memory.
+CHUNK_BYTES = 4 << 20
+# Files that may be open at once.
+MAX_CHUNKS = 400
+
+# What the later stages need of a face without its pixels: 52 bytes.
+FACE_INDEX = np.dtype(
+    [
+        ("clip", "<i4"),  # the clip's place in its chunk
+        ("frame", "<i4"),
+        ("time", "<f8"),
+        ("image", "<u8"),  # stable_hash(image_id)
+        ("perceptual", "<u8"),
+        ("pixels", "<u8"),
+        ("bytes", "<i4"),  # of the stored face
+    ]
+)
+
+
+@dataclass
+class Census:
+    """What the annotations hold after review.
+
+    Attributes:
+      chunks: the numbers of the chunks that hold clips.
+      rows: rows read.
+      clips: clips kept.
+      expressions, poses: the labels that kept clips have, in the order of their ids.
+      persons: for each person, gender and age.
+      rejected: rows left out, by reason.
+    """
+
+    chunks: tuple[int, ...] = ()
+    rows: int = 0
+    clips: int = 0
+    expressions: tuple[str, ...] = ()
+    poses: tuple[str, ...] = ()
+    persons: dict[str, tuple[str, int]] = field(default_factory=dict)
+    rejected: collections.Counter = field(default_factory=collections.Counter)
+
+
+def clips_path(building: str, chunk: int) -> str:
+    return files.join(building, f"clips/clips-{chunk:05d}.jsonl")
+
+
+def read_clips(building: str, chunk: int) -> list[Clip]:
+    """Returns the clips of a chunk in order of their ids."""
+    with files.open_to_read(clips_path(building, chunk)) as file:
+        return [Clip.from_json(line) for line in file.read().splitlines()]
+
+
+def index_path(building: str, chunk: int) -> str:
+    return files.join(building, f"index/index-{chunk:05d}.npy")
+
+
+def read_index(building: str, chunk: int) -> np.ndarray:
+    """Returns a chunk's faces, `FACE_INDEX`, in order of clip and frame."""
+    return np.frombuffer(files.read_bytes(index_path(building, chunk)), FACE_INDEX)
+
+
+def rejected_path(building: str, name: str) -> str:
+    return files.join(building, f"rejected/{name}.jsonl")
+
+
+def reject_line(stage: str, reason: str, clip: str, **more: Any) -> str:
+    """Returns one line of rejected.jsonl."""
+    return json.dumps({"stage": stage, "reason": reason, "clip": clip, **more}, ensure_ascii=False)
+
+
+def partition(path: str, building: str, options: AnnotationOptions) -> Census:
+    """Reviews the annotations row by row and writes the kept clips into chunks by a stable hash of their id.
+
+    Args:
+      path: the annotations CSV, on any filesystem that Beam knows.
+      building: folder for the chunks and the list of rejected rows.
+      options: review rule, columns and labels.
+
+    Raises:
+      InputError: the file cannot be used, or no clip survives.
+    """
+    count = _chunk_count(path)
+    census = Census()
+    with tempfile.TemporaryDirectory() as folder, files.whole_file(rejected_path(building, "annotations")) as rejected:
+
+        def reject(row: BadRow) -> None:
+            census.rejected[row.reason] += 1
+            rejected.write(
+                reject_line("annotations", row.reason, row.clip_id, line=row.line, detail=row.detail).encode() + b"\n"
+            )
+
+        _scatter(path, folder, count, options, census, reject)
+        expressions: set[str] = set()
+        poses: set[str] = set()
+        for chunk in range(count):
+            with open(_part_path(folder, chunk), encoding="utf-8") as file:
+                clips, dropped = annotations.drop_duplicates(Clip.from_json(line) for line in file)
+            for row in dropped:
+                reject(row)
+            if not clips:
+                continue
+            census.chunks += (chunk,)
+            census.clips += len(clips)
+            expressions.update(clip.expression for clip in clips)
+            poses.update(clip.pose for clip in clips)
+            for clip in clips:
+                _remember_person(census.persons, clip)
+            files.write_lines(clips_path(building, chunk), (clip.to_json() for clip in clips))
+    if not census.clips:
+        reasons = ", ".join(f"{reason} {number}" for reason, number in census.rejected.most_common()) or "no rows"
+        raise InputError(
+            f"{path}: none of {census.rows} rows survives review (`review`={options.review}): {reasons}. "
+            "--review=majority keeps more."
+        )
+    census.expressions = options.labels or tuple(sorted(expressions))
+    census.poses = tuple(pose for pose in POSES if pose in poses)
+    census.persons = dict(sorted(census.persons.items()))
+    return census
+
+
+def _chunk_count(path: str) -> int:
+    try:
+        found = FileSystems.match([path])[0].metadata_list
+    except BeamIOError as error:
+        raise InputError(f"`annotations` {path!r} cannot be read: {error}.") from None
+    if not found or (files.is_local(path) and os.path.isdir(path)):
+        raise InputError(f"`annotations` {path!r} is no file; name the annotations CSV with --annotations.")
+    return min(1 + found[0].size_in_bytes // CHUNK_BYTES, MAX_CHUNKS)
+
+
+def _part_path(folder: str, chunk: int) -> str:
+    return os.path.join(folder, f"{chunk:05d}.jsonl")
+
+
+def _scatter(path: str, folder: str, count: int, options: AnnotationOptions, census: Census, reject: Any) -> None:
+    """Writes each accepted row to its chunk's file; rows of one clip meet in one chunk."""
+    with contextlib.ExitStack() as stack:
+        parts = [stack.enter_context(open(_part_path(folder, n), "w", encoding="utf-8")) for n in range(count)]
+        lines: Iterable[bytes] = stack.enter_context(files.open_to_read(path))
+        for row in annotations.read_rows(lines, path, options):
+            census.rows += 1
+            if isinstance(row, Clip):
+                parts[stable_hash(row.clip_id) % count].write(row.to_json() + "\n")
+            else:
+                reject(row)
+
+
+def _remember_person(persons: dict[str, tuple[str, int]], clip: Clip) -> None:
+    # Of differing values the greatest wins, so that the order of rows does not matter.
+    known = persons.get(clip.person, ("", -1))
+    persons[clip.person] = (max(known[0], clip.gender), max(known[1], clip.age))

@@ -1,0 +1,96 @@
+"""How far a build is: workers write small counter files, the driver adds them up and says so now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import uuid
+
+from beam_pipelines import files
+
+_LOGGER = logging.getLogger(__name__)
+
+WORKER_SECONDS = 2.0
+
+
+class WorkerProgress:
+    """One worker's counters, written to a file of its own at most every two seconds.
+
+    Args:
+      folder: where the driver looks for them.
+    """
+
+    def __init__(self, folder: str):
+        self._path = files.join(folder, f"{uuid.uuid4().hex[:12]}.json")
+        self._counts = {"clips": 0, "detected": 0, "faces": 0}
+        self._written = 0.0
+
+    def add(self, faces: int, detected: bool) -> None:
+        """Counts one finished clip."""
+        self._counts["clips"] += 1
+        self._counts["detected"] += detected
+        self._counts["faces"] += faces if detected else 0
+        if time.monotonic() - self._written > WORKER_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._written = time.monotonic()
+        # A counter that cannot be written must not stop the work that it counts.
+        with contextlib.suppress(OSError):
+            files.write_bytes(self._path, json.dumps(self._counts).encode())
+
+
+class ProgressLog(threading.Thread):
+    """Logs clips done, faces a second and time left while the block runs.
+
+    Args:
+      folder: the workers' counter files.
+      clips: how many clips there are.
+      seconds: between two lines.
+    """
+
+    def __init__(self, folder: str, clips: int, seconds: float):
+        super().__init__(daemon=True)
+        self._folder, self._clips, self._seconds = folder, clips, seconds
+        self._done = threading.Event()
+        self._start = time.monotonic()
+
+    def __enter__(self) -> ProgressLog:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._done.wait(self._seconds):
+            with contextlib.suppress(OSError, ValueError):
+                _LOGGER.info("%s", self.line())
+
+    def counts(self) -> dict[str, int]:
+        """Returns the sum of the workers' counters."""
+        total = {"clips": 0, "detected": 0, "faces": 0}
+        for path in files.matching(files.join(self._folder, "*.json")):
+            for key, value in json.loads(files.read_bytes(path)).items():
+                total[key] += value
+        return total
+
+    def line(self) -> str:
+        """Returns the progress in words."""
+        counts, seconds = self.counts(), time.monotonic() - self._start
+        text = f"extract: {counts['clips']} of {self._clips} clips"
+        if counts["clips"] > counts["detected"]:
+            text += f" ({counts['clips'] - counts['detected']} were done before)"
+        if counts["detected"]:
+            left = (self._clips - counts["clips"]) * seconds / counts["detected"]
+            text += f", {counts['faces'] / seconds:.1f} faces/s, about {_words(left)} left"
+        return text
+
+
+def _words(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
