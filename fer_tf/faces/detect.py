@@ -45,6 +45,31 @@ class Detections:
         """The same faces in an image `factor` times as large."""
         return Detections(self.boxes * np.float32(factor), self.scores, self.keypoints * np.float32(factor))
 
+    def above(self, score: float) -> Detections:
+        """The faces with at least this confidence."""
+        keep = self.scores >= score
+        return Detections(self.boxes[keep], self.scores[keep], self.keypoints[keep])
+
+    def each(self) -> list[Detections]:
+        """One Detections a face."""
+        rows = [slice(number, number + 1) for number in range(len(self))]
+        return [Detections(self.boxes[row], self.scores[row], self.keypoints[row]) for row in rows]
+
+
+def nothing() -> Detections:
+    """Returns the Detections of an image without faces."""
+    return _detections(np.zeros((0, 16)))
+
+
+def shrunk(image: np.ndarray, scale: float) -> np.ndarray:
+    """Returns an image scaled down by averaging, uint8; the image itself when the scale is 1."""
+    import cv2
+
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
 
 class FaceDetector:
     """Finds faces in batches of equally large images.
@@ -69,7 +94,7 @@ class FaceDetector:
             offsets, scores = self._networks.refine(images, boxes)
             boxes = _square(_suppress(_adjusted(boxes, offsets, scores, R_THRESHOLD), 0.7))
         if not len(boxes):
-            return [_nothing() for _ in images]
+            return [nothing() for _ in images]
         return self._output(images, boxes)
 
     def verify(self, images: np.ndarray, boxes: np.ndarray) -> list[Detections]:
@@ -157,10 +182,6 @@ def _detections(rows: np.ndarray) -> Detections:
     rows = rows.astype(np.float32)
     boxes = np.concatenate([rows[:, 1:3], rows[:, 3:5] - rows[:, 1:3]], 1)
     return Detections(boxes, rows[:, 5], rows[:, 6:16].reshape(-1, 5, 2))
-
-
-def _nothing() -> Detections:
-    return _detections(np.zeros((0, 16)))
 
 
 class _Networks:

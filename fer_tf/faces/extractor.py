@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces import align, keyframes
 from fer_tf.faces.detect import Detections, FaceDetector
-from fer_tf.faces.landmarks import LandmarkPredictor
-from fer_tf.faces.video import ClipEnd, ClipError, Decoder, Frame
+from fer_tf.faces.follow import CHUNK, ClipFinder
+from fer_tf.faces.landmarks import LandmarkPredictor, disagreement
+from fer_tf.faces.subject import SUBJECTS, Seen, choose_subject
+from fer_tf.faces.video import ClipEnd, ClipError, Decoder, Frame, ahead
 
 __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExtractor", "Rejected"]
 
-SUBJECTS = ("main", "center", "largest")
+# Smaller faces of a frame than its largest few are not even followed: nobody films a clip of the fifth face.
+MOST_FACES = 4
+# Landmarks whose eyes, nose tip and mouth corners lie farther than this from MTCNN's (mean distance, share of the
+# face's size) are a fit that slid off: good fits stay below 0.06.
+MOST_DISAGREEMENT = 0.12
 
 
 @dataclass(frozen=True)
@@ -128,18 +135,27 @@ class FaceExtractor:
         Raises:
           ClipError: the clip cannot be read; its `reason` says why. The extractor goes on with the next clip.
         """
+        options = self.options
         with self._lock:
-            faces, rejected, end = [], [], None
-            for item in self._decoder.keyframes(path, self.options.keyframe_rule, self.options.max_keyframes):
-                if isinstance(item, ClipEnd):
-                    end = item
-                    continue
-                found = self._faces(item)
-                if found:
-                    faces.append(found[0])
-                else:
-                    rejected.append(Rejected("no_face", item.index))
-            return ClipFaces(tuple(faces), tuple(rejected), end.decoded, end.kept, end.duration)
+            finder = ClipFinder(self._detector, options.min_score)
+            work = _Clip()
+            decoded = self._decoder.keyframes(path, options.keyframe_rule, options.max_keyframes)
+            for chunk in _chunks(ahead(decoded, CHUNK), work):
+                for frame, found in zip(chunk, finder.find([frame.rgb for frame in chunk]), strict=True):
+                    self._collect(frame, found, work)
+        return work.result(options.subject)
+
+    def _collect(self, frame: Frame, found: Detections, work: _Clip) -> None:
+        if not len(found):
+            work.rejected.append(Rejected("no_face", frame.index))
+        for number in _biggest_first(found)[:MOST_FACES]:
+            face = self._aligned(frame, found, number)
+            if face is None:
+                work.rejected.append(Rejected("landmarks_off", frame.index, _place(found.boxes[number])))
+            else:
+                work.faces.append(face)
+                size = np.array(frame.rgb.shape[1::-1])
+                work.seen.append(Seen(frame.index, frame.time, found.boxes[number] / size.max(), size / size.max() / 2))
 
     def faces_in_image(self, rgb: np.ndarray) -> list[AlignedFace]:
         """Returns every face of an image, biggest first.
@@ -149,20 +165,27 @@ class FaceExtractor:
         """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise InputError(f"`rgb` must be uint8 (h, w, 3). Received: {rgb.dtype} {rgb.shape}.")
+        frame = Frame(rgb, 0, 0.0, 1.0)
         with self._lock:
-            return self._faces(Frame(rgb, 0, 0.0, 1.0))
+            found = ClipFinder(self._detector, self.options.min_score).find([rgb])[0]
+            faces = [self._aligned(frame, found, number) for number in _biggest_first(found)]
+        return [face for face in faces if face is not None]
+
+    @property
+    def decoder_pid(self) -> int | None:
+        """The decoder's process id, or None while none runs."""
+        return self._decoder.pid
 
     def close(self) -> None:
         """Ends the decoder's process."""
         self._decoder.close()
 
-    def _faces(self, frame: Frame) -> list[AlignedFace]:
-        found = self._detector.detect(frame.rgb[None])[0]
-        order = sorted(range(len(found)), key=lambda i: -float(found.boxes[i, 2:].prod()))
-        return [self._aligned(frame, found, i) for i in order if found.scores[i] >= self.options.min_score]
-
-    def _aligned(self, frame: Frame, found: Detections, number: int) -> AlignedFace:
-        points = self._predictor.predict(frame.rgb, found.boxes[number], found.keypoints[number])
+    def _aligned(self, frame: Frame, found: Detections, number: int) -> AlignedFace | None:
+        """The face with its landmarks, or None when these do not sit on it."""
+        box, keypoints = found.boxes[number], found.keypoints[number]
+        points = self._predictor.predict(frame.rgb, box, keypoints)
+        if disagreement(points, keypoints, box) > MOST_DISAGREEMENT:
+            return None
         transform = align.transform_of(points)
         landmarks = align.apply(transform, points)
         return AlignedFace(
@@ -170,8 +193,51 @@ class FaceExtractor:
             mask=align.draw_mask(landmarks),
             landmarks=landmarks,
             frame_landmarks=points / np.float32(frame.shrink),
-            box=found.boxes[number] / np.float32(frame.shrink),
+            box=box / np.float32(frame.shrink),
             score=float(found.scores[number]),
             frame=frame.index,
             time=frame.time,
         )
+
+
+@dataclass
+class _Clip:
+    """What a clip gave so far."""
+
+    faces: list[AlignedFace] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    end: ClipEnd | None = None
+
+    def result(self, subject: str) -> ClipFaces:
+        chosen = set(choose_subject(self.seen, subject))
+        faces = tuple(face for number, face in enumerate(self.faces) if number in chosen)
+        others = [face for number, face in enumerate(self.faces) if number not in chosen]
+        rejected = [*self.rejected, *(Rejected("other_face", face.frame, _place(face.box)) for face in others)]
+        if self.end.corrupt:
+            rejected.append(Rejected("damaged_packets", -1, f"{self.end.corrupt} could not be decoded"))
+        rejected.sort(key=lambda item: (item.frame, item.reason, item.detail))
+        return ClipFaces(faces, tuple(rejected), self.end.decoded, self.end.kept, self.end.duration)
+
+
+def _chunks(items: Iterator[Frame | ClipEnd], work: _Clip) -> Iterator[list[Frame]]:
+    """Groups equally large frames, at most CHUNK together, and keeps the clip's end message."""
+    chunk: list[Frame] = []
+    for item in items:
+        if isinstance(item, ClipEnd):
+            work.end = item
+            continue
+        if len(chunk) == CHUNK or (chunk and chunk[0].rgb.shape != item.rgb.shape):
+            yield chunk
+            chunk = []
+        chunk.append(item)
+    if chunk:
+        yield chunk
+
+
+def _biggest_first(found: Detections) -> list[int]:
+    return sorted(range(len(found)), key=lambda number: -float(found.boxes[number, 2:].prod()))
+
+
+def _place(box: np.ndarray) -> str:
+    return "at x {:.0f}, y {:.0f}, {:.0f} x {:.0f} pixels".format(*box)

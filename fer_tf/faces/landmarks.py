@@ -67,7 +67,7 @@ class LandmarkPredictor:
     def __init__(self, model: str = ""):
         import dlib
 
-        path = model or _packaged_model()
+        path = model or packaged_model()
         try:
             self._predictor = dlib.shape_predictor(path)
         except RuntimeError as error:
@@ -99,7 +99,21 @@ class LandmarkPredictor:
         return ((points - shift) @ np.linalg.inv(turn).T).astype(np.float32)
 
 
-def _packaged_model() -> str:
+def disagreement(landmarks: np.ndarray, keypoints: np.ndarray, box: np.ndarray) -> float:
+    """Returns how far dlib's eyes, nose tip and mouth corners lie from MTCNN's, as a share of the face's size.
+
+    Args:
+      landmarks: float (68, 2).
+      keypoints: float (5, 2).
+      box: float (4,), MTCNN's box.
+    """
+    eyes = [landmarks[36:42].mean(0), landmarks[42:48].mean(0)]
+    five = np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
+    return float(np.linalg.norm(five - keypoints, axis=1).mean() / np.sqrt(box[2] * box[3]))
+
+
+def packaged_model() -> str:
+    """Returns the path of the predictor that the package face_recognition_models brings."""
     # The package itself cannot be imported: it needs pkg_resources.
     spec = importlib.util.find_spec("face_recognition_models")
     if spec is None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import select
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fer_tf.errors import InputError
+
+T = TypeVar("T")
 
 
 class ClipError(InputError):
@@ -59,6 +63,47 @@ class ClipEnd:
     kept: int
     duration: float
     corrupt: int
+
+
+def ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """Yields the items while a thread fetches up to `count` more, so that decoding overlaps the caller's work."""
+    ready: queue.Queue = queue.Queue(count)
+    stop = threading.Event()
+
+    def fetch() -> None:
+        try:
+            for item in items:
+                if not _put(ready, (item, None), stop):
+                    return
+            _put(ready, (None, StopIteration()), stop)
+        except BaseException as error:  # Handed to the caller, who asked for the items.
+            _put(ready, (None, error), stop)
+        finally:
+            items.close()
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _put(ready: queue.Queue, entry: tuple, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        try:
+            ready.put(entry, timeout=0.1)
+            return True
+        except queue.Full:
+            continue
+    return False
 
 
 class Decoder:
