@@ -1,0 +1,161 @@
+"""A small untrained Fa-Net, exported and served; the contract tests can also be pointed at another server.
+
+`FER_TF_SERVER=host:port pytest tests/serving/test_server.py` runs the protocol's tests against that address, such as a
+real TensorFlow Serving with an export of any Fa-Net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from serving.connection import Connection
+from tests.toy_data import EXPRESSIONS, draw
+
+ROOT = Path(__file__).parent.parent.parent
+POSES = ("front", "half_left", "half_right", "bird_view")
+
+
+def face_crops(count: int) -> list[np.ndarray]:
+    """Drawn faces with noise of their own, uint8 (256, 256, 3) RGB."""
+    rng = np.random.default_rng(0)
+    crops = []
+    for index in range(count):
+        image, _, _ = draw(EXPRESSIONS[index % 4], POSES[index // 4 % 4], index // 16, wobble=index % 7)
+        crops.append(np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8))
+    return crops
+
+
+def encode(image: np.ndarray, suffix: str = ".jpg") -> bytes:
+    return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+
+
+@pytest.fixture(scope="session")
+def fa_net_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run folder's Fa-Net: untrained, with a temperature that keeps its probabilities away from 0 and 1."""
+    from fer_tf.models import fa_net
+
+    folder = str(tmp_path_factory.mktemp("run") / "fa_net")
+    spec = fa_net.FaNetSpec(EXPRESSIONS, image_size=32, temperature=20.0, task="er_ss", landmark_model="drawn")
+    fa_net.save(folder, fa_net.build(spec), spec)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(fa_net_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder with version 1; read only."""
+    from serving.export import export_saved_model
+
+    output = str(tmp_path_factory.mktemp("models") / "fa_net")
+    export_saved_model(fa_net_dir, output)
+    return output
+
+
+@pytest.fixture(scope="session")
+def faces() -> list[bytes]:
+    """500 different face crops as JPEG."""
+    return [encode(crop) for crop in face_crops(500)]
+
+
+class ServerProcess:
+    """`python -m serving.server` in a process of its own, on free ports."""
+
+    def __init__(self, *flags: str) -> None:
+        command = [sys.executable, "-m", "serving.server", "--port=0", "--rest_api_port=0", *flags]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        )
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
+        self._reader.start()
+        line = self.process.stdout.readline()
+        if not line.startswith("ready: "):
+            self.process.wait(10)
+            self._reader.join(5)
+            raise RuntimeError(f"no server: {line} {''.join(self.log)}")
+        found = dict(pair.split("=") for pair in line.split()[1:])
+        self.address, self.http = found["grpc"], found["http"]
+
+    def stop(self) -> int:
+        """Sends SIGTERM and returns the exit code."""
+        self.process.terminate()
+        code = self.process.wait(60)
+        self._reader.join(5)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def server_process() -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers with flags; those still running are stopped after the test."""
+    started: list[ServerProcess] = []
+
+    def start(*flags: str) -> ServerProcess:
+        started.append(ServerProcess(*flags))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+@contextlib.contextmanager
+def serving(**flags: object) -> Iterator[object]:
+    """A server inside the test's process, in a thread with an event loop of its own."""
+    from serving.server import Server, ServerConfig
+
+    server = None
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def make() -> Server:
+        made = Server(ServerConfig(**{"port": 0, "rest_api_port": 0, **flags}))
+        await made.start()
+        return made
+
+    try:
+        server = asyncio.run_coroutine_threadsafe(make(), loop).result(120)
+        server.address, server.http = f"127.0.0.1:{server.port}", f"127.0.0.1:{server.http_port}"
+        yield server
+    finally:
+        if server:
+            asyncio.run_coroutine_threadsafe(server.stop(), loop).result(60)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture(scope="session")
+def address(exported: str) -> Iterator[str]:
+    """Where a server answers: the one that FER_TF_SERVER names, or an embedded one."""
+    if os.environ.get("FER_TF_SERVER"):
+        yield os.environ["FER_TF_SERVER"]
+        return
+    with serving(model_base_path=exported) as server:
+        yield server.address
+
+
+@pytest.fixture
+def connection(address: str) -> Iterator[Connection]:
+    with Connection(address, timeout_s=60) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def embedded() -> bool:
+    """Whether the server under test is this project's own."""
+    return not os.environ.get("FER_TF_SERVER")
