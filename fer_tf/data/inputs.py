@@ -48,6 +48,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def rows(self, chosen: np.ndarray) -> Part:
+        """Returns the table of some faces alone (bool mask or indices); without images."""
+        columns = ("image_ids", "labels", "persons", "poses", "genders", "ages")
+        return Part(**{name: getattr(self, name)[chosen] for name in columns})
+
     def encoded(self, seed: Any = None) -> Any:
         """Returns a tf.data.Dataset of (image bytes, label); in the table's order, or shuffled by an int64 seed."""
         import tensorflow as tf

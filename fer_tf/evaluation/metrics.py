@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from fer_tf.errors import InputError
+
+# Numbers drawn at a time by a bootstrap: 32 MB.
+MAX_DRAWS = 4_000_000
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
@@ -46,7 +49,6 @@ def bootstrap_interval(
     values: np.ndarray,
     groups: Sequence[str] | None = None,
     *,
-    statistic: Callable[[np.ndarray], float] | None = None,
     samples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -58,32 +60,18 @@ def bootstrap_interval(
     Args:
       values: float (N,), such as 1 for a right prediction and 0 for a wrong one.
       groups: (N,) the person of each value; None draws single values.
-      statistic: of the N values when not their mean; only without groups.
       samples: bootstrap draws.
       level: coverage, 0 to 1.
       seed: of the draws.
 
     Returns:
-      (low, high); (nan, nan) without values, or with fewer than two groups.
+      (low, high); (nan, nan) with fewer than two values, or fewer than two groups.
     """
-    values = np.asarray(values, float)
-    rng = np.random.default_rng(seed)
-    if groups is None:
-        sums, counts = values, np.ones(len(values))
-    else:
-        _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
-    if len(sums) < 2:
+    means = _bootstrap_means(np.asarray(values, float), groups, samples, seed)
+    if means is None:
         return float("nan"), float("nan")
-    results = np.empty(samples)
-    for sample in range(samples):
-        drawn = rng.integers(0, len(sums), len(sums))
-        if statistic is not None and groups is None:
-            results[sample] = statistic(values[drawn])
-        else:
-            results[sample] = sums[drawn].sum() / counts[drawn].sum()
     tail = (1 - level) / 2
-    low, high = np.quantile(results, [tail, 1 - tail])
+    low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -95,25 +83,37 @@ def paired_bootstrap(
     Args:
       first, second: float (N,), 1 for a right prediction and 0 for a wrong one, of the same faces in the same order.
       groups: (N,) persons, drawn whole; None draws faces.
+      samples: bootstrap draws.
+      seed: of the draws.
+
+    Returns:
+      `difference`, `low`, `high` and `p`; the last three are nan with fewer than two faces or groups.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
     if first.shape != second.shape:
         raise InputError(f"`second` must have the shape of `first` {first.shape}. Received: {second.shape}.")
     difference = second - first
+    means = _bootstrap_means(difference, groups, samples, seed)
+    if means is None:
+        return {"difference": float(np.mean(difference)), **dict.fromkeys(("low", "high", "p"), float("nan"))}
+    low, high = np.quantile(means, [0.025, 0.975])
+    p = min(1.0, 2 * min(np.mean(means <= 0), np.mean(means >= 0)))
+    return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}
+
+
+def _bootstrap_means(values: np.ndarray, groups: Sequence[str] | None, samples: int, seed: int) -> np.ndarray | None:
+    """The means of resampled values, float64 (samples,); None when there is nothing to draw from."""
     if groups is None:
-        sums, counts = difference, np.ones(len(difference))
+        sums, counts = values, np.ones(len(values))
     else:
         _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        sums, counts = np.bincount(index, weights=difference), np.bincount(index).astype(float)
+        sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
+    if len(sums) < 2:
+        return None
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(sums), (samples, len(sums))) if len(sums) * samples < 20_000_000 else None
-    if drawn is not None:
-        results = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    else:
-        results = np.empty(samples)
-        for sample in range(samples):
-            rows = rng.integers(0, len(sums), len(sums))
-            results[sample] = sums[rows].sum() / counts[rows].sum()
-    low, high = np.quantile(results, [0.025, 0.975])
-    p = min(1.0, 2 * min(np.mean(results <= 0), np.mean(results >= 0)))
-    return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}
+    means = np.empty(samples)
+    block = max(1, MAX_DRAWS // len(sums))
+    for start in range(0, samples, block):
+        drawn = rng.integers(0, len(sums), (min(block, samples - start), len(sums)))
+        means[start : start + block] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means

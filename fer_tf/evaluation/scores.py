@@ -1,0 +1,104 @@
+"""All scores of one split's predictions as plain JSON values: what metrics.json holds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_tf.data.inputs import Part
+from fer_tf.evaluation import calibration, metrics
+
+AGE_EDGES = (0, 20, 30, 40, 50, 60, 200)
+
+
+def age_groups(ages: np.ndarray) -> np.ndarray:
+    """Returns the age group of each face, such as `20-29`; empty where the age is unknown."""
+    names = [f"{low}-{high - 1}" if high < 200 else f"{low}+" for low, high in itertools.pairwise(AGE_EDGES)]
+    names[0] = f"under {AGE_EDGES[1]}"
+    index = np.clip(np.searchsorted(AGE_EDGES, ages, side="right") - 1, 0, len(names) - 1)
+    return np.array([names[place] if age >= 0 else "" for place, age in zip(index, ages, strict=True)], dtype=object)
+
+
+def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperature: float) -> dict[str, Any]:
+    """Returns a split's scores.
+
+    Args:
+      part: the faces.
+      logits: float (N, num_classes) in the part's order.
+      expressions: label names.
+      temperature: divides the logits before probabilities are judged.
+
+    Returns:
+      accuracy with its 95 % interval (over persons where known, else over faces) and chance level, mean class
+      accuracy, macro F1, confusion (rows true, columns predicted), per class, pose, person, gender and age group,
+      and the calibration with and without the temperature.
+    """
+    if not len(part):
+        return {"faces": 0}
+    predictions = logits.argmax(axis=1)
+    right = (predictions == part.labels).astype(float)
+    confusion = metrics.confusion_matrix(part.labels, predictions, len(expressions))
+    known = set(part.persons.tolist()) - {""}
+    persons = part.persons if known else None
+    counts = confusion.sum(axis=1)
+    return {
+        "faces": len(part),
+        "persons": len(known),
+        "accuracy": float(right.mean()),
+        "accuracy_interval": interval(right, persons),
+        "interval_over": "faces" if persons is None else "persons",
+        "chance": 1.0 / len(expressions),
+        "majority": float(counts.max() / counts.sum()),
+        "mean_class_accuracy": metrics.mean_class_accuracy(confusion),
+        "macro_f1": metrics.macro_f1(confusion),
+        "expressions": list(expressions),
+        "confusion": confusion.tolist(),
+        "by_class": break_down(right, np.array(expressions, dtype=object)[part.labels], persons, expressions),
+        "by_pose": break_down(right, part.poses, persons),
+        "by_person": break_down(right, part.persons, None),
+        "by_gender": break_down(right, part.genders, persons),
+        "by_age": break_down(right, age_groups(part.ages), persons),
+        "calibration": {
+            "temperature": temperature,
+            "uncalibrated": _calibration(logits, part.labels, 1.0),
+            "calibrated": _calibration(logits, part.labels, temperature),
+        },
+    }
+
+
+def break_down(
+    right: np.ndarray, keys: np.ndarray, persons: np.ndarray | None, order: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Returns faces, accuracy and its 95 % interval for each value of a key; unknown (empty) values are left out."""
+    values = [value for value in (order or sorted(set(keys.tolist()))) if value]
+    rows = {}
+    for value in values:
+        chosen = keys == value
+        rows[value] = {
+            "faces": int(chosen.sum()),
+            "accuracy": float(right[chosen].mean()) if chosen.any() else None,
+            "interval": interval(right[chosen], None if persons is None else persons[chosen], samples=500),
+        }
+    return rows
+
+
+def interval(right: np.ndarray, persons: np.ndarray | None, samples: int = 2000) -> list[float] | None:
+    """Returns the 95 % bootstrap interval [low, high] over persons, or over faces when persons is None.
+
+    None when there are fewer than two to draw from, since JSON has no nan.
+    """
+    low, high = metrics.bootstrap_interval(right, persons, samples=samples)
+    return None if np.isnan(low) else [low, high]
+
+
+def _calibration(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
+    probabilities = calibration.softmax(logits, temperature)
+    return {
+        "ece": calibration.expected_calibration_error(probabilities, labels),
+        "nll": calibration.cross_entropy(logits, labels, temperature),
+        "mean_confidence": float(probabilities.max(axis=1).mean()),
+        "reliability": calibration.reliability(probabilities, labels),
+    }

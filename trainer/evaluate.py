@@ -1,0 +1,115 @@
+"""The stage that scores a finished Fa-Net: metrics.json, the predictions, and one page a person can read."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fer_tf.data.copies import test_copies
+from fer_tf.data.inputs import FaceSet, Part
+from fer_tf.errors import InputError
+from fer_tf.evaluation.scores import score
+from fer_tf.models import fa_net
+from fer_tf.models.fa_net import FaNetSpec
+from trainer import runtime
+from trainer.config import TaskConfig
+from trainer.evaluation_page import page
+from trainer.fa_net import FINISHED, FOLDER, predict, read_faces
+
+METRICS_FILE = "metrics.json"
+PAGE_FILE = "evaluation.html"
+
+
+def run(config: TaskConfig) -> None:
+    """Scores the run's best weights on its validation and test parts; repeating it gives the same numbers.
+
+    Raises:
+      InputError: when the run has no weights yet, or the data's labels are not the ones it was trained for.
+    """
+    if not runtime.is_chief():
+        return
+    folder = runtime.join(config.run_dir, FOLDER)
+    model, spec = fa_net.load(folder)
+    faces = read_faces(config)
+    check_labels(spec, faces, folder)
+    started = time.monotonic()
+    splits: dict[str, Any] = {}
+    for split in ("val", "test"):
+        part = faces.parts[split]
+        logits = predict(model, part, spec, config.tta)
+        save_predictions(folder, split, part, logits)
+        splits[split] = score(part, logits, faces.expressions, spec.temperature)
+        if split == "test" and part.images is not None:
+            splits |= _without_copies(faces, part, logits, spec.temperature)
+    result = {
+        "task": config.task,
+        "recipe": config.recipe,
+        "finished": tf.io.gfile.exists(runtime.join(folder, FINISHED)),
+        "tta": config.tta,
+        "spec": dataclasses.asdict(spec),
+        "data_fingerprint": faces.fingerprint,
+        "notes": list(faces.notes),
+        "training": _training(folder),
+        **splits,
+    }
+    runtime.write_json(runtime.join(config.run_dir, METRICS_FILE), result)
+    runtime.write_text(runtime.join(config.run_dir, PAGE_FILE), page(result))
+    test = splits["test"]
+    logging.info(
+        "evaluated in %.1f s: test accuracy %.4f of %d faces (95 %% interval over %s %s), chance %.4f; %s",
+        time.monotonic() - started,
+        test["accuracy"],
+        test["faces"],
+        test["interval_over"],
+        test["accuracy_interval"],
+        test["chance"],
+        runtime.join(config.run_dir, PAGE_FILE),
+    )
+
+
+def _without_copies(faces: FaceSet, part: Part, logits: np.ndarray, temperature: float) -> dict[str, Any]:
+    """The test part's scores without the faces that are also in training, for each way of telling them."""
+    return {
+        f"test_without_{kind}_copies": score(part.rows(~copies), logits[~copies], faces.expressions, temperature)
+        for kind, copies in test_copies(faces).items()
+    }
+
+
+def check_labels(spec: FaNetSpec, faces: FaceSet, folder: str) -> None:
+    """Raises InputError when the data's labels are not the network's."""
+    if spec.expressions != faces.expressions:
+        raise InputError(
+            f"{folder} predicts the labels {spec.expressions}. Received data with the labels {faces.expressions}; "
+            "evaluate it on data with its own labels, or train a new head with --init_from."
+        )
+
+
+def save_predictions(folder: str, split: str, part: Part, logits: np.ndarray) -> None:
+    """Writes `predictions_<split>.npz`: image_id, person, pose (unicode), label (int64) and logits (float32)."""
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        image_id=part.image_ids.astype(str),
+        person=part.persons.astype(str),
+        pose=part.poses.astype(str),
+        label=part.labels,
+        logits=logits.astype(np.float32),
+    )
+    with tf.io.gfile.GFile(runtime.join(folder, f"predictions_{split}.npz"), "wb") as file:
+        file.write(buffer.getvalue())
+
+
+def _training(folder: str) -> dict[str, Any]:
+    """What the training left: epochs, seconds, the best epoch."""
+    path = runtime.join(folder, "history.json")
+    if not tf.io.gfile.exists(path):
+        return {}
+    state = runtime.read_json(path)
+    return {name: state[name] for name in ("epoch", "best_epoch", "best_score", "seconds")}
