@@ -1,0 +1,301 @@
+"""A Flink on this machine for the Beam commands: `python -m cluster.flink` starts it, prints the flags and waits.
+
+Processes: a job manager, task managers, Beam's job server and Beam's worker pool, all on loopback. The jars come from
+Maven Central (cluster/pom.xml) and are kept in `.cluster/jars`. docs/cluster.md says how the parts fit together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_tf.config import EXIT_OK, parse, run_command
+from fer_tf.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+POM = Path(__file__).parent / "pom.xml"
+JARS_COMPLETE = "COMPLETE"
+JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+# Flink 1.19 reaches into these packages, which Java 17 closes.
+OPENED = ("lang", "lang.reflect", "net", "io", "nio", "text", "time", "util", "util.concurrent")
+START_SECONDS = 120
+
+
+class MissingTool(InputError):
+    """Java, Maven or the jars cannot be had here; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class FlinkConfig:
+    """Starts a Flink cluster on loopback for the Beam commands and stops it at Ctrl-C.
+
+    Attributes:
+      task_managers: Flink worker processes; 0 fetches the jars and makes the job server's jar alone.
+      slots: tasks that a task manager runs at once.
+      folder: where jars, logs and Flink's temporary files go.
+      restarts: how often a job restarts after a task failed before it is given up.
+      maven: the Maven program that fetches the jars.
+    """
+
+    task_managers: int = 2
+    slots: int = 1
+    folder: str = ".cluster"
+    restarts: int = 3
+    maven: str = "mvn"
+
+    def __post_init__(self) -> None:
+        for name, least in (("task_managers", 0), ("slots", 1), ("restarts", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+
+
+def fetch_jars(folder: str | Path, maven: str = "mvn") -> Path:
+    """Returns the folder of the job server's and Flink's jars, fetched by Maven on the first call.
+
+    Raises:
+      MissingTool: without Java, Maven or a repository that has the jars.
+    """
+    jars = Path(folder).resolve() / "jars"
+    pom = POM.read_text()
+    complete = jars / JARS_COMPLETE
+    if complete.exists() and complete.read_text() == pom:
+        return jars
+    for tool, package in (("java", "openjdk-17-jre-headless"), (maven, "maven")):
+        if not shutil.which(tool):
+            raise MissingTool(f"`{tool}` is not installed; on Debian and Ubuntu: apt-get install {package}.")
+    shutil.rmtree(jars, ignore_errors=True)
+    command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode or not any(jars.glob("beam-runners-flink-*.jar")):
+        reason = next((line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line), "no jar came")
+        raise MissingTool(f"Maven could not fetch the Flink job server ({POM}): {reason}")
+    complete.write_text(pom)
+    return jars
+
+
+def job_server_jar(folder: str | Path, maven: str = "mvn") -> Path:
+    """Returns a jar that `--flink_job_server_jar` takes: it names the main class and the other jars, no more."""
+    jars = fetch_jars(folder, maven)
+    path = jars.parent / "flink-job-server.jar"
+    names = sorted(jar.name for jar in jars.glob("*.jar"))
+    lines = ["Manifest-Version: 1.0", f"Main-Class: {JOB_SERVER}", "Class-Path: " + " ".join(f"jars/{n}" for n in names)]
+    with zipfile.ZipFile(path, "w") as jar:
+        jar.writestr("META-INF/MANIFEST.MF", "".join(_folded(line) for line in lines) + "\r\n")
+    return path
+
+
+def _folded(line: str) -> str:
+    """A manifest's line, at most 72 bytes long, its continuations beginning with a blank."""
+    parts = [line[:70], *(line[start : start + 69] for start in range(70, len(line), 69))]
+    return "\r\n ".join(parts) + "\r\n"
+
+
+class FlinkCluster:
+    """Job manager, task managers, job server and worker pool, started on entry and stopped on exit.
+
+    Args:
+      config: how many, and where.
+
+    Raises:
+      MissingTool: when Java, Maven or the jars are missing.
+    """
+
+    def __init__(self, config: FlinkConfig):
+        self.config = config
+        self.folder = Path(config.folder).resolve()
+        self.logs = self.folder / "logs"
+        self.processes: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self) -> FlinkCluster:
+        self._jars = fetch_jars(self.folder, self.config.maven)
+        self.rpc, self.rest, self.jobs, self.pool = (_free_port() for _ in range(4))
+        self.logs.mkdir(parents=True, exist_ok=True)
+        (self.folder / "conf").mkdir(exist_ok=True)
+        (self.folder / "conf" / "config.yaml").write_text(self._flink_config())
+        try:
+            conf = ["--configDir", str(self.folder / "conf")]
+            self._java("job_manager", 512, [JOB_MANAGER, *conf])
+            for number in range(self.config.task_managers):
+                self.start_task_manager(number)
+            self._start_pool()
+            master = ["--flink-master", f"127.0.0.1:{self.rest}", "--job-port", str(self.jobs)]
+            others = ["--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", str(self.folder / "artifacts")]
+            self._java("job_server", 512, [JOB_SERVER, *master, *others])
+            self._wait("the job server", lambda: _listens(self.jobs))
+            self._wait("the worker pool", lambda: _listens(self.pool))
+            self.wait_for_task_managers(self.config.task_managers)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def flags(self) -> list[str]:
+        """Returns the flags that send a Beam command here."""
+        return [
+            "--runner=FlinkRunner",
+            f"--job_endpoint=localhost:{self.jobs}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config=localhost:{self.pool}",
+            f"--parallelism={self.config.task_managers * self.config.slots}",
+        ]
+
+    def start_task_manager(self, number: int) -> None:
+        """Starts one task manager; also one that was killed."""
+        conf = ["--configDir", str(self.folder / "conf")]
+        self._java(f"task_manager_{number}", 768, [TASK_MANAGER, *conf])
+
+    def wait_for_task_managers(self, count: int) -> None:
+        """Returns when Flink counts at least so many task managers."""
+        self._wait(f"{count} task managers", lambda: self.overview()["taskmanagers"] >= count)
+
+    def overview(self) -> dict[str, Any]:
+        """Returns Flink's own summary: task managers, slots, jobs."""
+        return self._get("overview")
+
+    def jobs_seen(self) -> list[dict[str, Any]]:
+        """Returns Flink's details of every job since the start, oldest first."""
+        jobs = [self._get(f"jobs/{job['id']}") for job in self._get("jobs")["jobs"]]
+        return sorted(jobs, key=lambda job: job["start-time"])
+
+    def workers(self) -> list[int]:
+        """Returns the process ids of the Python workers that the pool runs now."""
+        pool = self.processes["worker_pool"].pid
+        children = Path(f"/proc/{pool}/task").glob("*/children")
+        return sorted(int(pid) for path in children for pid in path.read_text().split())
+
+    def stop(self) -> None:
+        """Ends every process that was started here."""
+        for process in reversed(self.processes.values()):
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        shutil.rmtree(self.folder / "artifacts", ignore_errors=True)
+
+    def _get(self, path: str) -> Any:
+        # No proxy: the cluster is on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.rest}/{path}", timeout=20) as answer:
+            return json.load(answer)
+
+    def _java(self, name: str, heap_mb: int, arguments: list[str]) -> None:
+        opens = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENED]
+        options = [f"-Xmx{heap_mb}m", "-Dorg.slf4j.simpleLogger.showDateTime=true", *opens]
+        self._start(name, ["java", *options, "-cp", f"{self._jars}/*", *arguments])
+
+    def _start_pool(self) -> None:
+        # The pool starts a program for each worker, so it gets one that runs this project's interpreter.
+        program = self.folder / "worker"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cluster.worker "$@"\n')
+        program.chmod(0o755)
+        module = "apache_beam.runners.worker.worker_pool_main"
+        command = [sys.executable, "-m", module, f"--service_port={self.pool}", f"--container_executable={program}"]
+        self._start("worker_pool", command)
+
+    def _start(self, name: str, command: list[str]) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        with open(self.logs / f"{name}.log", "ab") as log:
+            # A process group of their own keeps Ctrl-C from ending them in the wrong order.
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True
+            )
+
+    def _wait(self, what: str, ready_fn: Callable[[], bool]) -> None:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            try:
+                if ready_fn():
+                    return
+            except OSError:
+                pass
+            for name, process in self.processes.items():
+                if process.poll() is not None and not name.startswith("task_manager"):
+                    raise MissingTool(f"{name} ended with code {process.returncode}; see {self.logs / name}.log.")
+            time.sleep(0.5)
+        raise MissingTool(f"{what} did not start within {START_SECONDS} s; see the logs in {self.logs}.")
+
+    def _flink_config(self) -> str:
+        temporary = self.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        values = {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.rpc.port": self.rpc,
+            "jobmanager.bind-host": "127.0.0.1",
+            "rest.address": "127.0.0.1",
+            "rest.port": self.rest,
+            "rest.bind-address": "127.0.0.1",
+            "taskmanager.host": "127.0.0.1",
+            "taskmanager.bind-host": "127.0.0.1",
+            "taskmanager.numberOfTaskSlots": self.config.slots,
+            "io.tmp.dirs": temporary,
+            # A lost task manager is noticed after seconds, and costs the tasks that it ran.
+            "heartbeat.interval": "2 s",
+            "heartbeat.timeout": "10 s",
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": self.config.restarts,
+            "restart-strategy.fixed-delay.delay": "1 s",
+            # Flink's start scripts compute these; without the scripts they must be named.
+            "taskmanager.cpu.cores": float(self.config.slots),
+            "taskmanager.memory.framework.heap.size": "128m",
+            "taskmanager.memory.task.heap.size": "384m",
+            "taskmanager.memory.framework.off-heap.size": "128m",
+            "taskmanager.memory.task.off-heap.size": "0m",
+            "taskmanager.memory.managed.size": "256m",
+            "taskmanager.memory.network.min": "64m",
+            "taskmanager.memory.network.max": "64m",
+        }
+        return "".join(f"{key}: {value}\n" for key, value in values.items())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    config, _ = parse(FlinkConfig, argv, prog="python -m cluster.flink", description=__doc__)
+    jar = job_server_jar(config.folder, config.maven)
+    print(f"Flink inside the job server: --runner=FlinkRunner --flink_job_server_jar={jar}")
+    if not config.task_managers:
+        return EXIT_OK
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with FlinkCluster(config) as cluster:
+        print(f"{config.task_managers} task managers run, http://127.0.0.1:{cluster.rest}/overview; logs in {cluster.logs}")
+        print("python -m beam_pipelines.build", *cluster.flags(), flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            print("stopping", flush=True)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
