@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, beam_flags = config.parse(
         BuildConfig, argv, prog="python -m beam_pipelines.build", description=__doc__, pass_unknown=True
     )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     return Build(settings, beam_flags).run()
 

@@ -56,7 +56,8 @@ class ProgressLog(threading.Thread):
         super().__init__(daemon=True)
         self._folder, self._clips, self._seconds = folder, clips, seconds
         self._done = threading.Event()
-        self._start = time.monotonic()
+        # Set when the first clip is done: start-up says nothing about the rate.
+        self._first: tuple[float, dict[str, int]] | None = None
 
     def __enter__(self) -> ProgressLog:
         self.start()
@@ -67,9 +68,13 @@ class ProgressLog(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        last = ""
         while not self._done.wait(self._seconds):
             with contextlib.suppress(OSError, ValueError):
-                _LOGGER.info("%s", self.line())
+                line = self.line()
+                if line != last:
+                    _LOGGER.info("%s", line)
+                last = line
 
     def counts(self) -> dict[str, int]:
         """Returns the sum of the workers' counters."""
@@ -81,13 +86,19 @@ class ProgressLog(threading.Thread):
 
     def line(self) -> str:
         """Returns the progress in words."""
-        counts, seconds = self.counts(), time.monotonic() - self._start
+        now, counts = time.monotonic(), self.counts()
         text = f"extract: {counts['clips']} of {self._clips} clips"
         if counts["clips"] > counts["detected"]:
             text += f" ({counts['clips'] - counts['detected']} were done before)"
-        if counts["detected"]:
-            left = (self._clips - counts["clips"]) * seconds / counts["detected"]
-            text += f", {counts['faces'] / seconds:.1f} faces/s, about {_words(left)} left"
+        if self._first is None and counts["detected"]:
+            self._first = now, counts
+        if self._first is None or now == self._first[0]:
+            return text
+        seconds, before = now - self._first[0], self._first[1]
+        if counts["detected"] > before["detected"]:
+            text += f", {(counts['faces'] - before['faces']) / seconds:.1f} faces/s"
+            left = (self._clips - counts["clips"]) * seconds / (counts["detected"] - before["detected"])
+            text += f", about {_words(left)} left" if counts["clips"] < self._clips else ""
         return text
 
 
