@@ -1,0 +1,301 @@
+"""Versions come and go under load, SIGTERM answers what was accepted, TLS and limits hold."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shutil
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+
+from fer_tf.errors import InputError
+from serving.connection import Connection, ServerError, TlsFiles
+from tests.serving.conftest import ServerProcess, serving
+from tests.serving.test_server import predict_request
+
+AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+END = get_model_status_pb2.ModelVersionStatus.END
+
+
+def http(address: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as page:
+            return page.status, page.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def states(address: str, name: str = "fa_net") -> dict[int, int]:
+    with grpc.insecure_channel(address) as channel:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = name
+        response = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=30)
+    return {entry.version: entry.state for entry in response.model_version_status}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+class Load:
+    """Clients that ask without pause; notes each answer's version and each failure."""
+
+    def __init__(self, address: str, faces: list[bytes], clients: int = 6) -> None:
+        self.versions: list[int] = []
+        self.failures: list[grpc.RpcError] = []
+        self._stop = threading.Event()
+        self._address, self._faces = address, faces
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+
+    def _ask(self, number: int) -> None:
+        with Connection(self._address) as connection:
+            request = predict_request([self._faces[number]])
+            while not self._stop.is_set():
+                try:
+                    response = connection.stub.Predict(request, timeout=60)
+                    self.versions.append(response.model_spec.version.value)
+                except grpc.RpcError as error:
+                    self.failures.append(error)
+                    return
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+def add_version(base: Path, version: int) -> None:
+    """A new version that appears at once, as the export writes it."""
+    shutil.copytree(base / "1", base / f".{version}.partial")
+    (base / f".{version}.partial").rename(base / str(version))
+
+
+@pytest.fixture
+def models(exported: str, tmp_path: Path) -> Path:
+    shutil.copytree(Path(exported) / "1", tmp_path / "fa_net" / "1")
+    return tmp_path / "fa_net"
+
+
+def test_a_swap_fails_no_request_and_sigterm_answers_what_was_accepted(
+    models: Path, faces: list[bytes], server_process: Callable[..., ServerProcess]
+) -> None:
+    server = server_process(f"--model_base_path={models}", "--file_system_poll_wait_seconds=0.1")
+    with Load(server.address, faces) as load:
+        wait_for(lambda: len(load.versions) > 50)
+        add_version(models, 2)
+        wait_for(lambda: states(server.address) == {1: END, 2: AVAILABLE})
+        after = len(load.versions)
+        wait_for(lambda: len(load.versions) > after + 50)
+        # A version that cannot be loaded takes nothing down.
+        (models / "3").mkdir()
+        (models / "3" / "saved_model.pb").write_bytes(b"no graph")
+        wait_for(lambda: states(server.address).get(3) == END)
+        assert states(server.address)[2] == AVAILABLE
+        assert not load.failures
+        first_of_2 = load.versions.index(2)
+        assert set(load.versions[:first_of_2]) == {1} and set(load.versions[first_of_2 + 6 :]) == {2}
+        answered = len(load.versions)
+        assert server.stop() == 0
+    # After SIGTERM a connection is refused; a request that had been accepted was answered before the end.
+    assert len(load.versions) >= answered
+    assert {error.code() for error in load.failures} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    log = "".join(server.log)
+    assert "answering those that were accepted" in log and "stopped" in log and "Traceback" not in log
+
+
+def test_sigterm_lets_a_long_request_finish(
+    models: Path, faces: list[bytes], server_process: Callable[..., ServerProcess]
+) -> None:
+    server = server_process(f"--model_base_path={models}", "--max_batch_size=1")
+    with Connection(server.address) as connection:
+        connection.wait()
+        # 64 images one by one take long enough to be under way when the signal comes.
+        calls = [connection.stub.Predict.future(predict_request(faces[:64]), timeout=60) for _ in range(4)]
+        wait_for(lambda: "fer_tf_open_requests 4.0" in http(server.http, "/monitoring/prometheus/metrics")[1])
+        server.process.send_signal(signal.SIGTERM)
+        for call in calls:
+            assert tf.make_ndarray(call.result(60).outputs["probabilities"]).shape == (64, 4)
+    assert server.process.wait(60) == 0
+
+
+def test_readiness_metrics_and_status_are_shown(exported: str, faces: list[bytes]) -> None:
+    with serving(model_base_path=exported) as server:
+        with Connection(server.address) as connection:
+            connection.stub.Predict(predict_request(faces[:3]), timeout=60)
+            with pytest.raises(ServerError, match="INVALID_ARGUMENT"):
+                connection.classify_encoded([b"no image"])
+        assert http(server.http, "/healthz")[0] == http(server.http, "/readyz")[0] == 200
+        page = http(server.http, "/monitoring/prometheus/metrics")[1]
+        assert 'fer_tf_requests_total{code="OK",method="Predict",model="fa_net"} 1.0' in page
+        assert 'fer_tf_requests_total{code="INVALID_ARGUMENT",method="Predict",model="fa_net"} 1.0' in page
+        assert 'fer_tf_images_total{model="fa_net"} 3.0' in page
+        assert '"state": "AVAILABLE"' in http(server.http, "/v1/models/fa_net")[1]
+        assert http(server.http, "/v1/models/nobody")[0] == http(server.http, "/etc/passwd")[0] == 404
+
+
+def test_limits_are_kept(exported: str, faces: list[bytes]) -> None:
+    limits = {"max_message_bytes": 200_000, "max_images": 4, "max_image_pixels": 256 * 256}
+    with serving(model_base_path=exported, **limits) as server, Connection(server.address) as connection:
+        assert len(connection.classify_encoded(faces[:4])) == 4
+        with pytest.raises(ServerError, match="5 images in one request; the limit is 4"):
+            connection.classify_encoded(faces[:5])
+        large = tf.io.encode_jpeg(np.zeros((257, 256, 3), np.uint8)).numpy()
+        with pytest.raises(ServerError, match="image 1: its header claims 256 x 257 pixels"):
+            connection.classify_encoded([faces[0], large])
+        with pytest.raises(ServerError, match="RESOURCE_EXHAUSTED"):
+            connection.classify_encoded([bytes(300_000)])
+
+
+def test_an_old_version_is_served_by_number_and_by_label(models: Path, faces: list[bytes], tmp_path: Path) -> None:
+    add_version(models, 2)
+    config = tmp_path / "models.config"
+    config.write_text(
+        f"""model_config_list {{ config {{ name: "fa_net" base_path: "{models}" model_platform: "tensorflow"
+        model_version_policy {{ all {{}} }}
+        version_labels {{ key: "stable" value: 1 }} version_labels {{ key: "canary" value: 2 }} }} }}"""
+    )
+    with serving(model_config_file=str(config)) as server, Connection(server.address) as connection:
+        assert states(server.address) == {1: AVAILABLE, 2: AVAILABLE}
+        request = predict_request(faces[:1])
+        assert connection.stub.Predict(request, timeout=60).model_spec.version.value == 2
+        request.model_spec.version.value = 1
+        assert connection.stub.Predict(request, timeout=60).model_spec.version.value == 1
+        request.model_spec.version_label = "stable"
+        assert connection.stub.Predict(request, timeout=60).model_spec.version.value == 1
+
+
+def reload_request(name: str, base_path: str) -> model_management_pb2.ReloadConfigRequest:
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.config.add(name=name, base_path=base_path, model_platform="tensorflow")
+    return request
+
+
+def test_a_reload_swaps_models_inside_the_root_alone(models: Path, faces: list[bytes], exported: str) -> None:
+    with serving(model_base_path=str(models)) as server, Connection(server.address) as connection:
+        stub = model_service_pb2_grpc.ModelServiceStub(connection.channel)
+        for outside in (exported, "/etc", str(models / ".." / ".." / "elsewhere"), ""):
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.HandleReloadConfigRequest(reload_request("other", outside), timeout=60)
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert connection.stub.Predict(predict_request(faces[:1]), timeout=60).outputs
+        stub.HandleReloadConfigRequest(reload_request("other", str(models)), timeout=60)
+        assert connection.stub.Predict(predict_request(faces[:1], name="other"), timeout=60).outputs
+        with pytest.raises(grpc.RpcError) as caught:
+            connection.stub.Predict(predict_request(faces[:1]), timeout=60)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_link_that_leads_out_of_the_root_is_refused(models: Path, exported: str) -> None:
+    (models.parent / "linked").symlink_to(exported)
+    with serving(model_base_path=str(models)) as server, grpc.insecure_channel(server.address) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.HandleReloadConfigRequest(reload_request("other", str(models.parent / "linked")), timeout=60)
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def make_certificate(folder: Path, name: str, issuer: tuple | None = None) -> tuple:
+    """A key and certificate for localhost; its own authority without an issuer. Files `<name>.key` and `.crt`."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[1].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    )
+    certificate = builder.sign(issuer[0] if issuer else key, hashes.SHA256())
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return key, certificate
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Iterator[Path]:
+    authority = make_certificate(tmp_path, "authority")
+    for name in ("server", "client"):
+        make_certificate(tmp_path, name, authority)
+    make_certificate(tmp_path, "stranger")
+    yield tmp_path
+
+
+def test_tls_and_mutual_tls(exported: str, faces: list[bytes], certificates: Path) -> None:
+    def text(name: str) -> str:
+        return (certificates / name).read_text().replace("\n", "\\n")
+
+    config = certificates / "ssl.config"
+    config.write_text(
+        f'server_key: "{text("server.key")}" server_cert: "{text("server.crt")}" '
+        f'custom_ca: "{text("authority.crt")}" client_verify: true'
+    )
+    files = {name: str(certificates / name) for name in ("authority.crt", "client.crt", "client.key", "stranger.crt")}
+    with serving(model_base_path=exported, ssl_config_file=str(config)) as server:
+        address = f"localhost:{server.port}"
+        tls = TlsFiles(files["authority.crt"], files["client.crt"], files["client.key"])
+        with Connection(address, tls=tls) as connection:
+            connection.wait(20)
+            assert len(connection.classify_encoded(faces[:2])) == 2
+        strangers = (None, TlsFiles(files["authority.crt"]), TlsFiles(files["stranger.crt"]))
+        for tls in strangers:
+            with Connection(address, tls=tls) as connection, pytest.raises(ServerError):
+                connection.wait(1)
+                connection.classify_encoded(faces[:1])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"model_base_path": "nowhere/fa_net"}, "run `python -m serving.export` first"),
+        ({"batching_parameters_file": "wrong.txt"}, "line 1:1"),
+        ({"ssl_config_file": "missing.txt"}, "`ssl_config_file` cannot be read"),
+        ({"grpc_channel_arguments": "nonsense"}, "name=value"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_wrong(
+    flags: dict, message: str, exported: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("wrong.txt").write_text("maximal_batch: 3")
+    with pytest.raises(InputError, match=message), serving(**{"model_base_path": exported, **flags}):
+        pass
+
+
+def test_a_taken_port_is_an_error(exported: str) -> None:
+    with (
+        serving(model_base_path=exported) as server,
+        pytest.raises(InputError, match="`port`"),
+        contextlib.ExitStack() as stack,
+    ):
+        stack.enter_context(serving(model_base_path=exported, port=server.port))
