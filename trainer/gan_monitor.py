@@ -35,9 +35,12 @@ class Monitor:
         self._writer = tf.summary.create_file_writer(runtime.join(runtime.tensorboard_dir(config), "fape_gan"))
         self._meter = face_quality.FaceMeter()
         self._pairs: dict[str, np.ndarray] = {}
+        self._identities: list[np.ndarray] = []
         if found.splits.get("val") and config.gan_quality_pairs:
             batches = list(stream.in_order(config.gan_quality_pairs).as_numpy_iterator())
             self._pairs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+            faces = zip(self._pairs.pop("source_face"), self._pairs["source_landmarks"], strict=True)
+            self._identities = [self._meter.descriptor(face, landmarks) for face, landmarks in faces]
         else:
             logging.warning("task %s has no held-out pairs: FaPE-GAN's faces are not measured", config.task)
 
@@ -61,16 +64,8 @@ class Monitor:
     def measure(self, generated: np.ndarray) -> dict[str, float]:
         """Returns L1, SSIM, spread, landmark error and identity of generated held-out faces."""
         targets = face_quality.to_uint8(self._pairs["target"])
-        measures = [
-            self._meter.measure(source, near, face, wanted)
-            for source, near, face, wanted in zip(
-                self._pairs["source_face"],
-                self._pairs["source_landmarks"],
-                generated,
-                self._pairs["target_landmarks"],
-                strict=True,
-            )
-        ]
+        triples = zip(self._identities, generated, self._pairs["target_landmarks"], strict=True)
+        measures = [self._meter.measure(*triple) for triple in triples]
         distances = np.array([measure.identity_distance for measure in measures])
         return {
             "held_out_l1": face_quality.l1(targets, generated),

@@ -180,22 +180,19 @@ class FaceMeter:
         shape = dlib.full_object_detection(square, points)
         return np.array(self._descriptor.compute_face_descriptor(np.ascontiguousarray(face), shape))
 
-    def measure(
-        self, source: np.ndarray, source_landmarks: np.ndarray, generated: np.ndarray, wanted: np.ndarray
-    ) -> FaceMeasure:
+    def measure(self, identity: np.ndarray, generated: np.ndarray, wanted: np.ndarray) -> FaceMeasure:
         """Measures one generated face.
 
         Args:
-          source: uint8 (256, 256, 3), whose person it shall be.
-          source_landmarks: float (68, 2).
+          identity: float (128,), the descriptor of the source, whose person it shall be.
           generated: uint8 (S, S, 3) with any S.
           wanted: float (68, 2), where its points shall be, pixels of a 256 x 256 crop.
         """
         generated = enlarge(generated)
-        points = self.landmarks(generated, wanted)
+        error = landmark_error(self.landmarks(generated, wanted), wanted)
         # Cut at the wanted points: a pose whose points were missed is counted as that, not as another person too.
-        distance = self.descriptor(source, source_landmarks) - self.descriptor(generated, wanted)
-        return FaceMeasure(self.finds_face(generated), landmark_error(points, wanted), float(np.linalg.norm(distance)))
+        distance = float(np.linalg.norm(identity - self.descriptor(generated, wanted)))
+        return FaceMeasure(self.finds_face(generated), error, distance)
 
 
 def enlarge(face: np.ndarray) -> np.ndarray:

@@ -1,0 +1,218 @@
+"""Which faces to synthesize for a task: a plan that levels its (expression, pose) cells (section 4.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fer_tf.data import schema
+from fer_tf.data.schema import FaceRecord
+from fer_tf.data.tasks import stable_hash
+from fer_tf.errors import InputError, not_one_of
+from fer_tf.labels import TASKS
+
+Cell = tuple[str, str]
+# A record's frame in the file: its length, 8 bytes, and that number's checksum; another checksum follows the data.
+_HEADER, _LENGTH = 12, "<Q"
+
+
+@dataclass(frozen=True)
+class FaceFacts:
+    """What the plan looks at.
+
+    Attributes:
+      image_id, expression, pose, person: as in the face record.
+      path, offset: where the record is, for `read_at`; empty and 0 when it is not read again.
+    """
+
+    image_id: str
+    expression: str
+    pose: str
+    person: str
+    path: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One face to make: the source's person and expression in the target's pose.
+
+    Attributes:
+      source_id, target_id: image_ids of two real training faces of one expression and two poses.
+      expression, pose: the cell that it fills.
+    """
+
+    source_id: str
+    target_id: str
+    expression: str
+    pose: str
+
+    @property
+    def image_id(self) -> str:
+        """The synthetic face's own id."""
+        return f"synthetic/{self.source_id}>{self.target_id}"
+
+
+def level(counts: dict[Cell, int], budget: int) -> dict[Cell, int]:
+    """Returns how many faces to add to each cell so that the emptiest are filled first.
+
+    The cells are raised to one common level, as water would fill them: rare classes in ER-UE, the rare pose in
+    ER-UP, and whatever is under-filled elsewhere; what is left of the budget goes to all cells evenly.
+
+    Args:
+      counts: real training faces of each cell.
+      budget: faces to add in all.
+    """
+    if not counts or budget <= 0:
+        return dict.fromkeys(counts, 0)
+    ordered = sorted(counts, key=lambda cell: (counts[cell], cell))
+    below, height = 0, 0
+    for position, cell in enumerate(ordered, 1):
+        below += counts[cell]
+        height = (below + budget) // position
+        if position == len(ordered) or height <= counts[ordered[position]]:
+            break
+    added = {cell: max(height - counts[cell], 0) for cell in ordered[:position]}
+    # Whole faces: the rest goes one by one to the first cells.
+    for cell in ordered[: budget - sum(added.values())]:
+        added[cell] = added.get(cell, 0) + 1
+    return {cell: added.get(cell, 0) for cell in counts}
+
+
+def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0) -> list[Item]:
+    """Returns the faces to make, in an order that depends on the seed and the ids alone.
+
+    A cell's sources are the training faces of its expression in other poses, taken in turn so that none dominates;
+    a source's target is a training face of the cell: the same person's when there is one, since the mask holds the
+    shape of a face too.
+
+    Args:
+      faces: the task's real training faces.
+      ratio: faces to make for one real face, at least 0.
+      seed: changes which are paired.
+
+    Raises:
+      InputError: for a negative ratio.
+    """
+    if ratio < 0:
+        raise InputError(f"`synthetic_ratio` must be at least 0. Received: {ratio}.")
+    cells: dict[Cell, list[FaceFacts]] = defaultdict(list)
+    for face in faces:
+        cells[face.expression, face.pose].append(face)
+    poses = sorted({face.pose for face in faces})
+    # A cell without a single face has no mask to follow, and one without other poses no source.
+    fillable = {
+        cell: len(members)
+        for cell, members in cells.items()
+        if any((cell[0], pose) in cells for pose in poses if pose != cell[1])
+    }
+    items: list[Item] = []
+    for cell, wanted in sorted(level(fillable, round(ratio * len(faces))).items()):
+        sources = [face for pose in poses if pose != cell[1] for face in cells.get((cell[0], pose), [])]
+        items += _fill(cell, wanted, sources, cells[cell], seed)
+    return sorted(items, key=lambda item: stable_hash(f"{seed}/{item.image_id}"))
+
+
+def _fill(cell: Cell, wanted: int, sources: list[FaceFacts], targets: list[FaceFacts], seed: int) -> list[Item]:
+    """Returns a cell's items: each source in turn with its next best target, at most every pair once."""
+    in_turn = sorted(sources, key=lambda face: stable_hash(f"{seed}/{cell[1]}/{face.image_id}"))
+    items: list[Item] = []
+    for turn in range(len(targets)):
+        for source in in_turn:
+            if len(items) == wanted:
+                return items
+            target = _targets_of(source, targets, seed)[turn]
+            items.append(Item(source.image_id, target.image_id, *cell))
+    return items
+
+
+def _targets_of(source: FaceFacts, targets: list[FaceFacts], seed: int) -> list[FaceFacts]:
+    return sorted(
+        targets,
+        key=lambda face: (face.person != source.person, stable_hash(f"{seed}/{source.image_id}>{face.image_id}")),
+    )
+
+
+def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
+    """Returns the facts of a task's real training faces and where their records are, reading the files once.
+
+    Args:
+      files: face record files of a data folder, on a local disk.
+      task: one of er_ss, er_ue, er_up, er_zid.
+
+    Raises:
+      InputError: for an unknown task, or a damaged file.
+    """
+    if task not in TASKS:
+        raise not_one_of("task", task, TASKS)
+    found = []
+    for path in files:
+        for offset, raw in _frames(path):
+            record = schema.decode(raw)
+            if getattr(record, task) == "train" and not record.synthetic:
+                found.append(facts_of(record, path, offset))
+    return found
+
+
+def facts_of(record: FaceRecord, path: str = "", offset: int = 0) -> FaceFacts:
+    """Returns what the plan looks at of a face record."""
+    return FaceFacts(record.image_id, record.expression, record.pose, record.person, path, offset)
+
+
+def read_at(face: FaceFacts) -> FaceRecord:
+    """Returns the face record that `training_faces` found, without reading the rest of its file."""
+    with open(face.path, "rb") as file:
+        file.seek(face.offset)
+        (length,) = struct.unpack(_LENGTH, file.read(_HEADER)[:8])
+        return schema.decode(file.read(length))
+
+
+def _frames(path: str) -> Iterable[tuple[int, bytes]]:
+    """Yields each record's offset and bytes of an uncompressed TFRecord file."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        offset = 0
+        while offset < size:
+            header = file.read(_HEADER)
+            length = struct.unpack(_LENGTH, header[:8])[0] if len(header) == _HEADER else size
+            if offset + _HEADER + length + 4 > size:
+                raise InputError(f"{path} is cut short at byte {offset}; build the data again")
+            yield offset, file.read(length)
+            file.seek(4, os.SEEK_CUR)
+            offset += _HEADER + length + 4
+
+
+def counts_of(faces: Iterable[FaceFacts | Item]) -> dict[str, int]:
+    """Returns the number of faces of each cell, named `expression/pose`."""
+    return dict(sorted(Counter(f"{face.expression}/{face.pose}" for face in faces).items()))
+
+
+def as_synthetic(item: Item, source: FaceRecord, target: FaceRecord, task: str, **changes: object) -> FaceRecord:
+    """Returns the record of a made face: in the task's training part alone, and it names its two images.
+
+    Args:
+      item: the face of the plan.
+      source: whose person it shows.
+      target: whose pose, mask and landmarks it follows.
+      task: the task that it is for; the other tasks' tags are empty.
+      **changes: the image's fields, and what else differs.
+    """
+    tags = {name: "train" if name == task else schema.NO_SPLIT for name in TASKS}
+    return dataclasses.replace(
+        source,
+        image_id=item.image_id,
+        mask=target.mask,
+        landmarks=target.landmarks,
+        box=target.box,
+        expression=item.expression,
+        pose=target.pose,
+        pose_id=target.pose_id,
+        synthetic=1,
+        synthetic_source=item.source_id,
+        synthetic_target=item.target_id,
+        **{**tags, **changes},
+    )
