@@ -138,22 +138,26 @@ def picture_sheet(
             top, start = row * (cell + gap), column * (cell + gap)
             resized = cv2.resize(rgb, (cell, cell), interpolation=cv2.INTER_AREA)
             sheet[top : top + cell, start : start + cell] = resized
-    label_width = 0.072 * max(len(label) for label, _ in rows) + 0.1
-    picture_width = WIDTH - label_width
-    height = picture_width * sheet.shape[0] / sheet.shape[1]
-    figure, axes = _figure(height + (0.3 if title else 0.05) + (0.25 if len(columns) else 0), spines=False)
-    axes.imshow(sheet, interpolation="antialiased", aspect="equal")
-    centres = np.arange(len(rows)) * (cell + gap) + cell / 2
-    axes.set_yticks(centres, [label for label, _ in rows], fontsize=FONT - 1)
+    # Placed by hand: the constrained layout cuts long labels beside a picture of fixed shape.
+    label_width = 0.1 + max(_text_width(label, FONT - 1) for label, _ in rows)
+    picture_width = WIDTH - label_width - 0.05
+    picture_height = picture_width * sheet.shape[0] / sheet.shape[1]
+    above = (0.28 if title else 0.03) + (0.22 if len(columns) else 0)
+    height = picture_height + above + 0.05
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.add_axes((label_width / WIDTH, 0.05 / height, picture_width / WIDTH, picture_height / height))
+    axes.imshow(sheet, interpolation="antialiased", aspect="auto")
+    axes.set_yticks(np.arange(len(rows)) * (cell + gap) + cell / 2, [label for label, _ in rows], fontsize=FONT - 1)
     axes.set_xticks([])
     if len(columns):
-        small = FONT - 1 if max(len(str(name)) for name in columns) * len(columns) < 60 else FONT - 3
-        axes.set_xticks(np.arange(len(columns)) * (cell + gap) + cell / 2, columns, fontsize=small)
+        widest = max(_text_width(str(name), FONT - 1) for name in columns)
+        size = (FONT - 1) * min(1.0, picture_width / width / widest)
+        axes.set_xticks(np.arange(len(columns)) * (cell + gap) + cell / 2, columns, fontsize=size)
         axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.grid(False)
+    _style(axes, spines=False, labels=False)
     if title:
-        figure.suptitle(title, fontsize=FONT + 1)
+        figure.suptitle(title, fontsize=FONT + 1, y=1 - 0.04 / height, va="top")
     return figure
 
 
@@ -270,15 +274,24 @@ def rates_with_intervals(
     return figure
 
 
-def _figure(height: float, spines: bool = True) -> tuple[Figure, Axes]:
+def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots()
-    _style(axes, spines)
+    _style(axes)
     return figure, axes
 
 
-def _style(axes: Axes, spines: bool = True) -> None:
-    axes.tick_params(labelsize=FONT)
+def _text_width(text: str, size: float) -> float:
+    """Width of a text, inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    return TextPath((0, 0), text, size=size, prop=FontProperties()).get_extents().width / 72 if text.strip() else 0.0
+
+
+def _style(axes: Axes, spines: bool = True, labels: bool = True) -> None:
+    if labels:
+        axes.tick_params(labelsize=FONT)
     axes.xaxis.label.set_fontsize(FONT)
     axes.yaxis.label.set_fontsize(FONT)
     for name, spine in axes.spines.items():
