@@ -195,11 +195,11 @@ def _breakdown(extractor: Any, paths: Sequence[str], frames: int, decoder: float
         original = getattr(owner, name)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            start = time.thread_time()
+            start = time.process_time()
             try:
                 return original(*args, **kwargs)
             finally:
-                spent[label] = spent.get(label, 0.0) + time.thread_time() - start
+                spent[label] = spent.get(label, 0.0) + time.process_time() - start
 
         setattr(owner, name, wrapper)
         return owner, name, original

@@ -78,51 +78,59 @@ class Clip:
     def __init__(self, path: str, max_pixels: int):
         self.path, self.max_pixels = path, max_pixels
         self.duration, self.corrupt = 0.0, 0
-        with _opened(path) as container:
-            stream = container.streams.video[0]
-            self._refuse_large(stream.codec_context)
-            self.still = container.format.name == "image2" or container.format.name.endswith("_pipe")
-            self.declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        self._container = _opened(path)
+        stream = self._container.streams.video[0]
+        self._refuse_large(stream.codec_context)
+        name = self._container.format.name
+        self.still = name == "image2" or name.endswith("_pipe")
+        self.declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def rewind(self) -> None:
+        """Opens the file again: not every format can seek back to its first frame."""
+        self._container.close()
+        self._container = _opened(self.path)
 
     def frames(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        """Yields every frame with its number and its time in seconds from the clip's first frame."""
-        with _opened(self.path) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            rate = float(stream.average_rate or 25)
-            self.corrupt, number, start, last = 0, 0, None, 0.0
-            for frame in self._decoded(container, stream):
-                self._refuse_large(frame)
-                at = frame.time if frame.time is not None else number / rate
-                start = at if start is None else start
-                last = max(last, at - start)
-                yield number, last, frame
-                number += 1
-            self.duration = last + 1 / rate if number else 0.0
+        """Yields every frame with its number and its time in seconds from the clip's first frame; once per opening."""
+        stream = self._container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        rate = float(stream.average_rate or 25)
+        self.corrupt, number, start, last = 0, 0, None, 0.0
+        for frame in self._decoded(stream):
+            self._refuse_large(frame)
+            at = frame.time if frame.time is not None else number / rate
+            start = at if start is None else start
+            last = max(last, at - start)
+            yield number, last, frame
+            number += 1
+        self.duration = last + 1 / rate if number else 0.0
 
     def _refuse_large(self, size: Any) -> None:
         if size.width * size.height > self.max_pixels:
             raise Failure("too_large", f"{size.width} x {size.height} pixels")
 
-    def _decoded(self, container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    def _decoded(self, stream: Any) -> Iterator[av.VideoFrame]:
         """Decodes packet by packet, so that one damaged packet costs only its own frames."""
-        for packet in container.demux(stream):
+        for packet in self._container.demux(stream):
             try:
                 yield from packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
                 self.corrupt += 1
 
 
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str) -> Any:
     try:
         container = av.open(path)
     except (av.error.FFmpegError, OSError) as error:
         raise Failure(*_why_not_open(path, error)) from error
-    with container:
-        if not container.streams.video:
-            raise Failure("not_a_video", "no video stream")
-        yield container
+    if not container.streams.video:
+        container.close()
+        raise Failure("not_a_video", "no video stream")
+    return container
 
 
 def _why_not_open(path: str, error: Exception) -> tuple[str, str]:
@@ -174,11 +182,8 @@ class Judge:
 
 def answer(request: dict[str, Any], out: BinaryIO) -> None:
     """Decodes one clip and writes its keyframes and its end message; raises Failure."""
-    clip = Clip(request["path"], request["max_pixels"])
-    if clip.still:
-        answer_still(clip, request, out)
-    else:
-        answer_video(clip, request, out)
+    with contextlib.closing(Clip(request["path"], request["max_pixels"])) as clip:
+        (answer_still if clip.still else answer_video)(clip, request, out)
 
 
 def answer_still(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
@@ -214,6 +219,8 @@ def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
     if decoded > 1 and clip.duration < WHOLE_SHARE * clip.declared:
         raise Failure("truncated", f"{clip.duration:.2f} s of {clip.declared:.2f} s could be decoded")
     kept = set(keyframes.choose(judge.stats(), request["rule"], request["limit"]).tolist())
+    if cache is None:
+        clip.rewind()
     for number, at, frame in cache if cache is not None else clip.frames():
         if number in kept:
             send_frame(out, number, at, *rgb_of(frame, request["max_side"]))

@@ -44,7 +44,7 @@ class ExtractorOptions:
     max_keyframes: int = 40
     keyframe_rule: str = "apex"
     subject: str = "main"
-    min_score: float = 0.9
+    min_score: float = 0.8
     landmark_model: str = ""
     max_pixels: int = 7680 * 4320
     max_side: int = 1920

@@ -20,7 +20,7 @@ _SIDE = 0.97  # its side is this share of the mean of the box's width and height
 _TURN = 1.12  # and it moves towards where the nose points: this many times the nose's offset from the face's axis.
 
 # Points are predicted on a patch of fixed scale: dlib gives whole pixels, which are coarse on a small face.
-_PATCH, _SQUARE = 320, 200
+_PATCH, _SQUARE = 240, 150
 
 
 def hog_square(box: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -88,10 +88,12 @@ class LandmarkPredictor:
 
     def predict_square(self, rgb: np.ndarray, centre: np.ndarray, side: float, roll: float = 0.0) -> np.ndarray:
         """Returns the points for a HOG-like square given by its centre, side (pixels) and roll (radians)."""
+        import cv2
+
         cos, sin = np.cos(roll) * _SQUARE / side, np.sin(roll) * _SQUARE / side
         turn = np.array([[cos, sin], [-sin, cos]])
         shift = _PATCH / 2 - turn @ centre
-        patch = warp(rgb, np.column_stack([turn, shift]), _PATCH)
+        patch = cv2.cvtColor(warp(rgb, np.column_stack([turn, shift]), _PATCH), cv2.COLOR_RGB2GRAY)
         parts = self._predictor(patch, self._rectangle).parts()
         if len(parts) != NUM_LANDMARKS:
             raise InputError(f"`landmark_model` must give {NUM_LANDMARKS} points. Received: {len(parts)}.")

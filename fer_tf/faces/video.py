@@ -186,6 +186,7 @@ class Decoder:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             start_new_session=True,
+            pipesize=1 << 20,
         )
         self._buffer = b""
 
