@@ -39,6 +39,8 @@ class TaskConfig:
       init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained.
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
       tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
+      synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
+      seeds: how many seeds --task=all trains for each cell of Table 5.
       gan_epochs: passes of FaPE-GAN over the pairs; 0 takes the recipe's.
       gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes the recipe's.
       gan_image_size: side of FaPE-GAN's images, pixels; 0 takes the recipe's.
@@ -69,6 +71,8 @@ class TaskConfig:
     init_from: str = ""
     synthetic: bool = True
     tta: Literal["none", "flip"] = "none"
+    synthetic_from: str = ""
+    seeds: int = 3
     gan_epochs: int = 0
     gan_batch_size: int = 0
     gan_image_size: int = 0
@@ -85,8 +89,9 @@ class TaskConfig:
         for name in ("epochs", "batch_size", "image_size", *gan, "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
-        if self.gan_checkpoint_steps < 1:
-            raise InputError(f"`gan_checkpoint_steps` must be at least 1. Received: {self.gan_checkpoint_steps}.")
+        for name in ("gan_checkpoint_steps", "seeds"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
         for name in ("learning_rate", "synthetic_ratio", "max_identity_distance", "max_landmark_error"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")

@@ -51,7 +51,7 @@ def read_faces(config: TaskConfig) -> FaceSet:
     """Returns the task's faces, with the run's synthetic ones in the training part when there are any."""
     if config.is_public:
         return public.read(config.task, config.data)
-    pattern = runtime.join(config.run_dir, SYNTHETIC_GLOB)
+    pattern = runtime.join(config.synthetic_from or config.run_dir, SYNTHETIC_GLOB)
     synthetic = inputs.record_files(pattern) if config.synthetic and tf.io.gfile.glob(pattern) else ()
     return inputs.read_records(config.data, config.task, synthetic)
 

@@ -64,8 +64,8 @@ def run(config: TaskConfig) -> None:
       TrainingFailed: a loss became nan or infinite, or the generator collapsed.
     """
     folder = runtime.join(config.run_dir, FOLDER)
-    if config.synthetic_ratio == 0 and config.stage == "all":
-        logging.info("no FaPE-GAN: --synthetic_ratio=0")
+    if config.stage == "all" and (config.synthetic_ratio == 0 or not config.synthetic or config.synthetic_from):
+        logging.info("no FaPE-GAN: this run needs no synthetic faces of its own")
         return
     if tf.io.gfile.exists(runtime.join(folder, FINISHED_FILE)):
         logging.info("FaPE-GAN is finished: %s", folder)

@@ -22,7 +22,7 @@ from trainer.config import TaskConfig
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
 # These flags may differ when a run goes on: they do not change what is trained.
-FREE_FLAGS = ("stage", "run_dir", "tta", "data", "synthetic_ratio")
+FREE_FLAGS = ("stage", "run_dir", "tta", "data", "synthetic_ratio", "seeds")
 
 
 class TrainingFailed(RuntimeError):

@@ -36,9 +36,10 @@ def run(config: TaskConfig) -> None:
       InputError: no trained FaPE-GAN, no training faces, or faces that were made with other flags.
     """
     folder = runtime.join(config.run_dir, FOLDER)
-    if config.synthetic_ratio == 0:
-        _refuse_leftovers(folder)
-        logging.info("no synthetic faces: --synthetic_ratio=0")
+    if config.synthetic_ratio == 0 or (config.stage == "all" and (not config.synthetic or config.synthetic_from)):
+        if config.synthetic and not config.synthetic_from:
+            _refuse_leftovers(folder)
+        logging.info("no synthetic faces are made: this run needs none of its own")
         return
     if _is_finished(config, folder):
         logging.info("synthetic faces are finished: %s", folder)

@@ -186,7 +186,11 @@ class PairStream:
 
         def measurable(serialized: Any) -> dict[str, Any]:
             facts = schema.parse(serialized, PairRecord, names)
-            return {**facts, "source_face": _images(facts["source"], 3, FACE_SIZE, "uint8"), **self._decode(serialized)}
+            return {
+                **facts,
+                "source_face": images_of(facts["source"], 3, FACE_SIZE, "uint8"),
+                **self._decode(serialized),
+            }
 
         dataset = self._serialized(pair_files(self.data))
         dataset = dataset.take(limit) if limit else dataset
@@ -215,15 +219,25 @@ class PairStream:
         columns = {"source": ("source", 3), "target": ("target", 3), "mask": ("target_mask", 1)}
         batch = {}
         for name, (column, channels) in columns.items():
-            images = _images(parsed[column], channels, self.image_size)
+            images = images_of(parsed[column], channels, self.image_size)
             if flips is not None:
                 images = tf.where(flips[:, None, None, None], images[:, :, ::-1], images)
-            batch[name] = images / 255.0 if name == "mask" else images / 127.5 - 1.0
+            batch[name] = mask_input(images) if name == "mask" else face_input(images)
         return batch
 
 
-def _images(encoded: Any, channels: int, image_size: int, dtype: str = "float32") -> Any:
-    """Returns a batch of encoded images, (B,), as (B, image_size, image_size, channels), values 0 to 255."""
+def face_input(images: Any) -> Any:
+    """Returns faces, values 0 to 255, as FaPE-GAN reads them: -1 to 1."""
+    return images / 127.5 - 1.0
+
+
+def mask_input(images: Any) -> Any:
+    """Returns masks, values 0 to 255, as FaPE-GAN reads them: 0 to 1."""
+    return images / 255.0
+
+
+def images_of(encoded: Any, channels: int, image_size: int, dtype: str = "float32") -> Any:
+    """Returns encoded images, string (B,), as (B, image_size, image_size, channels), values 0 to 255."""
     import tensorflow as tf
 
     return tf.map_fn(

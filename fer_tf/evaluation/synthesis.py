@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_tf.data.pairs import face_input, images_of, mask_input
 from fer_tf.data.schema import FACE_SIZE, FaceRecord
 from fer_tf.data.synthesis import Item, as_synthetic
 from fer_tf.evaluation.face_quality import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
@@ -61,9 +62,7 @@ class Synthesizer:
         import tensorflow as tf
 
         self._model, self.spec = load_generator(gan_folder)
-        self._generate = tf.function(
-            lambda source, mask: self._model([source, mask], training=False), reduce_retracing=True
-        )
+        self._generate = tf.function(self._faces, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
         self._task, self._limits, self._meter = task, limits or QualityLimits(), FaceMeter()
         self._descriptors: OrderedDict[str, np.ndarray] = OrderedDict()
 
@@ -71,19 +70,18 @@ class Synthesizer:
         """Returns what became of each request, in order; one pass of the generator for all of them."""
         if not requests:
             return []
-        sources = [_decode(request.source.image, 3) for request in requests]
-        masks = [_decode(request.target.mask, 1) for request in requests]
-        size = self.spec.image_size
-        faces = self._generate(
-            np.stack([_shrink(source, size) for source in sources]) / np.float32(127.5) - np.float32(1),
-            np.stack([_shrink(mask, size) for mask in masks]) / np.float32(255),
-        )
-        generated = to_uint8(faces)
-        return [self._judge(*triple) for triple in zip(requests, sources, generated, strict=True)]
+        sources, masks = [request.source.image for request in requests], [request.target.mask for request in requests]
+        generated = to_uint8(self._generate(sources, masks))
+        return [self._judge(*both) for both in zip(requests, generated, strict=True)]
 
-    def _judge(self, request: Request, source: np.ndarray, generated: np.ndarray) -> Made:
+    def _faces(self, sources: Any, masks: Any) -> Any:
+        size = self.spec.image_size
+        inputs = [face_input(images_of(sources, 3, size)), mask_input(images_of(masks, 1, size))]
+        return self._model(inputs, training=False)
+
+    def _judge(self, request: Request, generated: np.ndarray) -> Made:
         face = enlarge(generated)
-        identity = self._descriptor_of(request.source, source)
+        identity = self._descriptor_of(request.source)
         measure = self._meter.measure(identity, face, request.target.landmarks)
         reason = self._limits.rejection(measure)
         if reason:
@@ -92,34 +90,24 @@ class Synthesizer:
         record = as_synthetic(request.item, request.source, request.target, self._task, **changes)
         return Made(request.item, record, "", measure)
 
-    def _descriptor_of(self, record: FaceRecord, face: np.ndarray) -> np.ndarray:
+    def _descriptor_of(self, record: FaceRecord) -> np.ndarray:
         known = self._descriptors.get(record.image_id)
         if known is None:
-            known = self._meter.descriptor(face, record.landmarks)
+            known = self._meter.descriptor(_decode(record.image), record.landmarks)
             self._descriptors[record.image_id] = known
             if len(self._descriptors) > DESCRIPTORS:
                 self._descriptors.popitem(last=False)
         return known
 
 
-def _decode(encoded: bytes, channels: int) -> np.ndarray:
-    """Returns an encoded image as uint8 (H, W, channels), RGB."""
+def _decode(encoded: bytes) -> np.ndarray:
+    """Returns an encoded face as uint8 (H, W, 3), RGB."""
     import cv2
 
-    if channels == 1:
-        return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)[..., None]
     return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def _shrink(image: np.ndarray, size: int) -> np.ndarray:
-    """Returns an image at the generator's size, float32 (size, size, C), as the training stream shrinks it."""
-    import cv2
-
-    small = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-    return small if small.ndim == 3 else small[..., None]
-
-
-def _encode(face: np.ndarray) -> Any:
+def _encode(face: np.ndarray) -> bytes:
     import cv2
 
     return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

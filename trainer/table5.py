@@ -1,0 +1,163 @@
+"""`--task=all`: Table 5 of the paper, Fa-Net alone against FaPE-GAN + Fa-Net on the four tasks (section 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fer_tf.evaluation import metrics
+from fer_tf.labels import TASKS
+from trainer import fa_net, runtime
+from trainer.config import TaskConfig
+from trainer.recipes import recipe_of
+
+ROWS = ("Fa-Net", "FaPE-GAN+Fa-Net")
+FOLDERS = dict(zip(ROWS, ("real", "synthetic"), strict=True))
+RESULT_FILE, TEXT_FILE = "table5.json", "table5.md"
+# Table 5 as printed, % on F2ED.
+PAPER = {
+    "Fa-Net": {"er_ss": 72.7, "er_ue": 27.3, "er_up": 36.3, "er_zid": 6.7},
+    "FaPE-GAN+Fa-Net": {"er_ss": 73.6, "er_ue": 30.8, "er_up": 39.9, "er_zid": 7.1},
+}
+
+
+def run(config: TaskConfig) -> None:
+    """Trains what is missing of the table, then writes and prints it; the same command goes on after a stop.
+
+    A task's FaPE-GAN is trained once and its faces serve every seed. Both rows see the same real faces for the same
+    number of optimizer steps: with synthetic faces an epoch is longer, so there are fewer of them.
+    """
+    runtime.set_up(config)
+    for task in TASKS:
+        gan = _config(config, task, "gan")
+        _stages(gan, ("fape_gan", "synthesize"))
+        for seed in range(config.seed, config.seed + config.seeds):
+            for row in ROWS:
+                _stages(row_config(config, task, row, seed), ("fa_net", "evaluate"))
+                _write(config)
+    print(_write(config))
+
+
+def _config(config: TaskConfig, task: str, *folders: str, **changes: Any) -> TaskConfig:
+    return dataclasses.replace(config, task=task, run_dir=runtime.join(config.run_dir, task, *folders), **changes)
+
+
+def row_config(config: TaskConfig, task: str, row: str, seed: int) -> TaskConfig:
+    """Returns the flags of one Fa-Net of the table."""
+    run = _config(config, task, f"seed-{seed}", FOLDERS[row], stage="fa_net", seed=seed, synthetic=row != ROWS[0])
+    if row == ROWS[0]:
+        return run
+    gan = _config(config, task, "gan")
+    run = dataclasses.replace(run, synthetic_from=gan.run_dir)
+    return dataclasses.replace(run, epochs=_equal_epochs(run))
+
+
+def _equal_epochs(config: TaskConfig) -> int:
+    """Returns how many epochs over real and synthetic faces take as many steps as the recipe's over the real ones."""
+    real = len(fa_net.read_faces(dataclasses.replace(config, synthetic=False)).parts["train"])
+    both = len(fa_net.read_faces(config).parts["train"])
+    return max(1, round(recipe_of(config).epochs * real / both))
+
+
+def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
+    """Runs stages of one folder of the table; each skips what is done."""
+    if stages[-1] == "evaluate" and tf.io.gfile.exists(runtime.join(config.run_dir, "metrics.json")):
+        return
+    with runtime.run_log(config):
+        runtime.set_up(config)
+        for stage in stages:
+            logging.info("stage %s of %s in %s", stage, config.task, config.run_dir)
+            importlib.import_module(f"trainer.{stage}").run(config)
+    # Dozens of networks in one process: their graphs would pile up.
+    keras.backend.clear_session()
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """One row's test results of a task: `right` float (seeds, faces) of 0 and 1, and the faces' ids and persons."""
+
+    right: np.ndarray
+    image_ids: np.ndarray
+    persons: np.ndarray
+    seeds: list[int]
+
+
+def _scores(config: TaskConfig, task: str, row: str) -> _Scores | None:
+    """Returns what is finished of a row, or None."""
+    found, seeds = [], []
+    for seed in range(config.seed, config.seed + config.seeds):
+        folder = _config(config, task, f"seed-{seed}", FOLDERS[row]).run_dir
+        if not tf.io.gfile.exists(runtime.join(folder, "metrics.json")):
+            continue
+        with tf.io.gfile.GFile(runtime.join(folder, "fa_net", "predictions_test.npz"), "rb") as file:
+            found.append(dict(np.load(file)))
+        seeds.append(seed)
+    if not found:
+        return None
+    right = np.stack([part["logits"].argmax(1) == part["label"] for part in found]).astype(float)
+    return _Scores(right, found[0]["image_id"], found[0]["person"], seeds)
+
+
+def results(config: TaskConfig) -> dict[str, Any]:
+    """Returns the table's numbers so far: each row's accuracies in % by seed, and the paired difference."""
+    table: dict[str, Any] = {}
+    for task in TASKS:
+        rows = {row: _scores(config, task, row) for row in ROWS}
+        entry: dict[str, Any] = {
+            row: {"accuracy": (100 * scores.right.mean(1)).tolist(), "seeds": scores.seeds}
+            for row, scores in rows.items()
+            if scores is not None
+        }
+        if all(scores is not None for scores in rows.values()):
+            entry["difference"] = _difference(*rows.values())
+        table[task] = entry
+    return table
+
+
+def _difference(first: _Scores, second: _Scores) -> dict[str, float]:
+    """Returns the mean difference in points with its interval: faces are paired, and persons drawn whole."""
+    order_1, order_2 = np.argsort(first.image_ids), np.argsort(second.image_ids)
+    # Mean over seeds: a face's share of right answers.
+    means = first.right.mean(0)[order_1], second.right.mean(0)[order_2]
+    found = metrics.paired_bootstrap(*means, first.persons[order_1])
+    return {name: value if name == "p" else 100 * value for name, value in found.items()}
+
+
+def _write(config: TaskConfig) -> str:
+    """Writes what is finished of the table; returns it as text."""
+    table = results(config)
+    runtime.write_json(runtime.join(config.run_dir, RESULT_FILE), {"tasks": table, "paper": PAPER})
+    text = as_text(table)
+    runtime.write_text(runtime.join(config.run_dir, TEXT_FILE), text)
+    return text
+
+
+def as_text(table: dict[str, Any]) -> str:
+    """Returns the table in Markdown: the two rows, their difference with its 95 % interval, the paper's numbers."""
+    head = ["accuracy, %", *(task.upper().replace("_", "-") for task in TASKS)]
+    body = [[row, *(_accuracy(table[task].get(row)) for task in TASKS)] for row in ROWS]
+    body.append(["difference [95 % interval]", *(_points(table[task].get("difference")) for task in TASKS)])
+    body += [[f"{row}, paper on F2ED", *(f"{PAPER[row][task]}" for task in TASKS)] for row in ROWS]
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _accuracy(entry: dict[str, Any] | None) -> str:
+    if entry is None:
+        return "-"
+    values = np.array(entry["accuracy"])
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread} ({len(values)} seeds)"
+
+
+def _points(entry: dict[str, float] | None) -> str:
+    if entry is None:
+        return "-"
+    return f"{entry['difference']:+.1f} [{entry['low']:+.1f}, {entry['high']:+.1f}]"
