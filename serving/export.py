@@ -47,8 +47,9 @@ class ExportConfig:
       format: saved_model, tflite (float16 and int8) or onnx.
       version: the version's number; 0 takes the next free one.
       precision: float32 or bfloat16 (faster where the processor has such instructions).
-      data: data folder that gives int8 its representative faces and every converted format its comparison.
-      max_faces: how many faces of `data` to compare on.
+      data: for tflite and onnx, the data that the run was trained on: int8 takes its ranges from the training part, and
+        each format is compared with the live model on the test part; empty takes what the run's config.json names.
+      max_faces: how many test faces to compare on.
     """
 
     run_dir: str = ""
@@ -56,7 +57,7 @@ class ExportConfig:
     format: str = "saved_model"
     version: int = 0
     precision: str = "float32"
-    data: str = "data/faces"
+    data: str = ""
     max_faces: int = 500
 
     def __post_init__(self) -> None:
@@ -66,6 +67,8 @@ class ExportConfig:
             raise not_one_of("precision", self.precision, PRECISIONS)
         if self.version < 0:
             raise InputError(f"`version` must be 0 or more. Received: {self.version}.")
+        if self.max_faces < 1:
+            raise InputError(f"`max_faces` must be at least 1. Received: {self.max_faces}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

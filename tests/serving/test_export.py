@@ -1,0 +1,152 @@
+"""What is trained is what is served: every exported form answers like the live model."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from fer_tf.data.preprocess import preprocess
+from fer_tf.errors import InputError
+from serving import export, portable
+from serving.connection import Connection
+from tests.serving.conftest import encode, face_crops
+
+
+def live_probabilities(fa_net_dir: str, faces: list[bytes], precision: str = "float32") -> np.ndarray:
+    model, spec = export.load_live(fa_net_dir, precision)
+    images = np.stack([tf.io.decode_image(face, channels=3).numpy() for face in faces])
+    prepared = preprocess(images, spec.image_size, spec.channels, spec.crop)
+    logits = np.concatenate([model(prepared[start : start + 50], training=False) for start in range(0, len(faces), 50)])
+    return tf.nn.softmax(logits / spec.temperature).numpy()
+
+
+def test_live_model_savedmodel_and_server_give_500_faces_the_same_answers(
+    fa_net_dir: str, exported: str, connection: Connection, faces: list[bytes]
+) -> None:
+    live = live_probabilities(fa_net_dir, faces)
+    # Different faces get different answers, or equality would show nothing.
+    assert live.std(0).max() > 0.01 and len(np.unique(live.round(4), axis=0)) > 100
+    signature = tf.saved_model.load(os.path.join(exported, "1")).signatures["serving_default"]
+    saved = np.concatenate(
+        [signature(image_bytes=tf.constant(faces[start : start + 50]))["probabilities"] for start in range(0, 500, 50)]
+    )
+    served = np.stack([answer.probabilities for answer in connection.classify_encoded(faces)])
+    assert np.abs(saved - live).max() < 1e-5
+    assert np.abs(served - live).max() < 1e-5
+
+
+def test_bfloat16_is_close_and_says_so(fa_net_dir: str, faces: list[bytes], tmp_path: Path) -> None:
+    folder = export.export_saved_model(fa_net_dir, str(tmp_path), precision="bfloat16")
+    outputs = tf.saved_model.load(folder).signatures["serving_default"](image_bytes=tf.constant(faces[:64]))
+    difference = np.abs(outputs["probabilities"] - live_probabilities(fa_net_dir, faces[:64])).max()
+    assert 1e-6 < difference < 0.1
+    assert json.loads((tmp_path / "1" / export.MODEL_FILE).read_text())["precision"] == "bfloat16"
+
+
+def test_the_graph_holds_stock_operations_alone(exported: str) -> None:
+    loaded = tf.saved_model.load(os.path.join(exported, "1"))
+    operations = {
+        node.op
+        for function in loaded.signatures.values()
+        for graph in [function.graph.as_graph_def()]
+        for node in [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    }
+    assert "DecodeImage" in operations
+    assert not operations & {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+
+
+def test_the_version_carries_its_labels_card_and_warm_up(exported: str) -> None:
+    version = Path(exported) / "1"
+    assert (version / export.LABELS_FILE).read_text().split() == ["angry", "happy", "sad", "surprise"]
+    card = (version / export.CARD_FILE).read_text()
+    assert "angry, happy, sad, surprise" in card and "drawn" in card
+    facts = json.loads((version / export.MODEL_FILE).read_text())
+    assert facts["spec"]["temperature"] == 20.0 and facts["versions"]["tensorflow"] == tf.__version__
+    path = str(version / "assets.extra" / "tf_serving_warmup_requests")
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(raw) for raw in tf.data.TFRecordDataset(path).as_numpy_iterator()
+    ]
+    signatures = [log.predict_log.request.model_spec.signature_name for log in logs if log.HasField("predict_log")]
+    assert set(signatures) == {"serving_default", "embed", "predict_images"}
+    assert logs[-1].classify_log.request.model_spec.signature_name == "classify"
+
+
+def test_versions_count_up_and_none_is_overwritten_or_seen_half_written(
+    fa_net_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "7").mkdir()
+    assert export.export_saved_model(fa_net_dir, str(tmp_path)) == str(tmp_path / "8")
+    with pytest.raises(InputError, match="`version` 8 exists"):
+        export.export_saved_model(fa_net_dir, str(tmp_path), version=8)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("serving.warmup.write_warmup", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export.export_saved_model(fa_net_dir, str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8"]
+
+
+def test_without_flags_the_newest_finished_run_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished run"):
+        export.find_fa_net("", str(tmp_path))
+    for age, (name, finished) in enumerate([("unfinished", False), ("new", True), ("old", True)]):
+        folder = tmp_path / name / "fa_net"
+        folder.mkdir(parents=True)
+        (folder / "spec.json").write_text("{}")
+        if finished:
+            (folder / "FINISHED").touch()
+            os.utime(folder / "FINISHED", (1e9 - age, 1e9 - age))
+    assert export.find_fa_net("", str(tmp_path)) == str(tmp_path / "new" / "fa_net")
+    assert export.find_fa_net(str(tmp_path / "unfinished")) == str(tmp_path / "unfinished" / "fa_net")
+    with pytest.raises(InputError, match="`run_dir`"):
+        export.find_fa_net(str(tmp_path / "nothing"))
+
+
+def test_the_graph_itself_refuses_a_huge_claim_before_unpacking(exported: str) -> None:
+    signature = tf.saved_model.load(os.path.join(exported, "1")).signatures["serving_default"]
+    small = face_crops(1)[0]
+    # A real picture of 900 million pixels would take gigabytes; this one claims to be it.
+    png = encode(small, ".png")
+    jpeg = encode(small)
+    frame = jpeg.index(b"\xff\xc0")
+    claims = (
+        png[:16] + struct.pack(">II", 30_000, 30_000) + png[24:],
+        jpeg[: frame + 5] + struct.pack(">HH", 30_000, 30_000) + jpeg[frame + 9 :],
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for claim in claims:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="image too large"):
+            signature(image_bytes=tf.constant([claim]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_tflite_and_onnx_answer_like_the_live_model(fa_net_dir: str, toy_data: str, tmp_path: Path) -> None:
+    lines = []
+    for kind in ("tflite", "onnx"):
+        lines += portable.export(fa_net_dir, str(tmp_path), kind, toy_data, max_faces=40)
+    assert len(lines) == 3 and all("on 32 test faces" in line for line in lines)
+    results = {}
+    for kind in ("tflite", "onnx"):
+        results |= json.loads((tmp_path / kind / "fa_net.json").read_text())["compared_with_live"]
+    assert results["fa_net.onnx"]["largest_difference"] < 5e-3 and results["fa_net.onnx"]["agreement"] == 1
+    assert results["fa_net_float16.tflite"]["largest_difference"] < 5e-3
+    assert results["fa_net_float16.tflite"]["agreement"] == 1
+    assert results["fa_net_int8.tflite"]["largest_difference"] < 0.1
+    assert results["fa_net_int8.tflite"]["agreement"] >= 0.9
+    sizes = {name: (tmp_path / "tflite" / name).stat().st_size for name in os.listdir(tmp_path / "tflite")}
+    assert sizes["fa_net_int8.tflite"] < 0.6 * sizes["fa_net_float16.tflite"]
+
+
+def test_int8_without_data_is_refused_with_what_to_do(fa_net_dir: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"beam_pipelines\.build"):
+        list(portable.export(fa_net_dir, str(tmp_path), "tflite", str(tmp_path), 10))
