@@ -31,7 +31,7 @@ from fer_tf.data import leaks
 from fer_tf.data.annotations import Clip
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
 from fer_tf.data.tasks import stable_hash
-from fer_tf.faces.extractor import AlignedFace, ClipError, ExtractorOptions, FaceExtractor
+from fer_tf.faces.extractor import AlignedFace, ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 
 JPEG_QUALITY = 95
 # Options that change how fast faces are found, not which.
@@ -221,7 +221,7 @@ class ExtractClip(beam.DoFn):
         # One extractor a process, made when the first unfinished clip needs it: it takes seconds and memory.
         extractor = self._shared.acquire(lambda: FaceExtractor(self.options))
         with _local(path) as local:
-            found = extractor.extract(local)
+            found = _found(extractor, local)
         records = [face_record(clip_id, face, extractor.landmark_model, extractor.detector) for face in found.faces]
         header = {
             "clip": clip_id,
@@ -237,6 +237,16 @@ class ExtractClip(beam.DoFn):
             for record in records:
                 files.write_record(file, encode(record))
         return header
+
+
+def _found(extractor: FaceExtractor, path: str) -> ClipFaces:
+    try:
+        return extractor.extract(path)
+    except (ClipError, MemoryError):
+        raise
+    except Exception as error:
+        # One clip that trips a library must not end a corpus; it is listed, and the exit code tells.
+        raise ClipError("failed", path, f"{type(error).__name__}: {error}") from error
 
 
 def _index_row(face: AlignedFace, record: FaceRecord) -> list:

@@ -60,6 +60,7 @@ REASONS = {
     "too_large": "the frames have too many pixels",
     "decoder_timeout": "the decoder fell silent",
     "decoder_died": "the decoder crashed",
+    "failed": "an error that nobody foresaw; its text is listed",
     "no_face": "a kept frame shows no face",
     "no_face_in_clip": "no kept frame shows a face",
 }
