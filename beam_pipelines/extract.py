@@ -220,8 +220,8 @@ class ExtractClip(beam.DoFn):
     def _extract(self, clip_id: str, path: str, cache: str) -> dict:
         # One extractor a process, made when the first unfinished clip needs it: it takes seconds and memory.
         extractor = self._shared.acquire(lambda: FaceExtractor(self.options))
-        with _local(path) as local:
-            found = _found(extractor, local)
+        with local_copy(path) as local:
+            found = found_faces(extractor, local)
         records = [face_record(clip_id, face, extractor.landmark_model, extractor.detector) for face in found.faces]
         header = {
             "clip": clip_id,
@@ -239,7 +239,8 @@ class ExtractClip(beam.DoFn):
         return header
 
 
-def _found(extractor: FaceExtractor, path: str) -> ClipFaces:
+def found_faces(extractor: FaceExtractor, path: str) -> ClipFaces:
+    """Returns a clip's faces; whatever goes wrong with one clip is a ClipError."""
     try:
         return extractor.extract(path)
     except (ClipError, MemoryError):
@@ -295,7 +296,7 @@ def _outcome(place: int, clip: Clip, cache: str, cached: bool, header: dict) -> 
 
 
 @contextlib.contextmanager
-def _local(path: str) -> Iterator[str]:
+def local_copy(path: str) -> Iterator[str]:
     """A path that FFmpeg can open: the file itself, or a copy of a remote one."""
     if files.is_local(path):
         yield path

@@ -1,0 +1,260 @@
+"""Expressions of a folder or bucket of videos and pictures, as JSON lines: `python -m beam_pipelines.predict`."""
+
+from __future__ import annotations
+
+import collections
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import apache_beam as beam
+from apache_beam import pvalue
+from apache_beam.io import fileio
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.utils.shared import Shared
+
+from beam_pipelines import files, runner
+from beam_pipelines.extract import face_record, found_faces, local_copy
+from fer_tf import config
+from fer_tf.errors import InputError
+from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
+
+_LOGGER = logging.getLogger("beam_pipelines.predict")
+
+PREDICTIONS, REJECTED, SUMMARY = "predictions.jsonl", "rejected.jsonl", "summary.json"
+# What a folder is searched for; a glob names its files itself.
+MEDIA = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png")
+GRAPH_FILE = "saved_model.pb"
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Predicts the expressions in videos and pictures.
+
+    Attributes:
+      runner: the Beam runner, such as DirectRunner, FlinkRunner or DataflowRunner; Beam's own flags pass through.
+      model: the exported model's folder (its newest version is taken) or one version's.
+      inputs: folder, searched to its depths, or glob of videos and pictures, on any filesystem that Beam knows.
+      output: folder to write predictions.jsonl, rejected.jsonl and summary.json into.
+      batch_size: most faces that the network takes at once.
+      max_keyframes: the most frames that a video gives.
+      keyframe_rule: which frames are kept: apex, motion or uniform.
+      subject: who a video with several faces is about: main, center or largest.
+      min_score: the detector's confidence below which a face does not count, 0 to 1.
+      landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
+      decode_timeout_s: how long a decoder may stay silent before its video is given up, seconds.
+      threads: threads that a worker's detector uses; 0 for as many as there are cores.
+      num_shards: files of predictions; 1 writes predictions.jsonl, more write numbered ones.
+    """
+
+    runner: str = runner.DIRECT_RUNNER
+    model: str = "models/fa_net"
+    inputs: str = "samples"
+    output: str = "predictions"
+    batch_size: int = 32
+    max_keyframes: int = 40
+    keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
+    subject: Literal["main", "center", "largest"] = "main"
+    min_score: float = 0.9
+    landmark_model: str = ""
+    decode_timeout_s: float = 20.0
+    threads: int = 1
+    num_shards: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("num_shards", 1), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        self.extractor()
+
+    def extractor(self) -> ExtractorOptions:
+        return ExtractorOptions(
+            max_keyframes=self.max_keyframes,
+            keyframe_rule=self.keyframe_rule,
+            subject=self.subject,
+            min_score=self.min_score,
+            landmark_model=self.landmark_model,
+            decode_timeout_s=self.decode_timeout_s,
+            threads=self.threads,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predicts; returns 0, or 3 when some files could not be read."""
+    settings, beam_flags = config.parse(
+        PredictConfig, argv, prog="python -m beam_pipelines.predict", description=__doc__, pass_unknown=True
+    )
+    logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    version_dir = newest_version(settings.model)
+    pattern = pattern_of(settings.inputs)
+    if not any(found.metadata_list for found in FileSystems.match([pattern], limits=[1])):
+        raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
+    files.check_writable(settings.output)
+    with runner.pipeline(settings.runner, beam_flags) as pipeline:
+        Predict(settings, version_dir, pattern).apply_to(pipeline)
+    summary = json.loads(files.read_bytes(files.join(settings.output, SUMMARY)))
+    _LOGGER.info(
+        "%d files read, %d faces; %d files not read, see %s",
+        summary["read"],
+        summary["faces"],
+        summary["not_read"],
+        files.join(settings.output, REJECTED),
+    )
+    return config.EXIT_INCOMPLETE if summary["not_read"] else config.EXIT_OK
+
+
+def newest_version(model: str) -> str:
+    """Returns the folder of the newest version in a model's folder, or the folder itself when it is a version.
+
+    Raises:
+      InputError: when there is none.
+    """
+    if files.exists(files.join(model, GRAPH_FILE)):
+        return model
+    folders = [path.rsplit("/", 1)[0] for path in files.matching(files.join(model, "*", GRAPH_FILE))]
+    versions = {int(folder.rsplit("/", 1)[1]): folder for folder in folders if folder.rsplit("/", 1)[1].isdigit()}
+    if not versions:
+        raise InputError(f"`model` {model!r} has no exported version; run `python -m serving.export` first")
+    return versions[max(versions)]
+
+
+def pattern_of(inputs: str) -> str:
+    """Returns the glob of everything below a folder, or the glob itself."""
+    if any(mark in inputs for mark in "*?["):
+        return inputs
+    if files.is_local(inputs) and os.path.isfile(inputs):
+        return inputs
+    return files.join(inputs.rstrip("/") or "/", "**")
+
+
+class Predict:
+    """The pipeline: files to faces, faces in batches through the network, one line a file.
+
+    Args:
+      settings: the command's config.
+      version_dir: the SavedModel.
+      pattern: glob of the inputs.
+    """
+
+    def __init__(self, settings: PredictConfig, version_dir: str, pattern: str):
+        self.settings, self.version_dir, self.pattern = settings, version_dir, pattern
+
+    def apply_to(self, pipeline: beam.Pipeline) -> None:
+        settings = self.settings
+        suffixes = () if self.pattern == settings.inputs else MEDIA
+        found = (
+            pipeline
+            | "Match" >> fileio.MatchFiles(self.pattern)
+            | "Paths" >> beam.Map(lambda metadata: metadata.path)
+            | "Media" >> beam.Filter(lambda path: not suffixes or path.lower().endswith(suffixes))
+            | "Spread" >> beam.Reshuffle()
+            | "Faces" >> beam.ParDo(FindFaces(settings.extractor())).with_outputs("files", "bad", main="faces")
+        )
+        answers = (
+            found.faces
+            | "Batch" >> beam.BatchElements(min_batch_size=1, max_batch_size=settings.batch_size)
+            | "Ask" >> beam.ParDo(AskNetwork(self.version_dir))
+        )
+        lines = {"file": found.files, "faces": answers} | beam.CoGroupByKey() | "Line" >> beam.MapTuple(_line)
+        self._write(lines, "Predictions", PREDICTIONS, settings.num_shards)
+        self._write(found.bad | "BadLine" >> beam.Map(json.dumps), "Rejected", REJECTED)
+        counts = (
+            (
+                found.files | "CountRead" >> beam.Map(lambda _: "read"),
+                found.bad | "CountBad" >> beam.Map(lambda _: "not_read"),
+                found.faces | "CountFaces" >> beam.Map(lambda _: "faces"),
+            )
+            | beam.Flatten()
+            | beam.combiners.Count.PerElement()
+            | beam.combiners.ToDict()
+            | beam.Map(lambda counts: json.dumps({"read": 0, "not_read": 0, "faces": 0} | counts))
+        )
+        self._write(counts, "Summary", SUMMARY)
+
+    def _write(self, lines: beam.PCollection, label: str, name: str, shards: int = 1) -> None:
+        stem, suffix = os.path.splitext(name)
+        path = files.join(self.settings.output, stem)
+        template = "" if shards == 1 else "-SSSSS-of-NNNNN"
+        write = beam.io.WriteToText(path, suffix, num_shards=shards, shard_name_template=template)
+        lines | label >> write
+
+
+class FindFaces(beam.DoFn):
+    """From a file's path to its faces, a header for the file, or the reason why there are none.
+
+    Args:
+      options: the extractor's options.
+    """
+
+    def __init__(self, options: ExtractorOptions):
+        self.options = options
+        self._shared = Shared()
+
+    def process(self, path: str) -> Iterator[Any]:
+        extractor = self._shared.acquire(lambda: FaceExtractor(self.options))
+        try:
+            with local_copy(path) as local:
+                found = found_faces(extractor, local)
+        except (ClipError, OSError) as error:
+            reason = error.reason if isinstance(error, ClipError) else "unreadable"
+            detail = error.detail if isinstance(error, ClipError) else str(error)
+            yield pvalue.TaggedOutput("bad", {"input": path, "reason": reason, "detail": detail})
+            return
+        header = {"duration": round(found.duration, 3), "frames_decoded": found.frames_decoded}
+        yield pvalue.TaggedOutput("files", (path, header))
+        for face in found.faces:
+            record = face_record(path, face, extractor.landmark_model, extractor.detector)
+            about = {
+                "frame": face.frame,
+                "time": round(face.time, 3),
+                "box": [round(float(value), 1) for value in face.box],
+                "detector_score": round(face.score, 4),
+            }
+            yield path, record.image, about
+
+
+class AskNetwork(beam.DoFn):
+    """Runs the exported network on batches of faces.
+
+    Args:
+      version_dir: the SavedModel.
+    """
+
+    def __init__(self, version_dir: str):
+        self.version_dir = version_dir
+        self._shared = Shared()
+
+    def process(self, batch: list[tuple[str, bytes, dict]]) -> Iterator[tuple[str, dict]]:
+        import tensorflow as tf
+
+        model = self._shared.acquire(lambda: tf.saved_model.load(self.version_dir))
+        outputs = model.signatures["serving_default"](image_bytes=tf.constant([image for _, image, _ in batch]))
+        names = [name.decode() for name in outputs["class_names"].numpy()[0]]
+        for (path, _, about), probabilities in zip(batch, outputs["probabilities"].numpy(), strict=True):
+            yield path, {**about, **_answer(names, probabilities)}
+
+
+def _answer(names: Sequence[str], probabilities: Iterable[float]) -> dict[str, Any]:
+    scores = {name: round(float(value), 6) for name, value in zip(names, probabilities, strict=True)}
+    return {"expression": max(scores, key=scores.get), "probabilities": scores}
+
+
+def _line(path: str, groups: dict[str, Iterable[dict]]) -> str:
+    """One file's line: what was read, each face in order of time, and the mean over the faces."""
+    faces = sorted(groups["faces"], key=lambda face: (face["frame"], face["box"]))
+    line = {"input": path, **next(iter(groups["file"]), {}), "faces": faces}
+    if faces:
+        total: collections.Counter = collections.Counter()
+        for face in faces:
+            total.update(face["probabilities"])
+        line |= _answer(list(total), [value / len(faces) for value in total.values()])
+    return json.dumps(line, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.exit(config.run_command(main))
