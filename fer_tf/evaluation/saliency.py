@@ -21,9 +21,9 @@ import numpy as np
 from fer_tf.errors import InputError, not_one_of
 
 METHODS = ("smoothgrad", "gradcam++", "scorecam", "layercam")
-# The last feature maps, 8 x 8 places for a 64-pixel input. Earlier ones give finer maps, but these follow the contours of
-# the face whatever the weights are: on a drawn task where the mouth alone matters, LayerCAM's map of a trained and of an
-# untrained network correlated by 0.84 two stages earlier, and by 0.36 here.
+# The last feature maps, 8 x 8 places for a 64-pixel input. Earlier ones give finer maps, but these follow the contours
+# of the face whatever the weights are: on a drawn task where the mouth alone matters, LayerCAM's maps of a trained and
+# of an untrained network correlated by 0.84 two stages earlier, and by 0.36 here.
 CAM_LAYER = "stage4_conv_mfm"
 SMOOTH_SAMPLES = 8
 SMOOTH_NOISE = 0.15
