@@ -73,6 +73,7 @@ class Clip:
       declared: the length that the file states, seconds; 0 when it states none.
       duration: the length that the last pass decoded, seconds.
       corrupt: how many packets of the last pass were damaged.
+      aspect: a pixel's width by its height; seldom other than 1.
     """
 
     def __init__(self, path: str, max_pixels: int):
@@ -84,6 +85,7 @@ class Clip:
         name = self._container.format.name
         self.still = name == "image2" or name.endswith("_pipe")
         self.declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        self.aspect = float(stream.sample_aspect_ratio or 1)
 
     def close(self) -> None:
         """Closes the file."""
@@ -223,7 +225,7 @@ def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
         clip.rewind()
     for number, at, frame in cache if cache is not None else clip.frames():
         if number in kept:
-            send_frame(out, number, at, *rgb_of(frame, request["max_side"]))
+            send_frame(out, number, at, *rgb_of(frame, request["max_side"], clip.aspect))
         elif time.monotonic() - beat > BEAT_SECONDS:
             beat = time.monotonic()
             send(out, {"kind": "beat"})
@@ -232,10 +234,11 @@ def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
     )
 
 
-def rgb_of(frame: av.VideoFrame, max_side: int) -> tuple[np.ndarray, float]:
-    """A frame as upright RGB, shrunk so that no side is longer than `max_side`, and by how much it was shrunk."""
-    shrink = min(1.0, max_side / max(frame.width, frame.height))
-    width, height = round(frame.width * shrink), round(frame.height * shrink)
+def rgb_of(frame: av.VideoFrame, max_side: int, aspect: float = 1.0) -> tuple[np.ndarray, float]:
+    """Returns a frame as upright RGB with square pixels and by how much it was shrunk to fit `max_side`."""
+    wide = frame.width * aspect
+    shrink = min(1.0, max_side / max(wide, frame.height))
+    width, height = max(1, round(wide * shrink)), max(1, round(frame.height * shrink))
     rgb = frame.reformat(width, height, "rgb24", interpolation="AREA" if shrink < 1 else "BILINEAR").to_ndarray()
     return upright(rgb, display_matrix(frame)), shrink
 

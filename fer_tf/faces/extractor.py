@@ -135,15 +135,30 @@ class FaceExtractor:
         Raises:
           ClipError: the clip cannot be read; its `reason` says why. The extractor goes on with the next clip.
         """
-        options = self.options
+        rule = self.options.keyframe_rule
         with self._lock:
-            finder = ClipFinder(self._detector, options.min_score)
-            work = _Clip()
-            decoded = self._decoder.keyframes(path, options.keyframe_rule, options.max_keyframes)
-            for chunk in _chunks(ahead(decoded, CHUNK), work):
+            clip = self._pass(path, rule)
+            if rule != "uniform" and 2 * len(clip.faces) < clip.frames_kept:
+                # Something else moved more than the face: a cut, a camera, the face leaving.
+                even = self._pass(path, "uniform")
+                clip = even if len(even.faces) > len(clip.faces) else clip
+        return clip
+
+    def _pass(self, path: str, rule: str) -> ClipFaces:
+        finder = ClipFinder(self._detector, self.options.min_score)
+        work = _Clip()
+        try:
+            decoded = ahead(self._decoder.keyframes(path, rule, self.options.max_keyframes), CHUNK)
+            for chunk in _chunks(decoded, work):
                 for frame, found in zip(chunk, finder.find([frame.rgb for frame in chunk]), strict=True):
                     self._collect(frame, found, work)
-        return work.result(options.subject)
+        except ClipError:
+            raise
+        except BaseException:
+            # Ctrl-C, or a library that failed: nobody will read what the decoder still sends.
+            self._decoder.stop()
+            raise
+        return work.result(self.options.subject)
 
     def _collect(self, frame: Frame, found: Detections, work: _Clip) -> None:
         if not len(found):

@@ -16,6 +16,8 @@ RULES = ("apex", "motion", "uniform")
 STILL = 0.5
 # The apex rule keeps frames that are at least this far on the way from rest to the clip's farthest frame.
 APEX_SHARE = 0.5
+# Frames with less fine detail than this share of the usual are blurred by motion.
+BLURRED = 0.6
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def choose(stats: FrameStats, rule: str, limit: int) -> np.ndarray:
     pool = np.arange(len(stats))
     if rule == "apex":
         pool = np.flatnonzero(signal >= APEX_SHARE * signal.max())
+    pool = pool[stats.sharpness[pool] >= BLURRED * np.median(stats.sharpness[pool])]
     if len(pool) <= limit:
         return pool
     value = signal[pool] / signal.max() + 0.25 * stats.sharpness[pool] / max(float(stats.sharpness.max()), 1e-9)
@@ -68,7 +71,9 @@ def _uniform(times: np.ndarray, limit: int) -> np.ndarray:
     if len(times) <= limit:
         return np.arange(len(times))
     wanted = times[0] + (times[-1] - times[0]) * (np.arange(limit) + 0.5) / limit
-    return np.unique(np.abs(np.searchsorted(times, wanted)).clip(0, len(times) - 1))
+    after = np.searchsorted(times, wanted).clip(1, len(times) - 1)
+    nearest = np.where(wanted - times[after - 1] <= times[after] - wanted, after - 1, after)
+    return np.unique(nearest)
 
 
 def _best_per_slice(times: np.ndarray, value: np.ndarray, limit: int) -> np.ndarray:

@@ -156,6 +156,11 @@ class Decoder:
         """The decoder's process id, or None while none runs."""
         return self._process.pid if self._process else None
 
+    def stop(self) -> None:
+        """Kills the process while another thread waits for it; that thread then closes it."""
+        if self._process is not None:
+            self._process.kill()
+
     def close(self) -> None:
         """Ends the process."""
         if self._process is None:
