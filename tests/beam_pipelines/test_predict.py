@@ -1,0 +1,92 @@
+"""Predict gives each readable file one line, lists the others, and says so by its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from beam_pipelines import predict
+from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
+from fer_tf.errors import InputError
+from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
+from tests.serving.conftest import exported, fa_net_dir  # noqa: F401
+
+CLIP = "take_1/P004/happy/front.mp4"
+
+
+@pytest.fixture
+def folder(samples: Path, tmp_path: Path) -> Path:
+    """A video, a picture without a face in a deeper folder, a cut video, and a text file."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(samples / CLIP, tmp_path / "in" / "happy.mp4")
+    cv2.imwrite(str(tmp_path / "in" / "deep" / "empty.png"), np.full((120, 120, 3), 90, np.uint8))
+    (tmp_path / "in" / "cut.mp4").write_bytes((samples / CLIP).read_bytes()[:2000])
+    (tmp_path / "in" / "notes.txt").write_text("no video")
+    return tmp_path / "in"
+
+
+def lines(path: Path) -> dict[str, dict]:
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return {os.path.basename(line["input"]): line for line in found}
+
+
+def test_each_file_gets_its_line_and_bad_ones_are_listed(
+    folder: Path,
+    exported: str,  # noqa: F811
+    samples: Path,
+    tmp_path: Path,
+) -> None:
+    # A batch limit that divides nothing shows that batches do not mix up faces.
+    flags = [f"--model={exported}", f"--inputs={folder}", f"--output={tmp_path / 'out'}", "--batch_size=4"]
+    assert predict.main([*flags, "--max_keyframes=7"]) == EXIT_INCOMPLETE
+    found = lines(tmp_path / "out" / "predictions.jsonl")
+    assert set(found) == {"happy.mp4", "empty.png"}
+    assert found["empty.png"]["faces"] == [] and found["empty.png"]["frames_decoded"] == 1
+    bad = lines(tmp_path / "out" / "rejected.jsonl")
+    assert set(bad) == {"cut.mp4"} and bad["cut.mp4"]["reason"] == "truncated"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary == {"read": 2, "not_read": 1, "faces": len(found["happy.mp4"]["faces"])}
+
+    extractor = FaceExtractor(ExtractorOptions(max_keyframes=7))
+    faces = extractor.extract(str(samples / CLIP)).faces
+    extractor.close()
+    signature = tf.saved_model.load(predict.newest_version(exported)).signatures["serving_default"]
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
+    encoded = [cv2.imencode(".jpg", face.image[..., ::-1], quality)[1].tobytes() for face in faces]
+    expected = signature(image_bytes=tf.constant(encoded))["probabilities"].numpy()
+    line = found["happy.mp4"]
+    assert [face["frame"] for face in line["faces"]] == [face.frame for face in faces]
+    np.testing.assert_allclose([list(face["probabilities"].values()) for face in line["faces"]], expected, atol=2e-5)
+    np.testing.assert_allclose(list(line["probabilities"].values()), expected.mean(0), atol=2e-5)
+    names = ("angry", "happy", "sad", "surprise")
+    assert line["expression"] == names[expected.mean(0).argmax()]
+    assert [face["expression"] for face in line["faces"]] == [names[row.argmax()] for row in expected]
+
+
+def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path: Path) -> None:  # noqa: F811
+    out = tmp_path / "out"
+    flags = [f"--model={exported}/1", f"--inputs={folder}/deep/*", f"--output={out}", "--num_shards=2"]
+    assert predict.main(flags) == EXIT_OK
+    assert sum(len(path.read_text().splitlines()) for path in out.glob("predictions-*-of-00002.jsonl")) == 1
+    assert (out / "rejected.jsonl").read_text() == ""
+
+
+def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> None:  # noqa: F811
+    with pytest.raises(InputError, match=r"`model`.*serving\.export"):
+        predict.main([f"--model={tmp_path}"])
+    with pytest.raises(InputError, match="`inputs`"):
+        predict.main([f"--model={exported}", f"--inputs={tmp_path}/nothing"])
+
+
+def test_the_newest_version_is_taken_by_number(tmp_path: Path) -> None:
+    for name in ("2", "10", "9", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
+    assert predict.newest_version(str(tmp_path)) == str(tmp_path / "10")
