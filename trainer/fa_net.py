@@ -18,6 +18,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER
 from trainer import runtime
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
 from trainer.config import TaskConfig
@@ -73,6 +74,7 @@ def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
         image_size=recipe.image_size,
         channels=config.channels,
         crop=recipe.crop,
+        standardize=recipe.standardize,
         dropout=recipe.dropout,
         task=config.task,
         data_fingerprint=faces.fingerprint,
@@ -195,13 +197,16 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
             f"`init_from` {source!r} holds a {other_spec.variant} with {other_spec.channels} channel(s); "
             f"this run builds a {spec.variant} with {spec.channels}. Give the same --variant and --channels."
         )
-    for layer, old in zip(model.layers, other.layers, strict=True):
-        fits = [w.shape for w in layer.weights] == [w.shape for w in old.weights]
-        if layer.name == "logits" and not (same_labels and fits):
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        old = other.get_layer(layer.name)
+        fits = [weight.shape for weight in layer.weights] == [weight.shape for weight in old.weights]
+        if layer.name == LOGITS_LAYER and not (same_labels and fits):
             logging.info("init_from %s: new head for %d classes", source, spec.num_classes)
         elif fits:
             layer.set_weights(old.get_weights())
-        elif layer.name == "feature_dense":
+        elif layer.name == FEATURE_DENSE_LAYER:
             logging.info("init_from %s: new feature layer, because the input sizes end in other maps", source)
         else:
             raise InputError(f"`init_from` {source!r}: layer {layer.name!r} has other shapes than this network's.")

@@ -9,6 +9,7 @@ import keras
 from fer_tf.errors import InputError, not_one_of
 
 FEATURE_SIZE = 256
+FEATURE_DENSE_LAYER = "feature_dense"
 FEATURES_LAYER = "features"
 LOGITS_LAYER = "logits"
 
@@ -32,6 +33,21 @@ class MaxFeatureMap(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], input_shape[-1] // 2)
+
+
+@keras.saving.register_keras_serializable(package="fer_tf")
+class ImageStandardization(keras.layers.Layer):
+    """Gives each image mean 0 and variance 1, so that light and contrast need not be learned."""
+
+    # Keeps the noise of an almost constant image from being blown up; variance of values 0 to 1.
+    EPSILON = 1e-3
+
+    def call(self, inputs: Any) -> Any:
+        inputs = keras.ops.cast(inputs, "float32")
+        mean = keras.ops.mean(inputs, axis=(1, 2, 3), keepdims=True)
+        centred = inputs - mean
+        variance = keras.ops.mean(keras.ops.square(centred), axis=(1, 2, 3), keepdims=True)
+        return keras.ops.cast(centred * keras.ops.rsqrt(variance + self.EPSILON), self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(package="fer_tf")
@@ -67,6 +83,7 @@ def light_cnn(
     channels: int = 1,
     *,
     batch_norm: bool = True,
+    standardize: bool = False,
     dropout: float = 0.5,
     weight_decay: float = 0.0,
     seed: int = 0,
@@ -82,6 +99,7 @@ def light_cnn(
       channels: 1 (grey) or 3 (RGB).
       batch_norm: whether a batch normalization follows each convolution. The published network has none and needs
         a slow warm-up; its parameter counts are those of `batch_norm=False`.
+      standardize: whether the network begins by giving each image mean 0 and variance 1.
       dropout: rate before the head, 0 to 1.
       weight_decay: L2 factor on every kernel; 0 leaves it to the optimizer.
       seed: seed of the initial weights and of dropout.
@@ -102,7 +120,8 @@ def light_cnn(
     build = _Builder(batch_norm, weight_decay, seed)
     second_version = variant.endswith("v2")
     inputs = keras.Input((image_size, image_size, channels), name="face")
-    x = build.mfm_conv(inputs, STEM_CHANNELS, 5, "stem")  # (B, S, S, 48)
+    x = ImageStandardization(dtype="float32", name="standardize")(inputs) if standardize else inputs
+    x = build.mfm_conv(x, STEM_CHANNELS, 5, "stem")  # (B, S, S, 48)
     x = build.pool(x, second_version, "stem_pool")
     previous = STEM_CHANNELS
     for stage, ((width, pooled), blocks) in enumerate(zip(STAGES, RESIDUAL_BLOCKS[variant], strict=True), 1):
@@ -115,16 +134,17 @@ def light_cnn(
         previous = width
     x = keras.layers.Flatten(name="flatten")(x)  # (B, S/16 * S/16 * 128)
     if second_version:
-        features = build.dense(x, FEATURE_SIZE, "feature_dense")
+        features = build.dense(x, FEATURE_SIZE, FEATURE_DENSE_LAYER)
         features = keras.layers.Activation("linear", dtype="float32", name=FEATURES_LAYER)(features)
     else:
-        features = build.dense(x, 2 * FEATURE_SIZE, "feature_dense")
+        features = build.dense(x, 2 * FEATURE_SIZE, FEATURE_DENSE_LAYER)
         features = MaxFeatureMap(dtype="float32", name=FEATURES_LAYER)(features)
     x = keras.layers.Dropout(dropout, seed=build.next_seed(), name="head_dropout")(features)
     logits = keras.layers.Dense(
         num_classes,
         use_bias=not second_version,
-        kernel_initializer=keras.initializers.GlorotUniform(build.next_seed()),
+        # Small, so that training begins near equal probabilities instead of confident mistakes.
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=build.next_seed()),
         dtype="float32",
         name=LOGITS_LAYER,
     )(x)

@@ -1,0 +1,77 @@
+"""Scores agree with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_tf.errors import InputError
+from fer_tf.evaluation import metrics
+
+# Three classes, the last without a face: class 0 has 3 of 4 right, class 1 has 1 of 2.
+LABELS = np.array([0, 0, 0, 0, 1, 1])
+PREDICTIONS = np.array([0, 0, 0, 1, 1, 0])
+
+
+def test_confusion_has_true_classes_in_rows():
+    confusion = metrics.confusion_matrix(LABELS, PREDICTIONS, 3)
+    assert confusion.tolist() == [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
+
+
+def test_scores_by_hand():
+    confusion = metrics.confusion_matrix(LABELS, PREDICTIONS, 3)
+    assert metrics.accuracy(LABELS, PREDICTIONS) == pytest.approx(4 / 6)
+    assert metrics.class_accuracy(confusion)[:2].tolist() == [0.75, 0.5]
+    # The class without a face counts in neither mean.
+    assert np.isnan(metrics.class_accuracy(confusion)[2])
+    assert metrics.mean_class_accuracy(confusion) == pytest.approx(0.625)
+    # F1 of class 0: 2*3/(4+4), of class 1: 2*1/(2+2).
+    assert metrics.macro_f1(confusion) == pytest.approx((0.75 + 0.5) / 2)
+
+
+def test_macro_f1_counts_a_class_that_is_only_predicted():
+    confusion = metrics.confusion_matrix(np.array([0, 0]), np.array([0, 1]), 2)
+    assert metrics.macro_f1(confusion) == pytest.approx((2 * 1 / 3 + 0) / 2)
+
+
+def test_interval_of_a_mean_matches_the_normal_approximation():
+    right = np.repeat([1.0, 0.0], [700, 300])
+    low, high = metrics.bootstrap_interval(right)
+    half = 1.96 * np.sqrt(0.7 * 0.3 / 1000)
+    assert low == pytest.approx(0.7 - half, abs=0.004) and high == pytest.approx(0.7 + half, abs=0.004)
+
+
+def test_drawing_persons_widens_the_interval_when_persons_differ():
+    persons = np.repeat([f"P{number}" for number in range(10)], 100)
+    right = np.repeat([1.0, 0.0], 500)
+    by_face, by_person = metrics.bootstrap_interval(right), metrics.bootstrap_interval(right, persons)
+    # Each person is all right or all wrong: the person is the unit, so n is 10, not 1000.
+    assert by_face[1] - by_face[0] < 0.07 < 0.5 < by_person[1] - by_person[0]
+
+
+def test_an_interval_from_one_person_is_unknown():
+    assert np.isnan(metrics.bootstrap_interval(np.ones(5), ["P1"] * 5)).all()
+
+
+def test_a_large_sample_is_drawn_in_blocks_with_the_same_result_each_time(monkeypatch):
+    right = (np.arange(1000) % 3 == 0).astype(float)
+    monkeypatch.setattr(metrics, "MAX_DRAWS", 7000)
+    assert metrics.bootstrap_interval(right, samples=100) == metrics.bootstrap_interval(right, samples=100)
+
+
+def test_paired_bootstrap_sees_a_small_steady_gain_and_no_gain():
+    rng = np.random.default_rng(0)
+    first = (rng.random(2000) < 0.6).astype(float)
+    second = first.copy()
+    second[np.flatnonzero(first == 0)[:60]] = 1.0
+    gain = metrics.paired_bootstrap(first, second)
+    assert gain["difference"] == pytest.approx(0.03) and gain["low"] > 0 and gain["p"] < 0.01
+    none = metrics.paired_bootstrap(first, first)
+    assert none["difference"] == 0 and none["p"] == 1.0
+
+
+def test_unequal_lengths_are_refused():
+    with pytest.raises(InputError, match="`predictions`"):
+        metrics.confusion_matrix(LABELS, PREDICTIONS[:-1], 3)
+    with pytest.raises(InputError, match="`second`"):
+        metrics.paired_bootstrap(np.ones(3), np.ones(4))

@@ -1,0 +1,64 @@
+"""What metrics.json says of a split can be recomputed from its predictions."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fer_tf.data.inputs import Part
+from fer_tf.evaluation.scores import age_groups, score
+
+EXPRESSIONS = ("angry", "happy", "sad")
+
+
+def part_of(labels: list[int], persons: list[str], poses: list[str]) -> Part:
+    count = len(labels)
+    texts = lambda values: np.array(values, dtype=object)  # noqa: E731
+    return Part(
+        image_ids=texts([f"i{number}" for number in range(count)]),
+        labels=np.array(labels),
+        persons=texts(persons),
+        poses=texts(poses),
+        genders=texts([""] * count),
+        ages=np.array([25, 31, -1, 70, 19, 25][:count]),
+    )
+
+
+def test_break_downs_by_hand():
+    part = part_of([0, 0, 1, 1, 0, 1], ["A", "A", "B", "B", "C", "C"], ["front"] * 3 + ["bird_view"] * 3)
+    predicted = np.array([0, 1, 1, 1, 0, 0])
+    result = score(part, np.eye(3)[predicted] * 4, EXPRESSIONS, temperature=2.0)
+    assert result["accuracy"] == pytest.approx(4 / 6)
+    assert result["by_class"]["angry"]["accuracy"] == pytest.approx(2 / 3)
+    assert result["by_class"]["sad"] == {"faces": 0, "accuracy": None, "interval": None}
+    assert result["by_pose"]["bird_view"]["accuracy"] == pytest.approx(2 / 3)
+    assert {person: row["accuracy"] for person, row in result["by_person"].items()} == {"A": 0.5, "B": 1.0, "C": 0.5}
+    assert result["interval_over"] == "persons" and result["persons"] == 3
+    assert result["by_gender"] == {}
+    confidence = np.exp(2) / (np.exp(2) + 2)
+    assert result["calibration"]["calibrated"]["ece"] == pytest.approx(abs(confidence - 4 / 6))
+    json.dumps(result, allow_nan=False)
+
+
+def test_unknown_persons_give_an_interval_over_faces():
+    part = part_of([0, 1, 0, 1], [""] * 4, [""] * 4)
+    result = score(part, np.eye(3)[[0, 1, 0, 0]], EXPRESSIONS, temperature=1.0)
+    assert result["interval_over"] == "faces" and result["by_person"] == {} and result["by_pose"] == {}
+
+
+def test_an_empty_part_has_no_scores():
+    part = part_of([], [], [])
+    assert score(part, np.zeros((0, 3)), EXPRESSIONS, 1.0) == {"faces": 0}
+
+
+def test_ages_fall_into_groups_and_unknown_into_none():
+    assert age_groups(np.array([19, 20, 29, 60, 95, -1])).tolist() == [
+        "under 20",
+        "20-29",
+        "20-29",
+        "60+",
+        "60+",
+        "",
+    ]

@@ -1,0 +1,68 @@
+"""A Fa-Net on disk is the network it was, on any filesystem, at full or half precision."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer_tf.errors import InputError
+from fer_tf.models import fa_net
+from fer_tf.models.fa_net import FaNetSpec
+
+SPEC = FaNetSpec(("angry", "happy", "sad"), image_size=16, temperature=1.5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    network = fa_net.build(SPEC, seed=3)
+    rng = np.random.default_rng(0)
+    for layer in network.layers:
+        if layer.name.endswith("_norm"):
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([gamma, beta, rng.normal(0, 0.1, mean.shape), rng.uniform(0.5, 2, variance.shape)])
+    return network
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).random((8, 16, 16, 1), np.float32)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_saved_network_answers_the_same(model, images, tmp_path, remote):
+    folder = "ram://fa_net_test/model" if remote else str(tmp_path / "model")
+    fa_net.save(folder, model, SPEC)
+    loaded, spec = fa_net.load(folder)
+    assert spec == SPEC
+    np.testing.assert_array_equal(loaded(images).numpy(), model(images).numpy())
+    assert not [name for name in tf.io.gfile.listdir(folder) if "partial" in name]
+
+
+def test_half_precision_halves_the_file_and_hardly_moves_the_answer(model, images, tmp_path):
+    fa_net.save(str(tmp_path / "full"), model, SPEC)
+    fa_net.save(str(tmp_path / "half"), model, SPEC, half=True)
+    sizes = [os.path.getsize(tmp_path / name / fa_net.WEIGHTS_FILE) for name in ("full", "half")]
+    assert sizes[1] < 0.55 * sizes[0]
+    loaded, _ = fa_net.load(str(tmp_path / "half"))
+    assert all(weight.dtype == "float32" for weight in loaded.weights)
+    answer, expected = loaded(images).numpy(), model(images).numpy()
+    assert 0 < np.abs(answer - expected).max() < 0.01 * np.abs(expected).max()
+
+
+def test_what_is_wrong_with_a_folder_is_said(model, tmp_path):
+    with pytest.raises(InputError, match=r"spec\.json is missing; run trainer\.task first"):
+        fa_net.load(str(tmp_path))
+    fa_net.save_spec(str(tmp_path), SPEC)
+    with pytest.raises(InputError, match=r"best\.weights\.h5 is missing"):
+        fa_net.load(str(tmp_path))
+    fa_net.save(str(tmp_path), model, SPEC)
+    with open(tmp_path / fa_net.WEIGHTS_FILE, "r+b") as file:
+        file.truncate(5000)
+    with pytest.raises(InputError, match="damaged"):
+        fa_net.load(str(tmp_path))
+    (tmp_path / fa_net.SPEC_FILE).write_text('{"expressions": ["a", "b"], "colour": 1}')
+    with pytest.raises(InputError, match=r"is not a Fa-Net spec.*colour"):
+        fa_net.load(str(tmp_path))

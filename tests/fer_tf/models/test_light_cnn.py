@@ -1,0 +1,77 @@
+"""LightCNN has the published size and shapes, and its parts compute what the papers say."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer_tf.errors import InputError
+from fer_tf.models.light_cnn import FusedBatchNormalization, ImageStandardization, MaxFeatureMap, light_cnn
+
+
+@pytest.mark.parametrize(
+    ("variant", "millions"), [("light_cnn_9", 5.5), ("light_cnn_29", 12.6), ("light_cnn_29_v2", 10.5)]
+)
+# The second version's feature layer has no second half to take the maximum with.
+def test_parameters_less_the_head_match_the_published_counts(variant, millions):
+    model = light_cnn(variant, 7, batch_norm=False)
+    head = model.get_layer("logits").count_params()
+    assert (model.count_params() - head) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_any_number_of_classes_and_rgb():
+    model = light_cnn("light_cnn_9", 54, image_size=48, channels=3)
+    assert model.input_shape == (None, 48, 48, 3) and model.output_shape == (None, 54)
+    assert model.get_layer("features").output.shape == (None, 256)
+
+
+def test_sides_from_33_to_48_share_their_weights():
+    shapes = [[w.shape for w in light_cnn("light_cnn_9", 7, side).weights] for side in (33, 36, 44, 48, 49)]
+    assert shapes[0] == shapes[1] == shapes[2] == shapes[3] != shapes[4]
+
+
+def test_max_feature_map_is_the_larger_of_the_two_halves():
+    values = np.array([[1.0, 5.0, 3.0, 2.0]], np.float32)
+    np.testing.assert_array_equal(MaxFeatureMap()(values), [[3.0, 5.0]])
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_others():
+    first, again, other = (light_cnn("light_cnn_9", 3, 16, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_fused_kernel_computes_what_keras_batch_normalization_does():
+    x = tf.constant(np.random.default_rng(0).normal(2, 3, (4, 5, 5, 6)).astype("float32"))
+    results = []
+    for layer in (FusedBatchNormalization(momentum=0.9), keras.layers.BatchNormalization(momentum=0.9)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(y**3)
+        results.append([y, tape.gradient(loss, x), layer.moving_mean, layer.moving_variance, layer(x, training=False)])
+    for fused, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(fused, plain, atol=2e-5)
+
+
+def test_standardization_undoes_brightness_and_contrast():
+    x = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    layer = ImageStandardization()
+    np.testing.assert_allclose(layer(x), layer(x * 0.7 + 0.2), atol=0.02)
+    assert np.abs(np.mean(layer(x), axis=(1, 2, 3))).max() < 1e-5
+    assert np.isfinite(layer(np.ones((1, 8, 8, 1), np.float32))).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("light_cnn_10", 7), "`variant` must be one of .*'light_cnn_10'"),
+        (("light_cnn_9", 1), "`num_classes` must be at least 2. Received: 1"),
+        (("light_cnn_9", 7, 8), "`image_size` must be at least 16 pixels. Received: 8"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        light_cnn(*arguments)
