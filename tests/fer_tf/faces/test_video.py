@@ -1,0 +1,237 @@
+"""The decoder in its own process, on clips encoded here: good, odd, broken, and when the process itself fails."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_tf.faces.video import ClipEnd, ClipError, Decoder, Frame, ahead
+from tests.fer_tf.faces.clips import drawn, write_clip
+
+
+def all_of(decoder: Decoder, path: str, rule: str = "uniform", limit: int = 40) -> tuple[list[Frame], ClipEnd]:
+    *frames, end = decoder.keyframes(path, rule, limit)
+    return frames, end
+
+
+def reason_of(decoder: Decoder, path: str) -> str:
+    with pytest.raises(ClipError) as caught:
+        all_of(decoder, path)
+    assert path in str(caught.value)
+    return caught.value.reason
+
+
+def dark_corner(rgb: np.ndarray) -> str:
+    """Where the drawn frames' dark corner lies."""
+    height, width = rgb.shape[:2]
+    h, w = height // 4, width // 4
+    corners = {"top left": rgb[:h, :w], "top right": rgb[:h, -w:]}
+    corners |= {"bottom left": rgb[-h:, :w], "bottom right": rgb[-h:, -w:]}
+    return min(corners, key=lambda name: corners[name].mean())
+
+
+def test_frames_come_in_order_with_their_numbers_and_times(decoder: Decoder, tmp_path: Path) -> None:
+    frames, end = all_of(decoder, write_clip(tmp_path / "a.mp4", drawn(10)))
+    assert [frame.index for frame in frames] == list(range(10))
+    assert np.allclose([frame.time for frame in frames], np.arange(10) * 0.04, atol=1e-3)
+    assert end.decoded == end.kept == 10 and end.corrupt == 0 and abs(end.duration - 0.4) < 0.02
+    for frame, source in zip(frames, drawn(10), strict=True):
+        assert frame.rgb.shape == (96, 128, 3)
+        assert np.abs(frame.rgb.astype(int) - source).mean() < 6
+
+
+def test_a_variable_frame_rate_keeps_each_frames_own_time(decoder: Decoder, tmp_path: Path) -> None:
+    times = [0, 10, 20, 30, 500, 1000, 2000, 2010]
+    frames, end = all_of(decoder, write_clip(tmp_path / "a.mp4", drawn(8), times_ms=times))
+    assert np.allclose([frame.time for frame in frames], np.array(times) / 1000, atol=2e-3)
+    assert end.duration >= 2.01
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_rotated_clip_comes_upright(decoder: Decoder, tmp_path: Path, rotation: int) -> None:
+    # A player turns the picture counterclockwise by the noted angle: store it turned clockwise.
+    stored = [np.rot90(frame, -rotation // 90) for frame in drawn(3)]
+    frames, _ = all_of(decoder, write_clip(tmp_path / "a.mp4", stored, rotation=rotation))
+    assert frames[0].rgb.shape == (96, 128, 3)
+    assert dark_corner(frames[0].rgb) == "top left"
+
+
+# What a camera stores that notes each EXIF orientation, from the upright picture.
+STORED = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: np.rot90(image, 2),
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, 1),
+    7: lambda image: np.rot90(image.transpose(1, 0, 2), 2),
+    8: lambda image: np.rot90(image, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_an_image_is_turned_as_its_exif_says(decoder: Decoder, tmp_path: Path, orientation: int) -> None:
+    from PIL import Image
+
+    upright = drawn(1)[0]
+    stored = STORED[orientation](upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    frames, end = all_of(decoder, str(tmp_path / "a.jpg"))
+    assert end.decoded == 1 and frames[0].rgb.shape == upright.shape
+    assert dark_corner(frames[0].rgb) == "top left"
+
+
+def test_one_frame_is_a_clip(decoder: Decoder, tmp_path: Path) -> None:
+    frames, end = all_of(decoder, write_clip(tmp_path / "a.mp4", drawn(1)), "apex")
+    assert len(frames) == 1 and end.decoded == 1
+
+
+def test_8k_frames_are_decoded_and_shrunk(decoder: Decoder, tmp_path: Path) -> None:
+    big = np.zeros((4320, 7680, 3), np.uint8)
+    big[:1000, :1000] = 200
+    frames, end = all_of(decoder, write_clip(tmp_path / "a.avi", [big], codec="mjpeg"))
+    assert end.decoded == 1 and frames[0].rgb.shape == (1080, 1920, 3) and frames[0].shrink == 0.25
+    assert frames[0].rgb[100, 100].min() > 150
+
+
+def test_a_clip_that_does_not_fit_the_cache_is_decoded_twice_to_the_same_frames(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    from fer_tf.faces import decoder as process
+
+    path = write_clip(tmp_path / "a.mp4", drawn(30))
+    request = {"path": path, "rule": "apex", "limit": 8, "max_pixels": 10**8, "max_side": 1920}
+    answers = []
+    for cache in (32 << 20, 1):
+        monkeypatch.setattr(process, "CACHE_BYTES", cache)
+        process.answer(request, out := io.BytesIO())
+        answers.append(out.getvalue())
+    assert answers[0] == answers[1] and len(answers[0]) > 96 * 128 * 3
+
+
+def test_broken_files_say_what_is_wrong_and_the_next_clip_is_decoded(decoder: Decoder, tmp_path: Path) -> None:
+    good = write_clip(tmp_path / "good.mp4", drawn(30), index_first=True)
+    whole = Path(good).read_bytes()
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("video,person\na.mp4,P001\n")
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    late_index = Path(write_clip(tmp_path / "late.mp4", drawn(30))).read_bytes()
+    (tmp_path / "no_index.mp4").write_bytes(late_index[: len(late_index) // 2])
+    (tmp_path / "noise.jpg").write_bytes(bytes(range(256)) * 20)
+    picture = cv2.imencode(".png", drawn(1)[0])[1].tobytes()
+    (tmp_path / "half.png").write_bytes(picture[:40])
+    expected = {
+        "missing.mp4": "missing",
+        "empty.mp4": "empty_file",
+        "text.mp4": "not_a_video",
+        "half.mp4": "truncated",
+        "no_index.mp4": "truncated",
+        "noise.jpg": "not_a_video",
+        "half.png": "not_a_video",
+    }
+    assert {name: reason_of(decoder, str(tmp_path / name)) for name in expected} == expected
+    assert all_of(decoder, good)[1].decoded == 30
+
+
+def test_frames_above_the_bound_are_refused(tmp_path: Path) -> None:
+    decoder = Decoder(timeout_s=5.0, max_pixels=96 * 128 - 1, max_side=1920)
+    assert reason_of(decoder, write_clip(tmp_path / "a.mp4", drawn(3))) == "too_large"
+    decoder.close()
+
+
+def test_a_decoder_that_hangs_costs_only_its_clip(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(3))
+    decoder = Decoder(timeout_s=1.0, max_pixels=10**8, max_side=1920)
+    assert len(all_of(decoder, path)[0]) == 3
+    hung = decoder.pid
+    os.kill(hung, signal.SIGSTOP)
+    start = time.monotonic()
+    assert reason_of(decoder, path) == "decoder_timeout"
+    assert time.monotonic() - start < 4
+    assert not Path(f"/proc/{hung}").exists()
+    decoder.timeout_s = 20.0
+    assert len(all_of(decoder, path)[0]) == 3 and decoder.pid != hung
+    decoder.close()
+
+
+def test_a_decoder_that_dies_costs_only_its_clip(decoder: Decoder, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(3))
+    all_of(decoder, path)
+    os.kill(decoder.pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (decoder.pid, signal.SIGKILL)).start()
+    with pytest.raises(ClipError, match="signal 9") as caught:
+        all_of(decoder, path)
+    assert caught.value.reason == "decoder_died"
+    assert len(all_of(decoder, path)[0]) == 3
+
+
+def test_a_decoder_that_died_between_clips_is_replaced_unnoticed(decoder: Decoder, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(3))
+    all_of(decoder, path)
+    os.kill(decoder.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, decoder.pid, os.WEXITED | os.WNOWAIT)
+    assert len(all_of(decoder, path)[0]) == 3
+
+
+def test_a_caller_that_stops_early_gets_the_next_clip_whole(decoder: Decoder, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(20))
+    items = decoder.keyframes(path, "uniform", 40)
+    next(items)
+    items.close()
+    assert [frame.index for frame in all_of(decoder, path)[0]] == list(range(20))
+
+
+def test_reading_ahead_hands_on_the_items_and_the_error() -> None:
+    def items():
+        yield from range(5)
+        raise ClipError("no_frames", "a.mp4")
+
+    got = []
+    with pytest.raises(ClipError, match="no frames"):
+        for item in ahead(items(), 2):
+            got.append(item)
+    assert got == list(range(5))
+
+
+def test_the_decoder_process_imports_neither_tensorflow_nor_opencv() -> None:
+    code = "import sys, fer_tf.faces.decoder; print(sorted({'tensorflow', 'cv2', 'dlib', 'keras'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_decoder_leaves_with_its_parent(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(3))
+    code = (
+        "import os, sys; from fer_tf.faces.video import Decoder; d = Decoder(20, 10**8, 1920); "
+        f"list(d.keyframes({path!r}, 'uniform', 4)); print(d.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_clip_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(ClipError("truncated", "a.mp4", "0.2 s of 1 s")))
+    assert (error.reason, error.path, error.detail) == ("truncated", "a.mp4", "0.2 s of 1 s")
