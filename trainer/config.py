@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,7 @@ class TaskConfig:
       seed: seed of weights, order and augmentation.
       deterministic: makes every operation reproducible bit by bit, at some cost in speed.
       init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained.
+      profile: first and last step of Fa-Net to profile for TensorBoard, such as 20,30; empty profiles none.
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
       tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
       synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
@@ -69,6 +71,7 @@ class TaskConfig:
     seed: int = 0
     deterministic: bool = False
     init_from: str = ""
+    profile: str = ""
     synthetic: bool = True
     tta: Literal["none", "flip"] = "none"
     synthetic_from: str = ""
@@ -97,6 +100,8 @@ class TaskConfig:
                 raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")
         if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):
             raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
+        if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):
+            raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
         if not self.run_dir:
             object.__setattr__(self, "run_dir", os.environ.get("AIP_MODEL_DIR") or f"runs/{self.task}")
 

@@ -16,7 +16,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.scores import score
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
-from trainer import runtime
+from trainer import runtime, tensorboard
 from trainer.config import TaskConfig
 from trainer.evaluation_page import page
 from trainer.fa_net import FINISHED, FOLDER, predict, read_faces
@@ -44,6 +44,8 @@ def run(config: TaskConfig) -> None:
         logits = predict(model, part, spec, config.tta)
         save_predictions(folder, split, part, logits)
         splits[split] = score(part, logits, faces.expressions, spec.temperature)
+        if split == "test":
+            test_logits = logits
         if split == "test" and part.images is not None:
             splits |= _without_copies(faces, part, logits, spec.temperature)
     result = {
@@ -59,6 +61,8 @@ def run(config: TaskConfig) -> None:
     }
     runtime.write_json(runtime.join(config.run_dir, METRICS_FILE), result)
     runtime.write_text(runtime.join(config.run_dir, PAGE_FILE), page(result))
+    step = result["training"].get("best_epoch", 0)
+    tensorboard.write_evaluation(config, model, spec, faces.parts["test"], test_logits, step)
     test = splits["test"]
     logging.info(
         "evaluated in %.1f s: test accuracy %.4f of %d faces (95 %% interval over %s %s), chance %.4f; %s",
