@@ -19,7 +19,7 @@ from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER
-from trainer import runtime
+from trainer import runtime, tensorboard
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
 from trainer.config import TaskConfig
 from trainer.recipes import Recipe, recipe_of
@@ -39,12 +39,12 @@ def run(config: TaskConfig) -> None:
     recipe = recipe_of(config)
     faces = read_faces(config)
     report_classes(faces)
-    keras.mixed_precision.set_global_policy(runtime.precision(config))
     strategy = runtime.strategy(config)
     state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions))
-    for phase in recipe.phases():
-        if state.epoch < phase[1]:
-            _train_phase(config, recipe, faces, strategy, state, phase)
+    with runtime.dtype_policy(runtime.precision(config)):
+        for phase in recipe.phases():
+            if state.epoch < phase[1]:
+                _train_phase(config, recipe, faces, strategy, state, phase)
     finish(folder, faces, state)
 
 
@@ -127,9 +127,13 @@ def _train_phase(
     )
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
 
+    pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
+    pictures.inputs(batches, state.epoch)
+
     def evaluate() -> dict[str, float]:
         part = val if len(val) else train
         logits = predict(model, part, with_size(spec, image_size))
+        pictures.validation(part.labels, logits, state.epoch + 1)
         return {
             "val_accuracy": metrics.accuracy(part.labels, logits.argmax(1)),
             "val_loss": calibration.cross_entropy(logits, part.labels),
@@ -137,7 +141,7 @@ def _train_phase(
 
     def keep() -> None:
         if runtime.is_chief():
-            fa_net.save(folder, model, spec)
+            save(folder, model, spec)
 
     model.fit(
         batches,
@@ -148,9 +152,17 @@ def _train_phase(
         callbacks=[
             StopOnNan(state.epoch * steps),
             EpochEnd(checkpoints, evaluate, keep, steps * batch_size, recipe.epochs),
-            keras.callbacks.TensorBoard(runtime.join(runtime.tensorboard_dir(config), FOLDER), write_graph=False),
+            *tensorboard.callbacks(config),
         ],
     )
+
+
+def save(folder: str, model: keras.Model, spec: FaNetSpec) -> None:
+    """Writes the best weights so far; raises TrainingFailed when the disk is full."""
+    try:
+        fa_net.save(folder, model, spec)
+    except OSError as error:
+        raise runtime.TrainingFailed(f"{error}; free some space, then the same command goes on") from error
 
 
 def with_size(spec: FaNetSpec, image_size: int) -> FaNetSpec:

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +21,7 @@ from trainer.config import TaskConfig
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
 # These flags may differ when a run goes on: they do not change what is trained.
-FREE_FLAGS = ("stage", "run_dir", "tta", "data", "synthetic_ratio", "seeds")
+FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds")
 
 
 class TrainingFailed(RuntimeError):
@@ -92,6 +91,17 @@ def precision(config: TaskConfig) -> str:
         chosen, why = "float32", "this CPU has no bfloat16 instructions"
     logging.info("precision %s: %s", chosen, why)
     return chosen
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Builds layers in a number format, and leaves the process-wide one as it was."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def cpu_has_bfloat16() -> bool:
@@ -185,8 +195,3 @@ def run_log(config: TaskConfig) -> Iterator[None]:
         for handler in handlers:
             root.removeHandler(handler)
             handler.close()
-
-
-def free_bytes(folder: str) -> int | None:
-    """Returns the free space of a local folder's disk in bytes, or None for a remote one."""
-    return None if "://" in folder else shutil.disk_usage(folder).free

@@ -164,6 +164,8 @@ def survey(files: Sequence[str], task: str, split: str) -> Part:
             reason = error.message.splitlines()[0][:200]
             raise InputError(f"{path} is corrupt ({reason}); run beam_pipelines.build again.") from None
     table = {name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()}
+    if split != "train" and (synthetic := int(table["synthetic"].sum())):
+        raise InputError(f"{synthetic} synthetic faces are tagged {split!r} for {task!r}; they may only be in train.")
     return Part(
         image_ids=_decoded(table["image_id"]),
         labels=table["expression_id"].astype(np.int64),
