@@ -24,7 +24,7 @@ server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
 for _ in $(seq 120); do
   kill -0 $server 2>/dev/null || { cat runs/server.log; echo "error: the server stopped; see above" >&2; exit 1; }
-  grep -q "serving" runs/server.log && break
+  grep -q "^ready" runs/server.log && break
   sleep 0.5
 done
 
