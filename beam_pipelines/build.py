@@ -39,7 +39,7 @@ SHARD_BYTES = 150_000_000
 MIN_SHARDS, FACES_FOR_MIN_SHARDS = 4, 250
 VERSIONS = ("tensorflow", "apache-beam", "mtcnn", "dlib-bin", "av", "opencv-python-headless", "numpy")
 # Rejects that are rules at work or honest findings, and no fault of the input.
-EXPECTED_REASONS = (*REVIEW_REASONS, "duplicate_row", "no_face", "no_face_in_clip")
+EXPECTED_REASONS = (*REVIEW_REASONS, "duplicate_row", "no_face", "landmarks_off", "other_face", "no_face_in_clip")
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ class BuildConfig:
     er_ss_unit: Unit = "image"
     rare_pose: str = "half_left"
     val_share: float = 0.1
-    max_keyframes: int = 40
+    max_keyframes: int = ExtractorOptions.max_keyframes
     keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
     subject: Literal["main", "center", "largest"] = "main"
-    min_score: float = 0.9
-    landmark_model: str = ""
-    max_pixels: int = 7680 * 4320
-    decode_timeout_s: float = 20.0
+    min_score: float = ExtractorOptions.min_score
+    landmark_model: str = ExtractorOptions.landmark_model
+    max_pixels: int = ExtractorOptions.max_pixels
+    decode_timeout_s: float = ExtractorOptions.decode_timeout_s
     threads: int = 1
     pairs_per_image: int = 2
     num_shards: int = 0
@@ -132,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    # What stops a worker is raised here too; its log would say it once more.
+    logging.getLogger("apache_beam.runners.worker").setLevel(logging.CRITICAL)
     return Build(settings, beam_flags).run()
 
 
@@ -160,6 +162,8 @@ class Build:
                 f"`annotations` {self.annotations!r} does not exist; name the CSV with --annotations "
                 "and the clips' folder with --videos_root."
             )
+        if self.settings.landmark_model and not files.exists(self.settings.landmark_model):
+            raise InputError(f"`landmark_model` {self.settings.landmark_model!r} does not exist.")
         files.check_writable(self.output)
         files.delete_folder(self.building)
         census = chunks.partition(self.annotations, self.building, self._annotation_options())
@@ -205,11 +209,14 @@ class Build:
 
     @contextlib.contextmanager
     def _pipeline(self) -> Iterator[beam.Pipeline]:
-        """A pipeline that runs when the block ends; a full disk is told in words."""
+        """A pipeline that runs when the block ends; Ctrl-C stays Ctrl-C, and a full disk is told in words."""
         try:
             with runner.pipeline(self.settings.runner, self.beam_flags) as pipeline:
                 yield pipeline
         except Exception as error:
+            # Beam wraps what stops a worker; its text alone tells.
+            if "KeyboardInterrupt" in str(error):
+                raise KeyboardInterrupt from error
             if "No space left on device" in str(error):
                 raise InputError(
                     f"`output` {self.output!r} is full. Free space and run the same command again; "

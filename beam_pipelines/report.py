@@ -62,6 +62,9 @@ REASONS = {
     "decoder_died": "the decoder crashed",
     "failed": "an error that nobody foresaw; its text is listed",
     "no_face": "a kept frame shows no face",
+    "landmarks_off": "the landmarks do not sit on the face",
+    "other_face": "a face that is not the clip's subject",
+    "damaged_packets": "a part of the video could not be decoded",
     "no_face_in_clip": "no kept frame shows a face",
 }
 LEAK_COLUMNS = (

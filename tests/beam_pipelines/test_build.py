@@ -17,7 +17,7 @@ from beam_pipelines import build, runner
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord, PairRecord
 from fer_tf.data.tasks import stable_hash
-from fer_tf.faces.extractor import FaceExtractor
+from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.labels import TASKS
 from tests.beam_pipelines.conftest import EXPRESSIONS, Built, read, run, sample_rows, shard_bytes, write_rows
 
@@ -84,7 +84,7 @@ def test_a_record_holds_a_face_and_the_mask_of_its_points(faces: list[FaceRecord
         inside = face.landmarks[((face.landmarks >= 1) & (face.landmarks <= 254)).all(1)].round().astype(int)
         near = cv2.dilate(mask, np.ones((5, 5), np.uint8))
         assert (near[inside[:, 1], inside[:, 0]] > 0).mean() > 0.95
-        assert 0.9 <= face.score <= 1
+        assert ExtractorOptions.min_score <= face.score <= 1
 
 
 def test_ids_and_vocabularies_agree_with_dataset_json(faces: list[FaceRecord], dataset: dict) -> None:

@@ -1,0 +1,165 @@
+"""Bad input of every kind beside good clips: the good ones are unharmed, each bad one is named, the exit code tells."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from beam_pipelines import build, files
+from fer_tf import config
+from fer_tf.data import schema
+from fer_tf.data.schema import FaceRecord
+from tests.beam_pipelines.conftest import FLAGS, Built, read, run, write_rows
+
+GOOD = [f"take_1/{person}/happy/{pose}.mp4" for person in ("P001", "P009") for pose in ("front", "half_right")]
+COLUMNS = ("video", "person", "gender", "age", "expression", "pose", "take", "reviewer_1", "reviewer_2", "reviewer_3")
+
+
+def row(video: str, person: str = "P001", pose: str = "front", label: str = "happy") -> dict[str, str]:
+    return dict(zip(COLUMNS, (video, person, "female", "31", label, pose, "1", label, label, label), strict=True))
+
+
+def good_row(video: str) -> dict[str, str]:
+    return row(video, video.split("/")[1], Path(video).stem)
+
+
+def last_frame(path: Path) -> np.ndarray:
+    """uint8 (h, w, 3), BGR."""
+    with av.open(str(path)) as container:
+        *_, frame = container.decode(video=0)
+        return frame.to_ndarray(format="bgr24")
+
+
+@pytest.fixture(scope="module")
+def mixed(built: Built, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A build of good clips among bad ones: its folder and exit code."""
+    base = tmp_path_factory.mktemp("mixed")
+    root, out = base / "root", base / "out"
+    for video in GOOD:
+        (root / video).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(samples / video, root / video)
+    (root / "empty.mp4").write_bytes(b"")
+    (root / "text.mp4").write_text("This is a letter, no video.\n" * 50)
+    whole = (root / GOOD[0]).read_bytes()
+    (root / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (root / "folder.mp4").mkdir()
+    outside = base / "secret.mp4"
+    shutil.copyfile(samples / GOOD[0], outside)
+    os.symlink(outside, root / "link.mp4")
+    frames = [last_frame(samples / f"take_1/{person}/happy/front.mp4") for person in ("P001", "P009")]
+    cv2.imwrite(str(root / "one.png"), frames[0])
+    cv2.imwrite(str(root / "two.png"), np.hstack(frames))
+    cv2.imwrite(str(root / "none.png"), np.full((200, 200, 3), 90, np.uint8))
+    bad = ["empty.mp4", "text.mp4", "cut.mp4", "folder.mp4", "link.mp4", "none.png", "gone.mp4", "../secret.mp4"]
+    rows = [good_row(video) for video in GOOD] + [row(name) for name in bad]
+    rows += [row("one.png"), row("two.png"), row(GOOD[0], pose="up"), good_row(GOOD[1])]
+    rows += [row("clash.mp4"), row("clash.mp4", person="P009")]
+    return out, run(write_rows(base / "a.csv", rows), root, out)
+
+
+def rejected(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+
+
+def test_clips_that_cannot_be_read_give_exit_code_3_and_each_its_reason(mixed: tuple[Path, int]) -> None:
+    out, code = mixed
+    assert code == config.EXIT_INCOMPLETE
+    reasons = {(line["clip"], line["reason"]) for line in rejected(out)}
+    for clip, reason in (
+        ("empty.mp4", "empty_file"),
+        ("text.mp4", "not_a_video"),
+        ("cut.mp4", "truncated"),
+        ("folder.mp4", "missing"),
+        ("link.mp4", "outside_root"),
+        ("../secret.mp4", "outside_root"),
+        ("gone.mp4", "missing"),
+        ("none.png", "no_face"),
+        ("none.png", "no_face_in_clip"),
+        ("two.png", "other_face"),
+        (GOOD[0], "unknown_pose"),
+        (GOOD[1], "duplicate_row"),
+        ("clash.mp4", "conflicting_rows"),
+    ):
+        assert (clip, reason) in reasons
+    counts = json.loads((out / "dataset.json").read_text())["rejected"]
+    assert sum(counts.values()) == len(rejected(out))
+    assert all("line" in line or "frame" in line for line in rejected(out))
+
+
+def test_the_good_clips_beside_them_give_the_faces_that_they_give_alone(mixed: tuple[Path, int], built: Built) -> None:
+    alone = {face.image_id: face for face in read(built.folder, schema.FACES_GLOB, FaceRecord)}
+    faces = {face.image_id: face for face in read(mixed[0], schema.FACES_GLOB, FaceRecord)}
+    good = {name: face for name, face in faces.items() if face.clip_id in GOOD}
+    assert good.keys() == {name for name in alone if alone[name].clip_id in GOOD}
+    assert all(face.image == alone[name].image for name, face in good.items())
+    assert set(faces) - set(good) == {"one.png#000000", "two.png#000000"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"video,person,expression\na.mp4,P1,happy\n", "column `pose` is missing"),
+        (b"video,person,expression,pose\n\xff\xfe,P1,happy,front\n", "line 2: not UTF-8"),
+        (b"video,person,expression,pose,reviewer_1\na.mp4,P1,happy,front,sad\n", "none of 1 rows survives review"),
+        (b"video,person,expression,pose\n", "none of 0 rows survives"),
+        (b"video,person,expression,pose\ngone.mp4,P1,happy,front\n", "no face was found in any of 1 clips: missing 1"),
+    ],
+)
+def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
+    content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "annotations.csv").write_bytes(content)
+    argv = [f"--videos_root={tmp_path}", f"--output={tmp_path / 'out'}", *FLAGS]
+    assert config.run_command(build.main, argv) == config.EXIT_USAGE
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out/records").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--annotations=nowhere.csv", "nowhere.csv' does not exist"),
+        ("--labels_file=nowhere.txt", "nowhere.txt' does not exist"),
+        ("--output=/proc/faces", "`output` '/proc/faces' cannot be written to"),
+    ],
+)
+def test_places_that_are_not_there_are_named(
+    flag: str, words: str, built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [f"--annotations={built.annotations}", f"--videos_root={built.root}", f"--output={tmp_path}", flag]
+    assert config.run_command(build.main, argv) == config.EXIT_USAGE
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_output_folder_is_refused_before_any_work(
+    built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o500)
+    argv = [f"--annotations={built.annotations}", f"--videos_root={built.root}", f"--output={tmp_path / 'out'}"]
+    assert config.run_command(build.main, argv) == config.EXIT_USAGE
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_is_told_and_leaves_no_final_name(
+    built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "write_record", full)
+    argv = [f"--annotations={built.annotations}", f"--videos_root={built.root}", f"--output={tmp_path}", *FLAGS]
+    argv.append(f"--extracted={built.extracted}")
+    assert config.run_command(build.main, argv) == config.EXIT_USAGE
+    assert "is full" in capsys.readouterr().err
+    assert not any((tmp_path / name).exists() for name in ("records", "pairs", "dataset.json"))
+    assert not list((tmp_path / ".building").rglob("*.tfrecord*"))

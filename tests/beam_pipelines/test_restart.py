@@ -1,0 +1,73 @@
+"""Stopped in the middle: no half-written shard, and the same command goes on to the result of an unbroken run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fer_tf import config
+from fer_tf.faces.extractor import FaceExtractor
+from tests.beam_pipelines.conftest import FLAGS, Built, run, shard_bytes
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(built: Built, output: Path, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "beam_pipelines.build", f"--annotations={built.annotations}"]
+    command += [f"--videos_root={built.root}", f"--output={output}", *FLAGS, *flags]
+    # A group of its own, so that a signal reaches what it would reach from a terminal.
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finished(output: Path) -> dict[Path, int]:
+    """The finished clips' files and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in (output / ".extracted").rglob("*.tfrecord")}
+
+
+def wait_for_clips(process: subprocess.Popen, output: Path, clips: int) -> None:
+    while len(finished(output)) < clips:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+
+
+def test_stopped_and_killed_builds_go_on_to_the_unbroken_result_without_detecting_again(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start(built, tmp_path)
+    wait_for_clips(process, tmp_path, 3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == 130 and "goes on where this one stopped" in errors
+    assert not (tmp_path / "records").exists() and not (tmp_path / "dataset.json").exists()
+    after_ctrl_c = finished(tmp_path)
+    assert len(after_ctrl_c) >= 3
+
+    process = start(built, tmp_path)
+    wait_for_clips(process, tmp_path, len(after_ctrl_c) + 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "records").exists() and not (tmp_path / "dataset.json").exists()
+    after_kill = finished(tmp_path)
+    assert after_ctrl_c.items() <= after_kill.items()
+
+    detected = []
+    extract = FaceExtractor.extract
+    monkeypatch.setattr(FaceExtractor, "extract", lambda self, path: detected.append(path) or extract(self, path))
+    assert run(built.annotations, built.root, tmp_path) == config.EXIT_OK
+    assert after_kill.items() <= finished(tmp_path).items()
+    assert len(detected) == len(finished(tmp_path)) - len(after_kill) > 0
+    assert shard_bytes(tmp_path) == shard_bytes(built.folder)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".extracted"]
+
+
+def test_two_worker_processes_give_the_bytes_that_one_worker_gives(built: Built, tmp_path: Path) -> None:
+    process = start(built, tmp_path, "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == config.EXIT_OK, errors
+    assert shard_bytes(tmp_path) == shard_bytes(built.folder)
