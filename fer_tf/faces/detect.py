@@ -126,7 +126,7 @@ class FaceDetector:
     def _output(self, images: np.ndarray, rows: np.ndarray) -> list[Detections]:
         offsets, points, scores = self._networks.output(images, rows)
         size = rows[:, 3:5] - rows[:, 1:3]
-        points = points.reshape(-1, 2, 5).transpose(0, 2, 1) * (size[:, None] + 1) + rows[:, None, 1:3]
+        points = points.reshape(-1, 2, 5).transpose(0, 2, 1) * (size[:, None] + 1) + rows[:, None, 1:3] - 1
         rows = np.column_stack([_adjusted(rows, offsets, scores, -1.0), points.reshape(-1, 10)])
         rows = _suppress(rows[rows[:, 5] > O_THRESHOLD], 0.7, smaller=True)
         return [_detections(rows[rows[:, 0] == number]) for number in range(len(images))]
