@@ -7,9 +7,11 @@ standard input; the answer is a sequence of messages, each one JSON line, a fram
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +27,8 @@ from fer_tf.faces import keyframes
 # A clip is decoded once when its frames fit in here as the codec left them, else twice.
 CACHE_BYTES = 32 << 20
 BEAT_SECONDS = 0.5
+# A file that makes a codec ask for more than this is refused; 8K frames need about one eighth.
+MEMORY_BYTES = 8 << 30
 # Frames are judged on a grey image of this long side: faces still show, codec noise does not.
 JUDGE_SIDE = 96
 # A clip that ends before this share of its declared length was cut off.
@@ -117,7 +121,16 @@ class Clip:
 
     def _decoded(self, stream: Any) -> Iterator[av.VideoFrame]:
         """Decodes packet by packet, so that one damaged packet costs only its own frames."""
-        for packet in self._container.demux(stream):
+        packets = self._container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:
+                # The container itself is damaged here: what follows cannot be found.
+                self.corrupt += 1
+                return
+            if packet is None:
+                return
             try:
                 yield from packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
@@ -125,8 +138,11 @@ class Clip:
 
 
 def _opened(path: str) -> Any:
+    if not os.path.isfile(path):
+        raise Failure("missing", "not a file" if os.path.exists(path) else "no such file")
     try:
-        container = av.open(path)
+        # A playlist under a video's name must not make the decoder fetch what it lists.
+        container = av.open(path, options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError) as error:
         raise Failure(*_why_not_open(path, error)) from error
     if not container.streams.video:
@@ -136,8 +152,6 @@ def _opened(path: str) -> Any:
 
 
 def _why_not_open(path: str, error: Exception) -> tuple[str, str]:
-    if not os.path.isfile(path):
-        return "missing", "no such file"
     if os.path.getsize(path) == 0:
         return "empty_file", "0 bytes"
     with open(path, "rb") as file:
@@ -168,18 +182,21 @@ class Judge:
     """Collects the keyframe rules' numbers frame by frame."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float, float]] = []
+        self._rows = array.array("d")
         self.rest = self.before = None
 
     def add(self, at: float, image: np.ndarray) -> None:
         if self.rest is None or image.shape != self.rest.shape:
             self.rest = self.before = image
         detail = np.abs(np.diff(image, axis=0)).mean() + np.abs(np.diff(image, axis=1)).mean()
-        self.rows.append((at, np.abs(image - self.rest).mean(), np.abs(image - self.before).mean(), detail))
+        self._rows.extend((at, np.abs(image - self.rest).mean(), np.abs(image - self.before).mean(), detail))
         self.before = image
 
     def stats(self) -> keyframes.FrameStats:
-        return keyframes.FrameStats(*np.array(self.rows, float).reshape(-1, 4).T)
+        return keyframes.FrameStats(*np.array(self._rows).reshape(-1, 4).T)
+
+    def __len__(self) -> int:
+        return len(self._rows) // 4
 
 
 def answer(request: dict[str, Any], out: BinaryIO) -> None:
@@ -215,7 +232,7 @@ def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
         if time.monotonic() - beat > BEAT_SECONDS:
             beat = time.monotonic()
             send(out, {"kind": "beat"})
-    decoded = len(judge.rows)
+    decoded = len(judge)
     if not decoded:
         raise Failure("truncated" if clip.corrupt or clip.declared else "no_frames", "no frame could be decoded")
     if decoded > 1 and clip.duration < WHOLE_SHARE * clip.declared:
@@ -270,10 +287,12 @@ def _leave_with_parent() -> None:
 def main() -> int:
     """Answers requests until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     _leave_with_parent()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     av.logging.set_level(av.logging.PANIC)
+    send(out, {"kind": "ready"})
     for line in sys.stdin:
         try:
             answer(json.loads(line), out)

@@ -147,8 +147,8 @@ class FaceExtractor:
     def _pass(self, path: str, rule: str) -> ClipFaces:
         finder = ClipFinder(self._detector, self.options.min_score)
         work = _Clip()
+        decoded = ahead(self._decoder.keyframes(path, rule, self.options.max_keyframes), CHUNK)
         try:
-            decoded = ahead(self._decoder.keyframes(path, rule, self.options.max_keyframes), CHUNK)
             for chunk in _chunks(decoded, work):
                 for frame, found in zip(chunk, finder.find([frame.rgb for frame in chunk]), strict=True):
                     self._collect(frame, found, work)
@@ -157,6 +157,7 @@ class FaceExtractor:
         except BaseException:
             # Ctrl-C, or a library that failed: nobody will read what the decoder still sends.
             self._decoder.stop()
+            decoded.close()
             raise
         return work.result(self.options.subject)
 

@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -106,6 +106,10 @@ def _put(ready: queue.Queue, entry: tuple, stop: threading.Event) -> bool:
     return False
 
 
+# Starting Python and importing the codecs, on a machine that is busy otherwise.
+_START_SECONDS = 120.0
+
+
 class Decoder:
     """Owns the decoder's process: starts it, talks to it, and replaces it when it hangs or dies.
 
@@ -113,12 +117,10 @@ class Decoder:
       timeout_s: how long the process may be silent; it speaks at least twice a second while it works.
       max_pixels: frames with more pixels are refused.
       max_side: longer frames are shrunk to this long side, pixels.
-      command: what to start; the default is this package's decoder.
     """
 
-    def __init__(self, timeout_s: float, max_pixels: int, max_side: int, command: Sequence[str] = ()):
+    def __init__(self, timeout_s: float, max_pixels: int, max_side: int):
         self.timeout_s, self.max_pixels, self.max_side = timeout_s, max_pixels, max_side
-        self._command = tuple(command) or (sys.executable, "-m", "fer_tf.faces.decoder")
         self._process: subprocess.Popen | None = None
         self._buffer = b""
 
@@ -128,7 +130,7 @@ class Decoder:
         Raises:
           ClipError: the clip cannot be decoded; the next clip finds a working decoder again.
         """
-        request = {"path": path, "rule": rule, "limit": limit}
+        request = {"path": os.path.abspath(path), "rule": rule, "limit": limit}
         request |= {"max_pixels": self.max_pixels, "max_side": self.max_side}
         finished = False
         try:
@@ -184,8 +186,11 @@ class Decoder:
         raise EOFError
 
     def _start(self) -> None:
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
-            self._command,
+            [sys.executable, "-m", "fer_tf.faces.decoder"],
+            env=os.environ | {"PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -194,6 +199,7 @@ class Decoder:
             pipesize=1 << 20,
         )
         self._buffer = b""
+        self._line(_START_SECONDS)
 
     def _frame(self, message: dict[str, Any]) -> Frame:
         rgb = np.empty(message["shape"], np.uint8)
@@ -209,9 +215,9 @@ class Decoder:
             have += count
         return Frame(rgb, message["index"], message["time"], message["shrink"])
 
-    def _line(self) -> bytes:
+    def _line(self, timeout_s: float | None = None) -> bytes:
         while b"\n" not in self._buffer:
-            self._wait()
+            self._wait(timeout_s)
             data = os.read(self._process.stdout.fileno(), 4096)
             if not data:
                 raise EOFError
@@ -219,8 +225,8 @@ class Decoder:
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
 
-    def _wait(self) -> None:
-        if not select.select([self._process.stdout], [], [], self.timeout_s)[0]:
+    def _wait(self, timeout_s: float | None = None) -> None:
+        if not select.select([self._process.stdout], [], [], timeout_s or self.timeout_s)[0]:
             raise TimeoutError
 
     def _how_it_died(self) -> str:

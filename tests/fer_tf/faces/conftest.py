@@ -12,13 +12,13 @@ from fer_tf.faces.video import Decoder
 
 @pytest.fixture(scope="session")
 def extractor() -> Iterator[FaceExtractor]:
-    made = FaceExtractor(ExtractorOptions(decode_timeout_s=5.0))
+    made = FaceExtractor(ExtractorOptions(decode_timeout_s=60.0))
     yield made
     made.close()
 
 
 @pytest.fixture
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(timeout_s=5.0, max_pixels=7680 * 4320, max_side=1920)
+    made = Decoder(timeout_s=60.0, max_pixels=7680 * 4320, max_side=1920)
     yield made
     made.close()

@@ -132,10 +132,14 @@ def test_broken_files_say_what_is_wrong_and_the_next_clip_is_decoded(decoder: De
     late_index = Path(write_clip(tmp_path / "late.mp4", drawn(30))).read_bytes()
     (tmp_path / "no_index.mp4").write_bytes(late_index[: len(late_index) // 2])
     (tmp_path / "noise.jpg").write_bytes(bytes(range(256)) * 20)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     picture = cv2.imencode(".png", drawn(1)[0])[1].tobytes()
     (tmp_path / "half.png").write_bytes(picture[:40])
     expected = {
         "missing.mp4": "missing",
+        "pipe.mp4": "missing",
+        "playlist.mp4": "not_a_video",
         "empty.mp4": "empty_file",
         "text.mp4": "not_a_video",
         "half.mp4": "truncated",
@@ -148,22 +152,23 @@ def test_broken_files_say_what_is_wrong_and_the_next_clip_is_decoded(decoder: De
 
 
 def test_frames_above_the_bound_are_refused(tmp_path: Path) -> None:
-    decoder = Decoder(timeout_s=5.0, max_pixels=96 * 128 - 1, max_side=1920)
+    decoder = Decoder(timeout_s=60.0, max_pixels=96 * 128 - 1, max_side=1920)
     assert reason_of(decoder, write_clip(tmp_path / "a.mp4", drawn(3))) == "too_large"
     decoder.close()
 
 
 def test_a_decoder_that_hangs_costs_only_its_clip(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", drawn(3))
-    decoder = Decoder(timeout_s=1.0, max_pixels=10**8, max_side=1920)
+    decoder = Decoder(timeout_s=60.0, max_pixels=10**8, max_side=1920)
     assert len(all_of(decoder, path)[0]) == 3
     hung = decoder.pid
     os.kill(hung, signal.SIGSTOP)
+    decoder.timeout_s = 0.5
     start = time.monotonic()
     assert reason_of(decoder, path) == "decoder_timeout"
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 10
     assert not Path(f"/proc/{hung}").exists()
-    decoder.timeout_s = 20.0
+    decoder.timeout_s = 60.0
     assert len(all_of(decoder, path)[0]) == 3 and decoder.pid != hung
     decoder.close()
 
