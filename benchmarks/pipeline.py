@@ -1,0 +1,220 @@
+"""What a second worker gives the build, and how much memory a worker takes.
+
+python -m benchmarks.pipeline                       # one and two workers in turn, on copies of the samples
+python -m benchmarks.pipeline --part=memory         # a worker's peak with a clip ten times as long
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_tf.config import parse, run_command
+from fer_tf.errors import InputError, not_one_of
+
+PARTS = ("all", "workers", "memory")
+ROOT = Path(__file__).parent.parent
+WORKER, DECODER = "sdk_worker_main", "fer_tf.faces.decoder"
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Measures the build.
+
+    Attributes:
+      part: all, workers or memory.
+      videos_root: a folder of clips with annotations.csv.
+      copies: how often each clip is taken, under another name; more clips make the rate steadier.
+      rounds: how often one and two workers run, in turn.
+      max_keyframes: the most frames of a clip.
+      seconds: length of the short clip of the memory part; the long one has ten times as much.
+    """
+
+    part: str = "all"
+    videos_root: str = "samples"
+    copies: int = 2
+    rounds: int = 3
+    max_keyframes: int = 12
+    seconds: int = 20
+
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise not_one_of("part", self.part, PARTS)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One build.
+
+    Attributes:
+      rate: faces a second, from the first finished clip to the last.
+      wall: seconds of the whole command, start-up and writing included.
+      worker_mib, decoder_mib: the largest peak of a worker's and of a decoder's process.
+      share: CPU seconds of the whole build, by wall seconds: how much of the cores it got.
+    """
+
+    rate: float
+    wall: float
+    worker_mib: float
+    decoder_mib: float
+    share: float
+
+
+def measure(annotations: Path, root: Path, workers: int, max_keyframes: int) -> Measured:
+    """Builds once from nothing and looks at the workers' processes meanwhile."""
+    with tempfile.TemporaryDirectory() as output:
+        command = [sys.executable, "-m", "beam_pipelines.build", f"--annotations={annotations}"]
+        command += [f"--videos_root={root}", f"--output={output}", f"--max_keyframes={max_keyframes}", "--review=none"]
+        command += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
+        start, before = time.monotonic(), os.times()
+        with open(Path(output) / "log", "w") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+            peaks = {WORKER: 0.0, DECODER: 0.0}
+            while process.poll() is None:
+                _watch(process.pid, peaks)
+                time.sleep(0.25)
+        wall, after = time.monotonic() - start, os.times()
+        if process.returncode not in (0, 3):
+            raise InputError(f"the build failed: {(Path(output) / 'log').read_text()[-2000:]}")
+        rate = _rate(Path(output))
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        return Measured(rate, wall, peaks[WORKER], peaks[DECODER], cpu / wall)
+
+
+def _rate(output: Path) -> float:
+    """Faces a second from the first finished clip to the last; start-up is told apart in the wall time."""
+    done = sorted(path.stat().st_mtime for path in (output / ".extracted").rglob("*.tfrecord"))
+    faces = json.loads((output / "dataset.json").read_text())["counts"]["faces"]
+    return faces * (len(done) - 1) / len(done) / (done[-1] - done[0]) if len(done) > 1 else 0.0
+
+
+def _watch(root_pid: int, peaks: dict[str, float]) -> None:
+    """Notes the peak resident size of the build's descendants, from /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    family, queue = [], [root_pid]
+    while queue:
+        queue += (found := children.get(queue.pop(), []))
+        family += found
+    for pid in family:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text()
+            for name in peaks:
+                if name in words:
+                    peaks[name] = max(peaks[name], _peak_mib(pid))
+
+
+def _peak_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def compare_workers(config: BenchmarkConfig) -> None:
+    """Prints the rate of one and two workers on the same clips."""
+    with tempfile.TemporaryDirectory() as folder:
+        annotations = copies_of(Path(config.videos_root), Path(folder), config.copies)
+        runs: dict[int, list[Measured]] = {1: [], 2: []}
+        for number in range(config.rounds):
+            for workers in (1, 2):
+                runs[workers].append(found := measure(annotations, Path(folder), workers, config.max_keyframes))
+                print(
+                    f"round {number + 1}, {workers} worker(s): {found.rate:.1f} faces/s, {found.wall:.0f} s in all, "
+                    f"worker {found.worker_mib:.0f} MiB, decoder {found.decoder_mib:.0f} MiB, "
+                    f"{found.share:.2f} cores used",
+                    flush=True,
+                )
+    rates = {workers: statistics.median(run.rate for run in found) for workers, found in runs.items()}
+    walls = {workers: statistics.median(run.wall for run in found) for workers, found in runs.items()}
+    print(f"median faces/s: one worker {rates[1]:.1f}, two workers {rates[2]:.1f}: {rates[2] / rates[1]:.2f} times")
+    print(f"median seconds of the whole command: {walls[1]:.0f} and {walls[2]:.0f}: {walls[1] / walls[2]:.2f} times")
+    print(f"peak of a worker: {max(run.worker_mib for found in runs.values() for run in found):.0f} MiB")
+
+
+def copies_of(source: Path, target: Path, copies: int) -> Path:
+    """Writes annotations that name every clip `copies` times, the copies as links; returns their path."""
+    with open(source / "annotations.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with open(target / "annotations.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for copy in range(copies):
+            for row in rows:
+                path = target / f"copy_{copy}" / row["video"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / row["video"], path)
+                writer.writerow({**row, "video": str(path.relative_to(target))})
+    return target / "annotations.csv"
+
+
+def compare_lengths(config: BenchmarkConfig) -> None:
+    """Prints a worker's peak with a clip and with one ten times as long."""
+    peaks = []
+    for times in (1, 10):
+        with tempfile.TemporaryDirectory() as folder:
+            annotations = long_clip(Path(config.videos_root), Path(folder), config.seconds * times)
+            found = measure(annotations, Path(folder), 1, config.max_keyframes)
+        peaks.append(found)
+        print(
+            f"a clip of {config.seconds * times} s: worker {found.worker_mib:.0f} MiB, "
+            f"decoder {found.decoder_mib:.0f} MiB, {found.wall:.0f} s in all",
+            flush=True,
+        )
+    short, long = (run.worker_mib + run.decoder_mib for run in peaks)
+    print(f"ten times the length: {100 * (long / short - 1):+.1f} % of memory")
+
+
+def long_clip(source: Path, target: Path, seconds: int) -> Path:
+    """Plays one sample to and fro for a while, at 25 frames a second; returns the annotations' path."""
+    import av
+
+    with open(source / "annotations.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    with av.open(str(source / row["video"])) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    order = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+    with av.open(str(target / "long.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for number in range(25 * seconds):
+            picture = frames[order[number % len(order)]]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with open(target / "annotations.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow({**row, "video": "long.mp4"})
+    return target / "annotations.csv"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the parts asked for."""
+    config, _ = parse(BenchmarkConfig, argv, prog="python -m benchmarks.pipeline", description=__doc__.split("\n")[0])
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    if config.part in ("all", "workers"):
+        compare_workers(config)
+    if config.part in ("all", "memory"):
+        compare_lengths(config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
