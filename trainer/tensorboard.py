@@ -40,6 +40,8 @@ NOT_HPARAMS = ("stage", "data", "run_dir", "profile")
 
 def callbacks(config: TaskConfig) -> list[keras.callbacks.Callback]:
     """Returns Keras' own callback: scalars and learning rate by epoch, and a profile of the steps of `--profile`."""
+    if not runtime.is_chief():
+        return []
     folder = runtime.join(runtime.tensorboard_dir(config), TRAINING)
     steps = tuple(int(step) for step in config.profile.split(",")) if config.profile else 0
     return [keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=steps)]

@@ -1,0 +1,95 @@
+"""Faces of a data folder for the report: one of each kind, and mean saliency maps by expression and pose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from fer_tf.data.preprocess import preprocess
+from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
+from fer_tf.errors import InputError
+from fer_tf.evaluation import saliency
+from fer_tf.evaluation.runs import Run
+from fer_tf.models import fa_net
+
+Kind = tuple[str, str]
+FIELDS = ("image", "mask", "expression", "pose", "synthetic")
+
+
+def first_faces(
+    data: str, expressions: Sequence[str], poses: Sequence[str]
+) -> dict[Kind, tuple[np.ndarray, np.ndarray]]:
+    """Returns the first real face of each expression and pose with its mask, uint8 RGB and grey.
+
+    Args:
+      data: the data folder.
+      expressions, poses: what is wanted; a kind that no record has is left out.
+    """
+    wanted = {(expression, pose) for expression in expressions for pose in poses}
+    found = _first_of(data, wanted, 1)
+    return {kind: (_decode(image, True), _decode(mask, False)) for kind, [(image, mask)] in found.items()}
+
+
+def mean_saliency(
+    run: Run, data: str, poses: Sequence[str], count: int, method: str = "layercam"
+) -> tuple[list[tuple[str, list[np.ndarray | None]]], list[str]]:
+    """Returns rows of overlays, one row an expression and one column a pose, and the columns' names.
+
+    Args:
+      run: a finished run.
+      data: the data folder that it was trained on.
+      poses: the data's poses.
+      count: test faces of each expression and pose.
+      method: one of `fer_tf.evaluation.saliency.METHODS`.
+    """
+    model, spec = fa_net.load(os.path.join(run.folder, "fa_net"))
+    wanted = {(expression, pose) for expression in spec.expressions for pose in poses}
+    found = _first_of(data, wanted, count, run.task)
+    kinds = sorted(found, key=lambda kind: (spec.expressions.index(kind[0]), kind[1]))
+    groups = [np.stack([_decode(image, True) for image, _ in found[kind]]) for kind in kinds]
+    inputs = [np.asarray(preprocess(group, spec.image_size, spec.channels, spec.crop)) for group in groups]
+    classes = [spec.expressions.index(kind[0]) for kind, group in zip(kinds, inputs, strict=True) for _ in group]
+    maps = saliency.saliency_maps(model, np.concatenate(inputs), classes, method)
+    overlays, start = {}, 0
+    for kind, group in zip(kinds, inputs, strict=True):
+        mean = maps[start : start + len(group)].mean(0)
+        overlays[kind] = saliency.overlay(group.mean(0), mean / max(float(mean.max()), 1e-9))
+        start += len(group)
+    columns = [pose for pose in poses if any(kind[1] == pose for kind in kinds)]
+    names = [name for name in spec.expressions if any(kind[0] == name for kind in kinds)]
+    rows = [(name, [overlays.get((name, pose)) for pose in columns]) for name in names]
+    return rows, [pose.replace("_", " ") for pose in columns]
+
+
+def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[bytes, bytes]]]:
+    """The first real faces and masks of each kind, of a task's test part when one is named; stops when it has all."""
+    import tensorflow as tf
+
+    files = sorted(tf.io.gfile.glob(os.path.join(data, FACES_GLOB)))
+    if not files:
+        raise InputError(f"`data` {data!r} has no face records; run `python -m beam_pipelines.build` first.")
+    names = (*FIELDS, task) if task else FIELDS
+    faces = tf.data.TFRecordDataset(files).map(lambda record: parse(record, FaceRecord, names))
+    found: dict[Kind, list[tuple[bytes, bytes]]] = {}
+    missing = {kind: count for kind in wanted}
+    for face in faces.as_numpy_iterator():
+        kind = face["expression"].decode(), face["pose"].decode()
+        if face["synthetic"] or kind not in missing or (task and face[task] != b"test"):
+            continue
+        found.setdefault(kind, []).append((face["image"], face["mask"]))
+        missing[kind] -= 1
+        if not missing[kind]:
+            del missing[kind]
+        if not missing:
+            break
+    return found
+
+
+def _decode(encoded: bytes, colour: bool) -> np.ndarray:
+    import cv2
+
+    flag = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag)
+    return image[..., ::-1].copy() if colour else image

@@ -1,0 +1,264 @@
+"""Tables 1 to 5 of the paper with this system's results beside its numbers, as HTML cells, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fer_tf.evaluation.runs import Accuracy, Run, accuracy_of, best
+from fer_tf.labels import TASKS
+
+# Table 1 as printed.
+TABLE_1_COLUMNS = ("dataset", "#expression", "#subject", "#pose", "#image", "#sequence", "resolution", "pose list")
+TABLE_1 = (
+    ("CK+", "8", "123", "1", "327", "593", "490 × 640", "F"),
+    ("JAFFE", "7", "10", "1", "213", "-", "256 × 256", "F"),
+    ("FER2013", "7", "-", "-", "35,887", "-", "48 × 48", "-"),
+    ("KDEF", "7", "140", "5", "4,900", "-", "562 × 762", "FL, HL, F, FR, HR"),
+    ("F2ED", "54", "119", "4", "219,719", "5,418", "256 × 256", "HL, F, HR, BV"),
+)
+# Tables 2 and 3: accuracy, %, of the paper's competitors and of its Fa-Net.
+TABLE_2 = (
+    ("Bag of Words", 67.4),
+    ("VGG+SVM", 66.3),
+    ("GoogleNet", 65.2),
+    ("Mollahosseini et al", 66.4),
+    ("DNNRL", 70.6),
+    ("Attention CNN", 70.0),
+    ("Fa-Net", 71.1),
+)
+TABLE_3 = (
+    ("Fisherface", 89.2),
+    ("Salient Facial Patch", 92.6),
+    ("CNN+SVM", 95.3),
+    ("Attention CNN", 92.8),
+    ("Fa-Net", 95.7),
+)
+# Table 4: without and with pre-training on F2ED.
+TABLE_4 = {"fer2013": (62.3, 71.1), "jaffe": (82.9, 95.7)}
+# Table 5.
+TABLE_5 = {
+    "Fa-Net": {"er_ss": 72.7, "er_ue": 27.3, "er_up": 36.3, "er_zid": 6.7},
+    "FaPE-GAN+Fa-Net": {"er_ss": 73.6, "er_ue": 30.8, "er_up": 39.9, "er_zid": 7.1},
+}
+SET_NAMES = {"fer2013": "FER2013", "jaffe": "JAFFE", "ckplus": "CK+", "kdef": "KDEF"}
+TASK_NAMES = {"er_ss": "ER-SS", "er_ue": "ER-UE", "er_up": "ER-UP", "er_zid": "ER-ZID"}
+PAPER, OWN, MISSING, PLAIN = "paper", "own", "missing", "plain"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+      text: what stands in it.
+      kind: `paper` (printed in the paper), `own` (this system's), `missing` (what data it would need) or `plain`.
+      note: a second, smaller line, such as the interval.
+      accuracy: the number behind an `own` cell, if it is one.
+    """
+
+    text: str
+    kind: str = PLAIN
+    note: str = ""
+    accuracy: Accuracy | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+      key: file name, such as `table_5`.
+      title: caption.
+      columns: headings.
+      rows: cells, as many in each row as there are headings.
+      notes: remarks below it.
+    """
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def table_1(dataset: dict[str, Any] | None) -> Table:
+    """Returns Table 1 with this corpus' row.
+
+    Args:
+      dataset: the data folder's dataset.json, or None.
+    """
+    rows = [tuple(Cell(text, PAPER) for text in row) for row in TABLE_1]
+    if dataset is None:
+        needs = Cell("needs a data folder: python -m beam_pipelines.build", MISSING)
+        rows.append((Cell("this corpus"), needs, *[Cell("")] * (len(TABLE_1_COLUMNS) - 2)))
+    else:
+        own = dataset["statistics"]["table_1"]
+        counts = [f"{own[name]:,}" for name in ("expressions", "subjects", "poses", "images", "sequences")]
+        texts = ("this corpus", *counts, own["resolution"].replace("x", "×"), own["pose_list"])
+        rows.append(tuple(Cell(text, OWN) for text in texts))
+    notes = ("F front, FL and FR full left and right, HL and HR half left and right, BV bird view.",)
+    return Table("table_1", "Table 1. This corpus beside the public sets", TABLE_1_COLUMNS, tuple(rows), notes)
+
+
+def table_2(runs: Sequence[Run]) -> Table:
+    """Returns Table 2, accuracy on FER2013's test part."""
+    return _competitors("table_2", "Table 2. Accuracy on FER2013", "fer2013", TABLE_2, runs)
+
+
+def table_3(runs: Sequence[Run]) -> Table:
+    """Returns Table 3, accuracy on JAFFE's test part."""
+    return _competitors("table_3", "Table 3. Accuracy on JAFFE", "jaffe", TABLE_3, runs)
+
+
+def _competitors(key: str, title: str, task: str, printed: Sequence[tuple[str, float]], runs: Sequence[Run]) -> Table:
+    rows = [(Cell(name), Cell(f"{value:.1f}", PAPER)) for name, value in printed]
+    run = best([run for run in runs if run.task == task])
+    rows.append((Cell("Fa-Net, this system", OWN), own_cell([run] if run else [], needs_set(task))))
+    notes = ("The run with the best validation accuracy stands here.", *_notes_of([run] if run else []))
+    return Table(key, title, ("model", "accuracy, %"), tuple(rows), notes if run else ())
+
+
+def table_4(runs: Sequence[Run]) -> Table:
+    """Returns Table 4, Fa-Net with and without pre-training."""
+    rows, used = [], []
+    for task, printed in TABLE_4.items():
+        for pretrained in (False, True):
+            chosen = same_but_seed([run for run in runs if run.task == task and run.pretrained == pretrained])
+            used += chosen
+            start = " --init_from=RUN" if pretrained else ""
+            name = SET_NAMES[task]
+            rows.append(
+                (
+                    Cell(name),
+                    Cell("yes" if pretrained else "no"),
+                    Cell(f"{printed[pretrained]:.1f}", PAPER),
+                    own_cell(chosen, needs_set(task, start)),
+                )
+            )
+    columns = ("data set", "pre-trained", "paper, %", "this system, %")
+    notes = ("The paper pre-trains on F2ED, this system on what --init_from names (see the runs).", *_notes_of(used))
+    return Table("table_4", "Table 4. With and without pre-training", columns, tuple(rows), notes)
+
+
+def table_5(runs: Sequence[Run]) -> Table:
+    """Returns Table 5, the four tasks with and without FaPE-GAN's faces."""
+    rows = []
+    for row, printed in TABLE_5.items():
+        rows.append((Cell(f"{row}, paper on F2ED"), *(Cell(f"{printed[task]:.1f}", PAPER) for task in TASKS)))
+    used: list[Run] = []
+    for row in TABLE_5:
+        cells = []
+        for task in TASKS:
+            with_gan = row != "Fa-Net"
+            chosen = same_but_seed([run for run in runs if run.task == task and run.synthetic == with_gan])
+            used += chosen
+            flag = "" if with_gan else " --synthetic=false"
+            cells.append(own_cell(chosen, f"needs a run: python -m trainer.task --task={task}{flag}"))
+        rows.append((Cell(f"{row}, this system", OWN), *cells))
+    chance = [
+        Cell(f"{100 * run.test['chance']:.1f}")
+        if (run := next((r for r in used if r.task == task), None))
+        else Cell("-")
+        for task in TASKS
+    ]
+    rows.append((Cell("chance, this system"), *chance))
+    columns = ("accuracy, %", *(TASK_NAMES[task] for task in TASKS))
+    notes = ("The paper's corpus has 54 expressions (chance 1.9 %); compare differences, not levels.",)
+    return Table("table_5", "Table 5. The four tasks, with and without FaPE-GAN", columns, tuple(rows), notes)
+
+
+def same_but_seed(runs: Sequence[Run]) -> list[Run]:
+    """Returns the best run and those that differ from it in nothing but seed and folder."""
+    first = best(runs)
+    if first is None:
+        return []
+    ignored = ("seed", "run_dir", "stage", "profile", "synthetic_from")
+
+    def settings(run: Run) -> dict[str, Any]:
+        flags = {name: value for name, value in run.flags.items() if name not in ignored}
+        return {**flags, "fingerprint": run.metrics.get("data_fingerprint")}
+
+    return [run for run in runs if run is first or (run.flags and settings(run) == settings(first))]
+
+
+def own_cell(runs: Sequence[Run], needs: str) -> Cell:
+    """Returns the cell of some runs' accuracy, or what it would need."""
+    accuracy = accuracy_of(runs)
+    if accuracy is None:
+        return Cell(needs, MISSING)
+    interval = "" if math.isnan(accuracy.low) else f"[{accuracy.low:.1f}, {accuracy.high:.1f}]"
+    seeds = ", ".join(str(run.seed) for run in accuracy.runs)
+    interim = "" if all(run.metrics.get("finished", True) for run in accuracy.runs) else "; not finished"
+    note = f"{interval} seed{'s' if len(accuracy.runs) > 1 else ''} {seeds}{interim}".strip()
+    return Cell(f"{accuracy.value:.1f}", OWN, note, accuracy)
+
+
+def needs_set(task: str, flags: str = "") -> str:
+    """Returns what a cell of a public set would need."""
+    return f"needs {SET_NAMES[task]}: python -m trainer.task --task={task} --data=PATH{flags}"
+
+
+def _notes_of(runs: Sequence[Run]) -> list[str]:
+    """What the runs' own notes say of their data."""
+    return list(dict.fromkeys(note for run in runs for note in run.metrics.get("notes", [])))
+
+
+def to_csv(table: Table) -> str:
+    """Returns a table as CSV; an interval follows its number in brackets."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows)
+    return buffer.getvalue()
+
+
+def numbers_to_csv(tables: Sequence[Table]) -> str:
+    """Returns every number of this system and of the paper, one a line, with interval, seeds and command."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    head = ("table", "row", "column", "source", "value", "low", "high", "faces", "interval over", "seeds", "runs")
+    writer.writerow((*head, "command"))
+    for table in tables:
+        for row in table.rows:
+            for column, cell in zip(table.columns[1:], row[1:], strict=True):
+                if cell.kind in (PAPER, OWN):
+                    writer.writerow((table.key, row[0].text, column, cell.kind, *_number(cell)))
+    return buffer.getvalue()
+
+
+def _number(cell: Cell) -> tuple:
+    """Value, low, high, faces, interval over, seeds, runs and command of a cell."""
+    found = cell.accuracy
+    if found is None:
+        return (cell.text, *[""] * 7)
+    seeds = " ".join(str(run.seed) for run in found.runs)
+    names = " ".join(run.name for run in found.runs)
+    commands = "; ".join(run.command for run in found.runs)
+    interval = (f"{value:.3f}" for value in (found.value, found.low, found.high))
+    return (*interval, found.faces, found.over, seeds, names, commands)
+
+
+_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}"}
+_LATEX |= {"^": "\\textasciicircum{}", "×": "$\\times$", "±": "$\\pm$", "<": "$<$", ">": "$>$"}
+
+
+def escape_latex(text: str) -> str:
+    """Returns text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(char, char) for char in text)
+
+
+def to_latex(table: Table) -> str:
+    """Returns a table as a LaTeX `table` that needs no package; a missing cell is a dash."""
+    lines = ["\\begin{table}", "\\centering", f"\\begin{{tabular}}{{l{'c' * (len(table.columns) - 1)}}}", "\\hline"]
+    lines += [" & ".join(escape_latex(name) for name in table.columns) + " \\\\", "\\hline"]
+    for row in table.rows:
+        texts = ["--" if cell.kind == MISSING else f"{cell.text} {cell.note}".strip() for cell in row]
+        lines.append(" & ".join(escape_latex(text) for text in texts) + " \\\\")
+    caption = escape_latex(table.title.split(". ", 1)[-1] + "." + "".join(f" {note}" for note in table.notes))
+    lines += ["\\hline", "\\end{tabular}", f"\\caption{{{caption}}}", f"\\label{{tab:{table.key}}}", "\\end{table}"]
+    return "\n".join(lines) + "\n"
