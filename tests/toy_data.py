@@ -101,10 +101,28 @@ def write_toy_data(folder: str, persons: int = 5, frames: int = 2, poses: tuple[
         "pairs": {"files": 2, "examples": len(pairs)},
         "landmark_model": "drawn",
         "detector": "drawn",
+        "statistics": _statistics(faces, persons, poses),
     }
     with open(os.path.join(folder, "dataset.json"), "w") as file:
         json.dump(dataset, file)
     return folder
+
+
+def _statistics(faces: list[FaceRecord], persons: int, poses: tuple[str, ...]) -> dict:
+    return {
+        "table_1": {
+            "expressions": len(EXPRESSIONS),
+            "subjects": persons,
+            "poses": len(poses),
+            "images": len(faces),
+            "sequences": len({face.clip_id for face in faces}),
+            "resolution": f"{FACE_SIZE} x {FACE_SIZE}",
+            "pose_list": ", ".join(poses),
+        },
+        "images_per_expression": {name: sum(face.expression == name for face in faces) for name in EXPRESSIONS},
+        "images_per_pose": {pose: sum(face.pose == pose for face in faces) for pose in poses},
+        "subjects_per_pose": {pose: persons for pose in poses},
+    }
 
 
 def _face(person: int, persons: int, expression: str, pose: str, frame: int, poses: tuple[str, ...]) -> FaceRecord:

@@ -103,7 +103,7 @@ def subjects_and_images_per_pose(
         for position, value in enumerate(values):
             axes.text(value, position, f" {value:,}", va="center", fontsize=FONT - 1)
         axes.set_xlabel(label, fontsize=FONT)
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=4, integer=True)
     left.set_yticks(range(len(poses)), [pose.replace("_", " ") for pose in poses])
     figure.suptitle(title, fontsize=FONT + 1)
     return figure

@@ -150,8 +150,8 @@ def corpus_pictures(config: ReportConfig, dataset: dict[str, Any] | None) -> dic
         return {"corpus": [Picture(title, needs) for title in titles]}
     stats = dataset["statistics"]
     expressions = stats["images_per_expression"]
-    per_expression = figures.images_per_expression(expressions, titles[0])
-    per_pose = figures.subjects_and_images_per_pose(stats["images_per_pose"], stats["subjects_per_pose"], titles[1])
+    per_expression = figures.images_per_expression(expressions, "")
+    per_pose = figures.subjects_and_images_per_pose(stats["images_per_pose"], stats["subjects_per_pose"], "")
     least, most = min(expressions, key=expressions.get), max(expressions, key=expressions.get)
     text = f"{len(expressions)} expressions, from {expressions[least]:,} ({least}) to {expressions[most]:,} ({most})."
     poses = "; ".join(
@@ -176,7 +176,7 @@ def face_sheet(data: str, dataset: dict[str, Any], title: str) -> Picture:
     short = [pose.replace("_", " ") for pose in poses]
     left = "" if len(names) <= SHEET_EXPRESSIONS else f" {len(names) - SHEET_EXPRESSIONS} more are not shown."
     text = f"Left, a face of every expression in every pose; right, the masks of its landmarks.{left}"
-    return _png(figures.picture_sheet(rows, short * 2, title), title, text, wide=True)
+    return _png(figures.picture_sheet(rows, short * 2), title, text, wide=True)
 
 
 def group_picture(config: ReportConfig, dataset: dict[str, Any] | None) -> list[Picture]:
@@ -200,7 +200,7 @@ def group_picture(config: ReportConfig, dataset: dict[str, Any] | None) -> list[
         else "One person alone: the stability needs more."
     )
     text = f"k-means over seven eye features of {len(faces.features):,} faces, seed {config.seed}. {stable} {groups}."
-    return [_svg(figures.expression_groups(found.plane, found.groups, found.names, title), title, text)]
+    return [_svg(figures.expression_groups(found.plane, found.groups, found.names, ""), title, text)]
 
 
 def gan_pictures(runs: str) -> list[Picture]:
@@ -238,8 +238,8 @@ def confusion_pictures(runs: Sequence[Run]) -> list[Picture]:
 
 def _confusion(run: Run, title: str) -> Picture:
     test = run.test
-    low, high = (100 * value for value in test["accuracy_interval"])
-    figure = figures.confusion_matrix(np.array(test["confusion"]), test["expressions"], title)
+    low, high = (100 * value for value in test.get("accuracy_interval") or (np.nan, np.nan))
+    figure = figures.confusion_matrix(np.array(test["confusion"]), test["expressions"], "")
     text = (
         f"{run.name}: {100 * test['accuracy']:.1f} % [{low:.1f}, {high:.1f}] of {test['faces']:,} test faces right, "
         f"seed {run.seed}. Rows add up to 100 %."
@@ -265,7 +265,7 @@ def saliency_picture(config: ReportConfig, dataset: dict[str, Any] | None, runs:
         f"LayerCAM for the true expression, mean over up to {config.saliency_faces} test faces of each expression and "
         f"pose, on their mean face; run {run.name}. Bright is where the network's answer comes from."
     )
-    return [_png(figures.picture_sheet(rows, poses, title), title, text)]
+    return [_png(figures.picture_sheet(rows, poses), title, text)]
 
 
 def _svg(figure: Any, title: str, text: str) -> Picture:

@@ -1,0 +1,83 @@
+"""The report is one page that stands alone, with every figure and table or what each would need."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_tf.config import run_command
+from fer_tf.evaluation import report
+from fer_tf.evaluation.faces import first_faces, mean_saliency
+from fer_tf.evaluation.runs import find_runs
+from fer_tf.models import fa_net
+from fer_tf.models.fa_net import FaNetSpec
+from tests.fer_tf.evaluation.test_runs_and_tables import write_run
+from tests.toy_data import EXPRESSIONS
+
+
+@pytest.fixture(scope="module")
+def page(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp("report")
+    write_run(folder / "runs" / "er_ss", "er_ss", [1, 1, 1, 0], seed=3)
+    write_run(folder / "runs" / "fer2013", "fer2013", [1, 0, 1, 1])
+    args = [f"--runs={folder}/runs", f"--data={toy_data}", f"--output={folder}/out", "--groups=3"]
+    assert report.main(args) == 0
+    return (folder / "out" / "report.html").read_text(), folder
+
+
+def test_the_page_stands_alone(page: tuple[str, Path]) -> None:
+    text, _ = page
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+    assert "<script" not in text and "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_every_figure_and_table_is_there_or_says_what_it_needs(page: tuple[str, Path]) -> None:
+    text, folder = page
+    for name in ("Fig. 1(b)", "Fig. 2", "Fig. 3(b)", "Fig. 4", "Fig. 6", "Fig. 7(a)", "Fig. 8(b)"):
+        assert name in text
+    for number in range(1, 6):
+        assert f"Table {number}." in text
+        for ending in ("csv", "tex"):
+            assert (folder / "out" / "tables" / f"table_{number}.{ending}").stat().st_size > 50
+    assert "needs JAFFE: python -m trainer.task --task=jaffe" in text
+    assert "needs a FaPE-GAN" in text
+
+
+def test_numbers_carry_interval_seed_and_command(page: tuple[str, Path]) -> None:
+    text, _ = page
+    assert "<span>75.0</span><small>[40.0, 90.0] seed 3</small>" in text
+    assert "python -m trainer.task --task=er_ss" in text
+    assert "adjusted Rand index of" in text
+
+
+def test_pictures_have_texts_for_those_who_do_not_see_them(page: tuple[str, Path]) -> None:
+    text, _ = page
+    images = re.findall(r"<img [^>]*>", text)
+    assert len(images) >= 6
+    assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
+
+
+def test_nothing_to_report_is_an_error_that_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    args = [f"--runs={tmp_path}/runs", f"--data={tmp_path}/data", f"--output={tmp_path}/out"]
+    assert run_command(report.main, args) == 2
+    assert "nothing to report" in capsys.readouterr().err
+
+
+def test_the_sheet_shows_each_kind_once(toy_data: str) -> None:
+    found = first_faces(toy_data, EXPRESSIONS, ["front", "half_left"])
+    assert len(found) == 2 * len(EXPRESSIONS)
+    face, mask = found["happy", "front"]
+    assert face.shape == (256, 256, 3) and mask.shape == (256, 256)
+    assert not np.array_equal(face, found["sad", "front"][0])
+
+
+def test_saliency_is_averaged_by_expression_and_pose(toy_data: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "er_ss", [1, 0])
+    spec = FaNetSpec(EXPRESSIONS, image_size=32)
+    fa_net.save(str(tmp_path / "run" / "fa_net"), fa_net.build(spec), spec)
+    rows, columns = mean_saliency(find_runs(str(tmp_path))[0], toy_data, ["front", "bird_view"], 1)
+    assert [name for name, _ in rows] == list(EXPRESSIONS) and columns == ["front", "bird view"]
+    assert all(picture.shape == (32, 32, 3) for _, pictures in rows for picture in pictures)

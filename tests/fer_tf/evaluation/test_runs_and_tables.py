@@ -1,0 +1,140 @@
+"""Runs are found and pooled over seeds, and every table says where its numbers come from or what it would need."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_tf.errors import InputError
+from fer_tf.evaluation import tables
+from fer_tf.evaluation.runs import accuracy_of, best, find_runs
+from fer_tf.evaluation.tables import MISSING, OWN, PAPER
+
+EXPRESSIONS = ["angry", "happy"]
+
+
+def write_run(folder: Path, task: str, right: list[int], val: float = 0.5, **flags: object) -> None:
+    """A run folder whose test faces, one of each of two persons in turn, are right (1) or wrong (0)."""
+    hits, labels = np.array(right), np.arange(len(right)) % 2
+    predicted = np.where(hits, labels, 1 - labels)
+    confusion = np.zeros((2, 2), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    test = {
+        "faces": len(right),
+        "accuracy": float(hits.mean()),
+        "accuracy_interval": [0.4, 0.9],
+        "interval_over": "persons",
+        "chance": 0.5,
+        "confusion": confusion.tolist(),
+        "expressions": EXPRESSIONS,
+    }
+    metrics = {
+        "task": task,
+        "finished": True,
+        "data_fingerprint": "f",
+        "notes": [],
+        "val": {"accuracy": val},
+        "test": test,
+    }
+    (folder / "fa_net").mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    config = {
+        "flags": {"task": task, "run_dir": str(folder), **flags},
+        "command": ["trainer/task.py", f"--task={task}"],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    np.savez(
+        folder / "fa_net" / "predictions_test.npz",
+        image_id=np.array([f"face {n}" for n in range(len(right))]),
+        person=np.array([f"P{n % 4}" for n in range(len(right))]),
+        pose=np.full(len(right), "front"),
+        label=labels,
+        logits=np.eye(2, dtype=np.float32)[predicted],
+    )
+
+
+def test_runs_are_found_at_every_depth_and_checkpoints_are_not_searched(tmp_path: Path) -> None:
+    write_run(tmp_path / "er_ss", "er_ss", [1, 1, 0, 1])
+    write_run(tmp_path / "all" / "er_ue" / "seed-0" / "real", "er_ue", [1, 0, 0, 1])
+    write_run(tmp_path / "er_ss" / "fa_net" / "checkpoints", "er_zid", [1, 1])
+    assert [run.name for run in find_runs(str(tmp_path))] == ["all/er_ue/seed-0/real", "er_ss"]
+    assert [run.name for run in find_runs(str(tmp_path / "er_ss"))] == ["er_ss"]
+    assert find_runs(str(tmp_path / "none")) == []
+
+
+def test_a_broken_metrics_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("{")
+    with pytest.raises(InputError, match=r"run/metrics\.json cannot be read"):
+        find_runs(str(tmp_path))
+
+
+def test_seeds_are_pooled_face_by_face(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "er_ss", [1, 1, 1, 1, 0, 0, 0, 0], seed=0)
+    write_run(tmp_path / "b", "er_ss", [1, 1, 1, 1, 1, 1, 1, 0], seed=1)
+    write_run(tmp_path / "c", "er_ss", [0] * 8, seed=0, recipe="paper")
+    runs = find_runs(str(tmp_path))
+    assert [run.name for run in tables.same_but_seed(runs)] == ["a", "b"]
+    pooled = accuracy_of(runs[:2])
+    assert pooled.value == pytest.approx(100 * (4 + 7) / 16)
+    assert pooled.low <= pooled.value <= pooled.high
+    assert (pooled.over, pooled.faces) == ("persons", 8)
+
+
+def test_the_best_run_is_chosen_on_the_validation_part(tmp_path: Path) -> None:
+    write_run(tmp_path / "lucky", "fer2013", [1, 1, 1, 1], val=0.5)
+    write_run(tmp_path / "chosen", "fer2013", [1, 1, 1, 0], val=0.8)
+    runs = find_runs(str(tmp_path))
+    assert best(runs).name == "chosen"
+    cell = tables.table_2(runs).rows[-1][1]
+    assert (cell.text, cell.kind, cell.note) == ("75.0", OWN, "[40.0, 90.0] seed 0")
+
+
+def test_table_5_parts_runs_with_and_without_synthetic_faces(tmp_path: Path) -> None:
+    write_run(tmp_path / "real", "er_up", [1, 0, 0, 0], synthetic=False)
+    write_run(tmp_path / "gan", "er_up", [1, 1, 0, 0], synthetic=True, synthetic_from="runs/gan")
+    write_run(tmp_path / "no_faces_yet", "er_zid", [1, 1, 1, 0], synthetic=True)
+    table = tables.table_5(find_runs(str(tmp_path)))
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    assert rows["Fa-Net, this system"][2:] == ["25.0", "75.0"]
+    assert rows["FaPE-GAN+Fa-Net, this system"][2] == "50.0"
+    assert rows["FaPE-GAN+Fa-Net, this system"][3].startswith("needs a run: python -m trainer.task --task=er_zid")
+    assert rows["Fa-Net, paper on F2ED"] == ["72.7", "27.3", "36.3", "6.7"]
+
+
+def test_table_4_parts_runs_by_pre_training(tmp_path: Path) -> None:
+    write_run(tmp_path / "scratch", "fer2013", [1, 0, 0, 0])
+    write_run(tmp_path / "tuned", "fer2013", [1, 1, 0, 0], init_from="runs/er_ss")
+    rows = tables.table_4(find_runs(str(tmp_path))).rows
+    assert [row[2].text for row in rows] == ["62.3", "71.1", "82.9", "95.7"]
+    assert [row[3].text for row in rows[:2]] == ["25.0", "50.0"]
+    assert [row[3].kind for row in rows[2:]] == [MISSING, MISSING]
+    assert "--init_from" in rows[3][3].text
+
+
+def test_without_data_table_1_says_what_it_needs() -> None:
+    table = tables.table_1(None)
+    assert [row[0].text for row in table.rows][-2:] == ["F2ED", "this corpus"]
+    assert table.rows[-1][1].kind == MISSING
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_numbers_csv_has_interval_seed_and_command(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "er_ss", [1, 1, 1, 0], synthetic=False, seed=7)
+    rows = list(csv.DictReader(io.StringIO(tables.numbers_to_csv([tables.table_5(find_runs(str(tmp_path)))]))))
+    assert {row["source"] for row in rows} == {PAPER, OWN}
+    [own] = [row for row in rows if row["source"] == OWN]
+    assert (own["row"], own["column"], own["value"], own["seeds"]) == ("Fa-Net, this system", "ER-SS", "75.000", "7")
+    assert own["command"] == "python -m trainer.task --task=er_ss"
+
+
+def test_latex_escapes_and_dashes_what_is_missing() -> None:
+    text = tables.to_latex(tables.table_4([]))
+    assert "accuracy" not in text and "this system, \\%" in text
+    assert text.count("--") >= 4 and "needs" not in text
+    assert tables.escape_latex("50 % & a_b ± 1") == "50 \\% \\& a\\_b $\\pm$ 1"
