@@ -91,7 +91,8 @@ class Recipe:
         return optimizer
 
 
-STRONG = Augmentation(flip=True, rotation=12.0, scale=0.12, shift=0.08, contrast=0.3, brightness=0.15, erase=0.3)
+# Stronger changes want more epochs than a CPU has time for: FER2013 then ends underfitted.
+CHANGES = Augmentation(flip=True, rotation=10.0, scale=0.1, shift=0.06, contrast=0.2, brightness=0.1, erase=0.15)
 
 # Section 5: learning rate / batch size by data set; F2ED's hold for the four tasks.
 PAPER = {
@@ -115,7 +116,7 @@ _BEST = Recipe(
     standardize=True,
     dropout=0.4,
     ema=0.998,
-    augmentation=STRONG,
+    augmentation=CHANGES,
 )
 BEST = {
     "f2ed": _BEST,

@@ -1,0 +1,197 @@
+"""A Fa-Net run leaves everything in its folder, and refuses what does not fit it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer_tf.errors import InputError
+from fer_tf.evaluation import calibration
+from fer_tf.models import fa_net as networks
+from tests.fer_tf.data.test_inputs import rewrite, update
+from trainer import evaluate, fa_net, runtime
+from trainer.config import TaskConfig
+from trainer.task import main
+
+SMALL = ("--epochs=2", "--batch_size=32", "--image_size=16", "--precision=float32", "--synthetic=false")
+
+
+def flags(data, run_dir, *more: str) -> list[str]:
+    return [f"--data={data}", f"--run_dir={run_dir}", *SMALL, *more]
+
+
+@pytest.fixture(scope="module")
+def run_dir(toy_data, tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("run") / "er_ss")
+    for stage in ("fa_net", "evaluate"):
+        assert main([f"--stage={stage}", *flags(toy_data, folder)]) == 0
+    return folder
+
+
+def read(*parts: str):
+    with open(os.path.join(*parts)) as file:
+        return json.load(file)
+
+
+def test_the_run_folder_tells_what_was_done(run_dir, toy_data):
+    config = read(run_dir, "config.json")
+    assert config["flags"]["epochs"] == 2 and config["flags"]["seed"] == 0
+    assert set(config["versions"]) >= {"tensorflow", "keras", "python"}
+    spec = networks.load_spec(os.path.join(run_dir, "fa_net"))
+    assert spec.data_fingerprint == read(toy_data, "dataset.json")["fingerprint"]
+    assert spec.expressions == ("angry", "happy", "sad", "surprise") and spec.task == "er_ss"
+    history = read(run_dir, "fa_net", "history.json")
+    assert [set(row) for row in history["history"]] == [
+        {"loss", "accuracy", "images_per_second", "val_accuracy", "val_loss", "learning_rate"}
+    ] * 2
+    with open(os.path.join(run_dir, "log.txt")) as file:
+        assert len([line for line in file if " epoch " in line and "/2 " in line]) == 2
+    assert os.path.exists(os.path.join(run_dir, "fa_net", "FINISHED"))
+
+
+def test_tensorboard_has_learning_rate_and_speed(run_dir):
+    names = set()
+    for path in tf.io.gfile.glob(os.path.join(run_dir, "tensorboard", "fa_net", "*", "events*")):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            names |= {value.tag for value in event.summary.value}
+    assert {"epoch_learning_rate", "epoch_images_per_second", "epoch_loss", "epoch_val_accuracy"} <= {
+        name.replace("epoch_accuracy", "epoch_val_accuracy") for name in names
+    }
+
+
+def test_metrics_are_those_of_the_saved_predictions_and_weights(run_dir, toy_data):
+    result = read(run_dir, "metrics.json")
+    predictions = np.load(os.path.join(run_dir, "fa_net", "predictions_test.npz"))
+    right = predictions["logits"].argmax(1) == predictions["label"]
+    assert result["test"]["accuracy"] == pytest.approx(right.mean()) and len(right) == 32
+    assert result["test"]["chance"] == 0.25
+    model, spec = networks.load(os.path.join(run_dir, "fa_net"))
+    part = fa_net.read_faces(TaskConfig(data=toy_data, run_dir=run_dir)).parts["test"]
+    assert part.image_ids.tolist() == predictions["image_id"].tolist()
+    np.testing.assert_allclose(fa_net.predict(model, part, spec), predictions["logits"], atol=1e-5)
+    val = np.load(os.path.join(run_dir, "fa_net", "predictions_val.npz"))
+    assert spec.temperature == pytest.approx(calibration.fit_temperature(val["logits"], val["label"]), rel=1e-3)
+
+
+def test_the_page_stands_alone_and_names_the_score(run_dir):
+    with open(os.path.join(run_dir, "evaluation.html")) as file:
+        page = file.read()
+    accuracy = read(run_dir, "metrics.json")["test"]["accuracy"]
+    assert f"{100 * accuracy:.1f} %" in page and page.count("data:image/svg+xml") == 2
+    assert "http://" not in page.replace("http://www.w3.org", "") and "bird_view" in page
+
+
+def test_a_finished_stage_is_not_repeated_and_evaluation_gives_the_same_again(run_dir, toy_data):
+    weights, before = os.path.join(run_dir, "fa_net", "best.weights.h5"), read(run_dir, "metrics.json")
+    written = os.stat(weights).st_mtime_ns
+    for stage in ("fa_net", "evaluate"):
+        assert main([f"--stage={stage}", *flags(toy_data, run_dir)]) == 0
+    assert os.stat(weights).st_mtime_ns == written and read(run_dir, "metrics.json") == before
+
+
+def test_flip_is_a_choice_that_the_metrics_name(run_dir, toy_data, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    assert read(copy, "metrics.json")["tta"] == "none"
+    assert main(["--stage=evaluate", *flags(toy_data, copy, "--tta=flip")]) == 0
+    assert read(copy, "metrics.json")["tta"] == "flip"
+    before, after = (np.load(f"{folder}/fa_net/predictions_test.npz")["logits"] for folder in (run_dir, copy))
+    assert np.abs(before - after).max() > 1e-4
+
+
+def test_other_flags_do_not_go_on_with_a_run(run_dir, toy_data, capsys):
+    with pytest.raises(InputError, match=r"`learning_rate` was 0\.0 when this run began\. Received: 0\.5"):
+        main(["--stage=fa_net", *flags(toy_data, run_dir, "--learning_rate=0.5")])
+
+
+def test_data_whose_labels_do_not_fit_the_weights_is_refused(run_dir, toy_data, tmp_path):
+    data = shutil.copytree(toy_data, tmp_path / "data")
+    update(data, expressions=["angry", "happy", "sad", "disgust"])
+    with pytest.raises(
+        InputError, match=r"predicts the labels .*'surprise'.* Received data with the labels .*'disgust'"
+    ):
+        evaluate.run(TaskConfig(data=str(data), run_dir=run_dir, stage="evaluate"))
+
+
+def test_an_unfinished_run_does_not_go_on_with_other_data(run_dir, toy_data, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    os.remove(copy / "fa_net" / "FINISHED")
+    data = shutil.copytree(toy_data, tmp_path / "data")
+    config = dataclasses.replace(
+        TaskConfig(**read(run_dir, "config.json")["flags"]), data=str(data), run_dir=str(copy), epochs=3
+    )
+    update(data, fingerprint="another")
+    with pytest.raises(InputError, match=r"the data changed since: take another --run_dir"):
+        fa_net.run(config)
+    update(data, expressions=["angry", "happy", "sad", "disgust"])
+    with pytest.raises(InputError, match=r"was trained for the labels .*'surprise'"):
+        fa_net.run(config)
+
+
+def test_a_new_task_begins_with_an_earlier_runs_weights_and_a_new_head(run_dir, toy_data, tmp_path):
+    faces = fa_net.read_faces(TaskConfig(data=toy_data, run_dir=run_dir))
+    other = dataclasses.replace(faces, expressions=("a", "b", "c"))
+    config = TaskConfig(run_dir=str(tmp_path), image_size=16)
+    spec = fa_net.spec_of(config, fa_net.recipe_of(config), other)
+    model = networks.build(spec, seed=9)
+    fresh_head = model.get_layer("logits").get_weights()[0]
+    fa_net.init_from(model, spec, run_dir)
+    trained, _ = networks.load(os.path.join(run_dir, "fa_net"))
+    for name in ("stem_conv", "stage4_conv_norm", "feature_dense"):
+        for ours, theirs in zip(model.get_layer(name).weights, trained.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0], fresh_head)
+
+
+def test_init_from_takes_the_head_too_when_labels_are_equal_and_refuses_another_backbone(run_dir, toy_data, tmp_path):
+    spec = networks.load_spec(os.path.join(run_dir, "fa_net"))
+    model = networks.build(spec, seed=9)
+    fa_net.init_from(model, spec, os.path.join(run_dir, "fa_net"))
+    trained, _ = networks.load(os.path.join(run_dir, "fa_net"))
+    np.testing.assert_array_equal(
+        model.get_layer("logits").get_weights()[0], trained.get_layer("logits").get_weights()[0]
+    )
+    rgb = dataclasses.replace(spec, channels=3)
+    with pytest.raises(InputError, match=r"light_cnn_9 with 1 channel\(s\); this run builds a light_cnn_9 with 3"):
+        fa_net.init_from(networks.build(rgb), rgb, run_dir)
+
+
+def test_nan_stops_the_run_with_step_and_learning_rate(toy_data, tmp_path, capfd):
+    code = main(["--stage=fa_net", "--recipe=paper", *flags(toy_data, tmp_path, "--learning_rate=1e30")])
+    assert code == 1
+    error = capfd.readouterr().err
+    assert "the loss became nan at step 1 (from 0) with learning rate 1e+30" in error
+    assert not os.path.exists(tmp_path / "fa_net" / "best.weights.h5")
+
+
+def test_a_class_without_a_training_face_is_warned_of_and_scored_zero(toy_data, tmp_path, caplog):
+    data = shutil.copytree(toy_data, tmp_path / "data")
+    rewrite(data, lambda face: None if (face.expression, face.er_ss) == ("sad", "train") else face)
+    update(data, tasks={})
+    run_dir = tmp_path / "run"
+    with caplog.at_level("WARNING"):
+        for stage in ("fa_net", "evaluate"):
+            assert main([f"--stage={stage}", *flags(data, run_dir, "--epochs=1")]) == 0
+    assert "no training face of sad, which the test part has" in caplog.text
+    assert read(run_dir, "metrics.json")["test"]["by_class"]["sad"]["accuracy"] == 0.0
+
+
+def test_a_run_lives_on_any_filesystem_that_tensorflow_knows(toy_data):
+    run_dir = "ram://fa_net_runs/er_ss"
+    for stage in ("fa_net", "evaluate"):
+        assert main([f"--stage={stage}", *flags(toy_data, run_dir, "--epochs=1")]) == 0
+    assert runtime.read_json(f"{run_dir}/metrics.json")["test"]["faces"] == 32
+
+
+def test_hosted_trainers_say_where_things_go(monkeypatch, tmp_path):
+    monkeypatch.setenv("AIP_MODEL_DIR", str(tmp_path / "model"))
+    monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", str(tmp_path / "logs"))
+    config = TaskConfig()
+    assert config.run_dir == str(tmp_path / "model")
+    assert runtime.tensorboard_dir(config) == str(tmp_path / "logs")
+    assert TaskConfig(run_dir="elsewhere").run_dir == "elsewhere"
