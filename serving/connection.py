@@ -29,10 +29,12 @@ class Answer:
     Attributes:
       expressions: the label names.
       probabilities: float32 (len(expressions),), calibrated, sum 1.
+      version: the model's version that answered.
     """
 
     expressions: tuple[str, ...]
     probabilities: np.ndarray
+    version: int = 0
 
     def best(self, count: int = 1) -> list[tuple[str, float]]:
         """The most probable expressions, surest first."""
@@ -141,18 +143,20 @@ class Connection:
 
         answers: list[Answer] = []
         for start in range(0, len(images), MAX_IMAGES):
-            outputs = self.predict(
-                {"image_bytes": np.array(images[start : start + MAX_IMAGES], object)}, ("probabilities", "class_names")
-            )
-            probabilities = tf.make_ndarray(outputs["probabilities"])
-            names = tuple(name.decode() for name in tf.make_ndarray(outputs["class_names"])[0])
-            answers += [Answer(names, row) for row in probabilities]
+            part = np.array(images[start : start + MAX_IMAGES], object)
+            response = self._call({"image_bytes": part}, ("probabilities", "class_names"), "serving_default")
+            names = tuple(name.decode() for name in tf.make_ndarray(response.outputs["class_names"])[0])
+            version = response.model_spec.version.value
+            answers += [Answer(names, row, version) for row in tf.make_ndarray(response.outputs["probabilities"])]
         return answers
 
     def predict(
         self, inputs: dict[str, np.ndarray], outputs: Sequence[str] = (), signature: str = "serving_default"
     ) -> Any:
         """Calls Predict and returns the response's outputs as protos; raises ServerError."""
+        return self._call(inputs, outputs, signature).outputs
+
+    def _call(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -162,7 +166,7 @@ class Connection:
         for name, values in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         try:
-            return self.stub.Predict(request, timeout=self.timeout_s).outputs
+            return self.stub.Predict(request, timeout=self.timeout_s)
         except grpc.RpcError as error:
             raise ServerError(f"{self.address} answered {error.code().name}: {error.details()}") from None
 

@@ -171,13 +171,16 @@ class Server:
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         from serving import services, settings
+        from serving.interceptors import RefuseUndecodable
         from serving.metrics import StatusPage
 
         config = self._config
         calls = services.Calls(self.metrics)
         root, configs = settings.model_configs(config)
         self._grpc = grpc.aio.server(
-            options=settings.grpc_options(config), maximum_concurrent_rpcs=config.max_concurrent_rpcs
+            interceptors=(RefuseUndecodable(),),
+            options=settings.grpc_options(config),
+            maximum_concurrent_rpcs=config.max_concurrent_rpcs,
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             services.PredictionService(self._manager, calls, self.metrics, config.max_images, config.max_image_pixels),

@@ -65,7 +65,8 @@ class Calls:
         self._metrics.requests.labels(method, model, code.name).inc()
         self._metrics.latency.labels(method, model).observe(time.monotonic() - start)
         if code is not grpc.StatusCode.OK:
-            await context.abort(code, message)
+            # gRPC carries messages in headers, whose size is limited.
+            await context.abort(code, message[:500])
         return response
 
 

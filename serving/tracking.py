@@ -95,7 +95,7 @@ class Tracker:
         else:
             track.probabilities = answer.probabilities
         track.box, track.time = box, time
-        return TrackedFace(track.number, box, score, Answer(answer.expressions, track.probabilities))
+        return TrackedFace(track.number, box, score, Answer(answer.expressions, track.probabilities, answer.version))
 
 
 def closeness(a: np.ndarray, b: np.ndarray) -> float:

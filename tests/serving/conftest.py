@@ -9,20 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from benchmarks.serving_setup import ServerProcess
 from serving.connection import Connection
 from tests.toy_data import EXPRESSIONS, draw
 
-ROOT = Path(__file__).parent.parent.parent
 POSES = ("front", "half_left", "half_right", "bird_view")
 
 
@@ -65,35 +62,6 @@ def exported(fa_net_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 def faces() -> list[bytes]:
     """500 different face crops as JPEG."""
     return [encode(crop) for crop in face_crops(500)]
-
-
-class ServerProcess:
-    """`python -m serving.server` in a process of its own, on free ports."""
-
-    def __init__(self, *flags: str) -> None:
-        command = [sys.executable, "-m", "serving.server", "--port=0", "--rest_api_port=0", *flags]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
-        )
-        self.log: list[str] = []
-        self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
-        self._reader.start()
-        line = self.process.stdout.readline()
-        if not line.startswith("ready: "):
-            self.process.wait(10)
-            self._reader.join(5)
-            raise RuntimeError(f"no server: {line} {''.join(self.log)}")
-        found = dict(pair.split("=") for pair in line.split()[1:])
-        self.address, self.http = found["grpc"], found["http"]
-
-    def stop(self) -> int:
-        """Sends SIGTERM and returns the exit code."""
-        self.process.terminate()
-        code = self.process.wait(60)
-        self._reader.join(5)
-        self.process.stdout.close()
-        self.process.stderr.close()
-        return code
 
 
 @pytest.fixture

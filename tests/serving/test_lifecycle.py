@@ -19,9 +19,10 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
+from benchmarks.serving_setup import ServerProcess
 from fer_tf.errors import InputError
 from serving.connection import Connection, ServerError, TlsFiles
-from tests.serving.conftest import ServerProcess, serving
+from tests.serving.conftest import serving
 from tests.serving.test_server import predict_request
 
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE

@@ -1,0 +1,297 @@
+"""A web page on this machine: a picture in, its faces, their expressions and what the network looks at out.
+
+`python -m serving.demo` asks the model server over gRPC for the expressions. The heat map needs gradients, which a
+server does not give: it is computed here, from the weights that travel with the export.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import glob
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
+from fer_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from serving.connection import Answer
+
+SAMPLE_CLIPS = 8
+# A picture with more pixels than this is refused before it is unpacked.
+MAX_PICTURE_PIXELS = 24_000_000
+# Nothing is fetched from elsewhere: the browser refuses it, whatever the page's template names.
+CONTENT_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'none'"
+)
+SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+MONO_FONTS = ("ui-monospace", "Consolas", "monospace")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Flags of `python -m serving.demo`.
+
+    Args:
+      server: address of the model server, HOST:PORT.
+      model_name: the model's name at the server.
+      model_base_path: folder of the exported versions, for the model card and the heat map.
+      samples: folder of sample videos (their last frames are offered) and pictures.
+      host: address to listen on; the default answers this machine alone.
+      port: port of the page; 0 takes a free one.
+      timeout: deadline of a request to the server, seconds.
+    """
+
+    server: str = "localhost:8500"
+    model_name: str = "fa_net"
+    model_base_path: str = "models/fa_net"
+    samples: str = "samples"
+    host: str = "127.0.0.1"
+    port: int = 7860
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise InputError(f"`port` must be a port number. Received: {self.port}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Shows the page until Ctrl-C."""
+    config, _ = parse(DemoConfig, argv, prog="python -m serving.demo", description="Show the model on a web page.")
+    from serving.connection import Connection, ServerError
+
+    with Connection(config.server, config.model_name, timeout_s=config.timeout) as connection:
+        try:
+            connection.wait()
+        except ServerError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_FAILED
+        page, url = launch(config, connection)
+        print(f"open {url} in a browser; Ctrl-C ends it", flush=True)
+        page.block_thread()
+    return EXIT_OK
+
+
+class Explorer:
+    """What the page's controls call.
+
+    Args:
+      config: the command's flags.
+      connection: to the model server.
+    """
+
+    def __init__(self, config: DemoConfig, connection: Any) -> None:
+        from fer_tf.faces.extractor import FaceExtractor
+
+        self._config, self._connection = config, connection
+        self._extractor = FaceExtractor()
+        self._live = functools.lru_cache(maxsize=1)(_live_model)
+
+    def look(self, picture: np.ndarray | None) -> tuple[np.ndarray | None, list[tuple[np.ndarray, Answer]], list[str]]:
+        """Returns the picture with its faces drawn in, each face with its answer, and a name for each.
+
+        Raises:
+          ServerError: when the server does not answer.
+        """
+        from serving.annotate import annotate
+        from serving.looking import look_at_picture
+
+        if picture is None:
+            return None, [], []
+        found = look_at_picture(np.ascontiguousarray(picture[..., :3]), self._extractor, self._connection.classify)
+        faces = [(face.image, answer) for face, answer in found]
+        boxes = [(number, face.box, answer) for number, (face, answer) in enumerate(found, 1)]
+        names = [f"{number}: {answer.best()[0][0]}" for number, (_, answer) in enumerate(faces, 1)]
+        return annotate(picture[..., :3], boxes), faces, names
+
+    def explain(self, face: np.ndarray, answer: Answer, method: str) -> np.ndarray:
+        """Returns the face with a heat map of what moved the network to its best expression.
+
+        Raises:
+          InputError: when the version's weights are not in model_base_path.
+        """
+        from fer_tf.data.preprocess import preprocess
+        from fer_tf.evaluation import saliency
+
+        model, spec = self._live(self._config.model_base_path, answer.version)
+        prepared = preprocess(face[None], spec.image_size, spec.channels, spec.crop).numpy()
+        heat = saliency.saliency_maps(model, prepared, [int(answer.probabilities.argmax())], method)[0]
+        # The map shows the part of the crop that the network sees.
+        side = face.shape[0]
+        margin = round(side * (1 - spec.crop) / 2)
+        return saliency.overlay(face[margin : side - margin, margin : side - margin], heat)
+
+    def card(self) -> str:
+        """Returns the newest version's model card as Markdown."""
+        from serving.export import CARD_FILE, newest_version_dir
+
+        try:
+            path = os.path.join(newest_version_dir(self._config.model_base_path), CARD_FILE)
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except (InputError, OSError) as error:
+            return f"No model card: {error}"
+
+    def close(self) -> None:
+        """Ends what the extractor started."""
+        self._extractor.close()
+
+
+def _live_model(model_base_path: str, version: int) -> tuple[Any, Any]:
+    from serving.export import WEIGHTS_DIR, load_live
+
+    return load_live(os.path.join(model_base_path, str(version), WEIGHTS_DIR))
+
+
+def sample_pictures(folder: str) -> list[tuple[np.ndarray, str]]:
+    """Returns pictures and the last frames of videos spread over a folder, with a caption each."""
+    from fer_tf.faces import decoder
+
+    pictures = sorted(glob.glob(os.path.join(glob.escape(folder), "*.jpg")))
+    clips = sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.mp4"), recursive=True))
+    # A stride without a common divisor with the number of cameras shows every pose.
+    stride = max(1, len(clips) // SAMPLE_CLIPS) | 1
+    shown = []
+    for path in [*pictures, *clips[::stride][:SAMPLE_CLIPS]]:
+        caption = "/".join(os.path.splitext(path)[0].split(os.sep)[-2:])
+        try:
+            if path.endswith(".jpg"):
+                shown.append((decoder.read_still(path), caption))
+                continue
+            last = collections.deque(decoder.Clip(path, MAX_PICTURE_PIXELS).frames(), maxlen=1)
+            shown += [(decoder.rgb_of(frame, 1024)[0], caption) for _, _, frame in last]
+        except decoder.Failure:
+            continue
+    return shown
+
+
+def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
+    """Returns the page; nothing runs yet."""
+    import gradio as gr
+
+    from fer_tf.evaluation.saliency import METHODS
+    from serving.connection import ServerError
+
+    samples = sample_pictures(config.samples)
+
+    def look(picture: np.ndarray | None) -> tuple:
+        try:
+            drawing, faces, names = explorer.look(picture)
+        except ServerError as error:
+            raise gr.Error(str(error)) from None
+        if picture is not None and not faces:
+            gr.Info("No face was found.")
+        return drawing, faces, gr.Radio(choices=names, value=names[0] if names else None, visible=len(names) > 1)
+
+    def explain(faces: list, name: str | None, method: str) -> tuple:
+        if not faces or not name:
+            return None, None
+        face, answer = faces[int(name.split(":")[0]) - 1]
+        bars = {label: float(value) for label, value in zip(answer.expressions, answer.probabilities, strict=True)}
+        try:
+            return bars, explorer.explain(face, answer, method)
+        except InputError as error:
+            gr.Warning(f"No heat map: {error}")
+            return bars, None
+
+    def choose(event: gr.SelectData) -> np.ndarray:
+        return samples[event.index][0]
+
+    # Gradio looks at the type itself, and the module does not import gradio before the flags are read.
+    choose.__annotations__["event"] = gr.SelectData
+
+    with gr.Blocks(title="fer_tf", analytics_enabled=False, delete_cache=(600, 1800)) as page:
+        gr.Markdown("# Which expression does a face show?\nUpload a picture, use the webcam, or choose a sample.")
+        faces = gr.State([])
+        with gr.Tab("Picture"), gr.Row():
+            with gr.Column():
+                picture = gr.Image(
+                    sources=["upload", "webcam", "clipboard"], label="Picture", height=380, elem_id="picture"
+                )
+                gallery = gr.Gallery(
+                    samples, label="Samples", columns=4, height=260, allow_preview=False, elem_id="samples"
+                )
+            with gr.Column():
+                drawing = gr.Image(
+                    label="Faces", interactive=False, height=380, elem_id="drawing", buttons=["download"]
+                )
+                which = gr.Radio([], label="Face", visible=False, elem_id="which")
+                with gr.Row():
+                    bars = gr.Label(label="Expressions", num_top_classes=5, elem_id="bars")
+                    with gr.Column():
+                        heat = gr.Image(
+                            label="What the network looks at", interactive=False, height=260, elem_id="heat"
+                        )
+                        method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Heat map by", elem_id="method")
+        with gr.Tab("Model card"):
+            gr.Markdown(explorer.card, elem_id="card")
+        gallery.select(choose, None, picture)
+        shown = picture.change(look, picture, [drawing, faces, which])
+        shown.then(explain, [faces, which, method], [bars, heat])
+        which.input(explain, [faces, which, method], [bars, heat])
+        method.input(explain, [faces, which, method], [bars, heat])
+    return page
+
+
+def launch(config: DemoConfig, connection: Any) -> tuple[gr.Blocks, str]:
+    """Starts the page in a thread and returns it with its address."""
+    # Read when gradio is imported: no version check, no telemetry.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import gradio as gr
+    from fastapi.middleware import Middleware
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = MAX_PICTURE_PIXELS // 2  # Pillow refuses twice this.
+    page = build_page(config, Explorer(config, connection))
+    theme = gr.themes.Default(font=SYSTEM_FONTS, font_mono=MONO_FONTS)
+    _, url, _ = page.queue(max_size=32).launch(
+        server_name=config.host,
+        server_port=config.port or _free_port(config.host),
+        prevent_thread_lock=True,
+        share=False,
+        quiet=True,
+        theme=theme,
+        footer_links=[],
+        max_file_size="10mb",
+        state_session_capacity=100,
+        enable_monitoring=False,
+        app_kwargs={"middleware": [Middleware(_ContentPolicy)], "docs_url": None, "redoc_url": None},
+    )
+    return page, url
+
+
+class _ContentPolicy:
+    """Adds the content policy to every answer."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        async def with_policy(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", CONTENT_POLICY.encode())]
+            await send(message)
+
+        await self._app(scope, receive, with_policy)
+
+
+def _free_port(host: str) -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
