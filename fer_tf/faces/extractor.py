@@ -22,7 +22,7 @@ __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExt
 MOST_FACES = 4
 # Landmarks whose eyes, nose tip and mouth corners lie farther than this from MTCNN's (mean distance, share of the
 # face's size) are a fit that slid off: good fits stay below 0.06.
-MOST_DISAGREEMENT = 0.12
+MOST_DISAGREEMENT = 0.1
 
 
 @dataclass(frozen=True)
