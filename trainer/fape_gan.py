@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from fer_tf.data.pairs import PairStream, PairSurvey, survey
 from fer_tf.errors import InputError
-from fer_tf.models.fape_gan import FapeGan, GanSpec, save_generator, spec_of
+from fer_tf.models import fa_net
+from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
 from trainer import runtime
 from trainer.config import TaskConfig
 from trainer.gan_monitor import Monitor
@@ -45,6 +46,11 @@ class Schedule:
 SCHEDULES = {"paper": Schedule(100, 16, 128, 64), "best": Schedule(40, 16, 64, 32)}
 
 
+def is_wanted(config: TaskConfig) -> bool:
+    """Whether a run makes its own synthetic faces; a stage that is asked for by name always runs."""
+    return config.stage != "all" or (config.synthetic and not config.synthetic_from)
+
+
 def schedule_of(config: TaskConfig) -> Schedule:
     """Returns the recipe's schedule with the flags that were given."""
     given = {
@@ -64,7 +70,7 @@ def run(config: TaskConfig) -> None:
       TrainingFailed: a loss became nan or infinite, or the generator collapsed.
     """
     folder = runtime.join(config.run_dir, FOLDER)
-    if config.stage == "all" and (config.synthetic_ratio == 0 or not config.synthetic or config.synthetic_from):
+    if not is_wanted(config) or (config.stage == "all" and config.synthetic_ratio == 0):
         logging.info("no FaPE-GAN: this run needs no synthetic faces of its own")
         return
     if tf.io.gfile.exists(runtime.join(folder, FINISHED_FILE)):
@@ -95,11 +101,22 @@ def run(config: TaskConfig) -> None:
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)
         save_generator(folder, gan.averaged_generator(), spec)
-    metrics = {"survey": _plain(found), "last_epoch": history[-1], "real_targets": monitor.reference()}
+    last = {**history[-1], **_frechet(config, gan, monitor)}
+    metrics = {"survey": _plain(found), "last_epoch": last, "real_targets": monitor.reference()}
     runtime.write_json(runtime.join(folder, "metrics.json"), metrics)
     runtime.write_text(
         runtime.join(folder, FINISHED_FILE), f"{schedule.epochs} epochs, {schedule.epochs * steps} steps\n"
     )
+
+
+def _frechet(config: TaskConfig, gan: FapeGan, monitor: Monitor) -> dict[str, float]:
+    """Returns the Fréchet distance, which needs a trained Fa-Net: the run's own, or the one to begin with."""
+    folders = [runtime.join(folder, name) for folder in (config.run_dir, config.init_from) for name in ("fa_net", "")]
+    for folder in folders if monitor.has_pairs else ():
+        if tf.io.gfile.exists(runtime.join(folder, fa_net.WEIGHTS_FILE)):
+            return monitor.frechet(gan, folder)
+    logging.info("no Fréchet distance: it needs held-out pairs and a trained Fa-Net, in the run or by --init_from")
+    return {}
 
 
 @contextlib.contextmanager
@@ -211,9 +228,3 @@ class _EachStep(keras.callbacks.Callback):
 
 def _line(entry: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, float))
-
-
-def generator_spec(config: TaskConfig) -> GanSpec:
-    """Returns the spec that a config's flags give."""
-    schedule = schedule_of(config)
-    return spec_of(config.gan_recipe, schedule.image_size, schedule.channels)

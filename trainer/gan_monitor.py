@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from fer_tf.data.pairs import PairStream, PairSurvey
+from fer_tf.data.preprocess import preprocess
 from fer_tf.evaluation import face_quality
+from fer_tf.models import fa_net
 from fer_tf.models.fape_gan import FapeGan
+from fer_tf.models.light_cnn import FEATURES_LAYER
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -44,6 +48,11 @@ class Monitor:
         else:
             logging.warning("task %s has no held-out pairs: FaPE-GAN's faces are not measured", config.task)
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are held-out pairs to measure."""
+        return bool(self._pairs)
+
     def generate(self, gan: FapeGan) -> np.ndarray:
         """Returns the held-out faces made by the averaged generator, uint8 (N, S, S, 3)."""
         generator = gan.averaged_generator()
@@ -76,6 +85,22 @@ class Monitor:
             "held_out_identity_distance": float(distances.mean()),
             "held_out_identity_kept": float(np.mean(distances <= face_quality.SAME_PERSON)),
         }
+
+    def frechet(self, gan: FapeGan, folder: str) -> dict[str, float]:
+        """Returns the Fréchet distance of the held-out faces to the real targets on a Fa-Net's features.
+
+        Args:
+          gan: the trained FaPE-GAN.
+          folder: a folder with a Fa-Net.
+        """
+        model, spec = fa_net.load(folder)
+        features = keras.Model(model.inputs, model.get_layer(FEATURES_LAYER).output)
+
+        def of(faces: np.ndarray) -> np.ndarray:
+            return features.predict(preprocess(faces, spec.image_size, spec.channels, spec.crop), verbose=0)
+
+        targets = face_quality.to_uint8(self._pairs["target"])
+        return {"held_out_frechet": face_quality.frechet(of(targets), of(self.generate(gan)))}
 
     def _draw(self, generated: np.ndarray, epoch: int) -> None:
         """Writes a picture, one row a pair: source, mask, generated, target."""

@@ -154,7 +154,7 @@ def _accuracy(entry: dict[str, Any] | None) -> str:
         return "-"
     values = np.array(entry["accuracy"])
     spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread} ({len(values)} seeds)"
+    return f"{values.mean():.1f}{spread} ({len(values)} seed{'s' if len(values) > 1 else ''})"
 
 
 def _points(entry: dict[str, float] | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from fer_tf.labels import TASKS
 
 Cell = tuple[str, str]
 # A record's frame in the file: its length, 8 bytes, and that number's checksum; another checksum follows the data.
-_HEADER, _LENGTH = 12, "<Q"
+_HEADER, _CHECKSUM, _LENGTH = 12, 4, "<Q"
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,11 @@ def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0) -> list[Item]:
     for cell, wanted in sorted(level(fillable, round(ratio * len(faces))).items()):
         sources = [face for pose in poses if pose != cell[1] for face in cells.get((cell[0], pose), [])]
         items += _fill(cell, wanted, sources, cells[cell], seed)
+    return in_order(items, seed)
+
+
+def in_order(items: Iterable[Item], seed: int) -> list[Item]:
+    """Returns items in the plan's order, which mixes the cells and depends on the seed and the ids alone."""
     return sorted(items, key=lambda item: stable_hash(f"{seed}/{item.image_id}"))
 
 
@@ -141,7 +145,7 @@ def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
     """Returns the facts of a task's real training faces and where their records are, reading the files once.
 
     Args:
-      files: face record files of a data folder, on a local disk.
+      files: face record files of a data folder, on any filesystem that TensorFlow knows.
       task: one of er_ss, er_ue, er_up, er_zid.
 
     Raises:
@@ -154,18 +158,15 @@ def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
         for offset, raw in _frames(path):
             record = schema.decode(raw)
             if getattr(record, task) == "train" and not record.synthetic:
-                found.append(facts_of(record, path, offset))
+                found.append(FaceFacts(record.image_id, record.expression, record.pose, record.person, path, offset))
     return found
-
-
-def facts_of(record: FaceRecord, path: str = "", offset: int = 0) -> FaceFacts:
-    """Returns what the plan looks at of a face record."""
-    return FaceFacts(record.image_id, record.expression, record.pose, record.person, path, offset)
 
 
 def read_at(face: FaceFacts) -> FaceRecord:
     """Returns the face record that `training_faces` found, without reading the rest of its file."""
-    with open(face.path, "rb") as file:
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(face.path, "rb") as file:
         file.seek(face.offset)
         (length,) = struct.unpack(_LENGTH, file.read(_HEADER)[:8])
         return schema.decode(file.read(length))
@@ -173,17 +174,17 @@ def read_at(face: FaceFacts) -> FaceRecord:
 
 def _frames(path: str) -> Iterable[tuple[int, bytes]]:
     """Yields each record's offset and bytes of an uncompressed TFRecord file."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(path, "rb") as file:
         offset = 0
-        while offset < size:
-            header = file.read(_HEADER)
-            length = struct.unpack(_LENGTH, header[:8])[0] if len(header) == _HEADER else size
-            if offset + _HEADER + length + 4 > size:
-                raise InputError(f"{path} is cut short at byte {offset}; build the data again")
-            yield offset, file.read(length)
-            file.seek(4, os.SEEK_CUR)
-            offset += _HEADER + length + 4
+        while header := file.read(_HEADER):
+            length = struct.unpack(_LENGTH, header[:8])[0] if len(header) == _HEADER else 0
+            raw = file.read(length) if length else b""
+            if not length or len(raw) != length or len(file.read(_CHECKSUM)) != _CHECKSUM:
+                raise InputError(f"{path} is cut short in the record at byte {offset}; build the data again")
+            yield offset, raw
+            offset += _HEADER + length + _CHECKSUM
 
 
 def counts_of(faces: Iterable[FaceFacts | Item]) -> dict[str, int]:

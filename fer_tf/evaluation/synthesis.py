@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import dataclasses
+import json
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fer_tf.data import schema
 from fer_tf.data.pairs import face_input, images_of, mask_input
 from fer_tf.data.schema import FACE_SIZE, FaceRecord
-from fer_tf.data.synthesis import Item, as_synthetic
+from fer_tf.data.synthesis import FaceFacts, Item, as_synthetic, read_at
+from fer_tf.errors import InputError
 from fer_tf.evaluation.face_quality import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
 from fer_tf.models.fape_gan import load_generator
 
+PLAN_FILE, REJECTED_FILE, PARTS = "plan.json", "rejected.jsonl", "parts"
+SHARD_FACES = 2000
+# Faces that pass through the generator together.
+BATCH = 64
 JPEG_QUALITY = 95
 # Descriptors of sources kept: a source has several targets, and its descriptor costs as much as its face.
 DESCRIPTORS = 4096
@@ -22,11 +30,11 @@ DESCRIPTORS = 4096
 
 @dataclass(frozen=True)
 class Request:
-    """One face to make and the two records that it is made from."""
+    """One face to make, and where the two records are that it is made from."""
 
     item: Item
-    source: FaceRecord
-    target: FaceRecord
+    source: FaceFacts
+    target: FaceFacts
 
 
 @dataclass(frozen=True)
@@ -70,25 +78,25 @@ class Synthesizer:
         """Returns what became of each request, in order; one pass of the generator for all of them."""
         if not requests:
             return []
-        sources, masks = [request.source.image for request in requests], [request.target.mask for request in requests]
-        generated = to_uint8(self._generate(sources, masks))
-        return [self._judge(*both) for both in zip(requests, generated, strict=True)]
+        sources = [read_at(request.source) for request in requests]
+        targets = [read_at(request.target) for request in requests]
+        faces = self._generate([source.image for source in sources], [target.mask for target in targets])
+        items = [request.item for request in requests]
+        return [self._judge(*parts) for parts in zip(items, sources, targets, to_uint8(faces), strict=True)]
 
     def _faces(self, sources: Any, masks: Any) -> Any:
         size = self.spec.image_size
         inputs = [face_input(images_of(sources, 3, size)), mask_input(images_of(masks, 1, size))]
         return self._model(inputs, training=False)
 
-    def _judge(self, request: Request, generated: np.ndarray) -> Made:
+    def _judge(self, item: Item, source: FaceRecord, target: FaceRecord, generated: np.ndarray) -> Made:
         face = enlarge(generated)
-        identity = self._descriptor_of(request.source)
-        measure = self._meter.measure(identity, face, request.target.landmarks)
+        measure = self._meter.measure(self._descriptor_of(source), face, target.landmarks)
         reason = self._limits.rejection(measure)
         if reason:
-            return Made(request.item, None, reason, measure)
+            return Made(item, None, reason, measure)
         changes = {"image": _encode(face), "image_format": "jpeg", "height": FACE_SIZE, "width": FACE_SIZE}
-        record = as_synthetic(request.item, request.source, request.target, self._task, **changes)
-        return Made(request.item, record, "", measure)
+        return Made(item, as_synthetic(item, source, target, self._task, **changes), "", measure)
 
     def _descriptor_of(self, record: FaceRecord) -> np.ndarray:
         known = self._descriptors.get(record.image_id)
@@ -111,3 +119,105 @@ def _encode(face: np.ndarray) -> bytes:
     import cv2
 
     return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def shards_of(items: int) -> int:
+    """Returns how many record files hold that many faces."""
+    return max(1, -(-items // SHARD_FACES))
+
+
+def requests_of(faces: Sequence[FaceFacts], items: Sequence[Item]) -> list[Request]:
+    """Returns the items with the places of their records."""
+    by_id = {face.image_id: face for face in faces}
+    return [Request(item, by_id[item.source_id], by_id[item.target_id]) for item in items]
+
+
+def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request], maker: Synthesizer) -> None:
+    """Makes one record file, and beside it what was measured of every face; does nothing when it is there.
+
+    Args:
+      folder: the synthetic folder.
+      shard, shards: the file's number, from 0, and how many there are.
+      requests: its faces, in order.
+      maker: makes and judges them, a batch at a time.
+    """
+    import tensorflow as tf
+
+    path = f"{folder}/{schema.FACES_PATTERN.format(shard=shard, shards=shards)}"
+    if tf.io.gfile.exists(path):
+        return
+    notes = _notes_path(folder, shard, shards)
+    for file in (path, notes):
+        tf.io.gfile.makedirs(file.rsplit("/", 1)[0])
+    with tf.io.TFRecordWriter(f"{path}.partial") as writer, tf.io.gfile.GFile(notes, "w") as lines:
+        for start in range(0, len(requests), BATCH):
+            for made in maker.make(requests[start : start + BATCH]):
+                if made.record is not None:
+                    writer.write(schema.encode(made.record))
+                facts = {**dataclasses.asdict(made.item), **dataclasses.asdict(made.measure), "reason": made.reason}
+                lines.write(json.dumps(facts) + "\n")
+    # The notes first: a shard that has its name is complete, notes and all.
+    tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
+
+
+def _notes_path(folder: str, shard: int, shards: int) -> str:
+    return f"{folder}/{PARTS}/{shard:05d}-of-{shards:05d}.jsonl"
+
+
+def finish(folder: str, shards: int, options: dict[str, Any], real: dict[str, int]) -> dict[str, Any]:
+    """Joins the shards' notes into `rejected.jsonl` and `plan.json`, whose presence says that all is done.
+
+    Args:
+      folder: the synthetic folder.
+      shards: how many record files there are.
+      options: what the faces were made with.
+      real: real training faces of each cell, named `expression/pose`.
+
+    Returns:
+      the counts of plan.json: real, planned, kept, and rejected by reason.
+    """
+    import tensorflow as tf
+
+    planned: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    with tf.io.gfile.GFile(f"{folder}/{REJECTED_FILE}", "w") as rejected:
+        for shard in range(shards):
+            with tf.io.gfile.GFile(_notes_path(folder, shard, shards)) as lines:
+                for line in lines:
+                    facts = json.loads(line)
+                    cell = f"{facts['expression']}/{facts['pose']}"
+                    planned[cell] += 1
+                    if facts["reason"]:
+                        reasons[facts["reason"]] += 1
+                        rejected.write(line)
+                    else:
+                        kept[cell] += 1
+    counts = {"real": sum(real.values()), "planned": planned.total(), "kept": kept.total(), "rejected": dict(reasons)}
+    cells = {"real": real, "planned": dict(sorted(planned.items())), "kept": dict(sorted(kept.items()))}
+    with tf.io.gfile.GFile(f"{folder}/{PLAN_FILE}.partial", "w") as file:
+        json.dump({"options": options, "counts": counts, "cells": cells}, file, indent=2)
+    tf.io.gfile.rename(f"{folder}/{PLAN_FILE}.partial", f"{folder}/{PLAN_FILE}", overwrite=True)
+    return counts
+
+
+def is_finished(folder: str, options: dict[str, Any]) -> bool:
+    """Whether the faces are there.
+
+    Raises:
+      InputError: they were made with other options.
+    """
+    import tensorflow as tf
+
+    path = f"{folder}/{PLAN_FILE}"
+    if not tf.io.gfile.exists(path):
+        return False
+    with tf.io.gfile.GFile(path) as file:
+        made = json.load(file)["options"]
+    for name, value in options.items():
+        if made.get(name) != value:
+            raise InputError(
+                f"{folder} was made with {name} {made.get(name)!r}. Received: {value!r}. Remove that folder and the"
+                " Fa-Net trained on it, or write elsewhere."
+            )
+    return True

@@ -1,0 +1,156 @@
+"""The plan of what to synthesize."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from fer_tf.data import schema, synthesis
+from fer_tf.data.schema import FaceRecord
+from fer_tf.data.synthesis import FaceFacts, as_synthetic, level, plan, read_at, training_faces
+from fer_tf.errors import InputError
+from fer_tf.labels import F2ED_POSES, TASKS
+
+EXPRESSIONS = ("angry", "happy", "sad")
+
+
+def corpus(frames: dict[tuple[str, str], int] | None = None, persons: int = 4) -> list[FaceFacts]:
+    """Faces of each (expression, pose) cell; `frames` says how many a person has, 3 where it is silent."""
+    return [
+        FaceFacts(f"{person}/{expression}/{pose}#{frame:06d}", expression, pose, f"P{person}")
+        for person, expression, pose in itertools.product(range(persons), EXPRESSIONS, F2ED_POSES)
+        for frame in range((frames or {}).get((expression, pose), 3))
+    ]
+
+
+def test_the_emptiest_cells_are_raised_to_one_level_first() -> None:
+    counts = {("a", "x"): 1, ("b", "x"): 4, ("c", "x"): 10}
+    assert level(counts, 5) == {("a", "x"): 4, ("b", "x"): 1, ("c", "x"): 0}
+    assert level(counts, 15) == {("a", "x"): 9, ("b", "x"): 6, ("c", "x"): 0}
+    assert level(counts, 18) == {("a", "x"): 10, ("b", "x"): 7, ("c", "x"): 1}
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 7, 100, 101])
+def test_the_whole_budget_is_given_out(budget: int) -> None:
+    counts = {("a", "x"): 3, ("b", "x"): 3, ("c", "x"): 8}
+    added = level(counts, budget)
+    assert sum(added.values()) == budget
+    assert min(added.values()) >= 0
+
+
+def test_er_up_fills_the_rare_pose() -> None:
+    rare = dict.fromkeys(itertools.product(EXPRESSIONS, ["half_left"]), 1)
+    faces = corpus(rare)
+    items = plan(faces, ratio=24 / len(faces))
+    # Two of three frames of half_left are missing, for 4 persons and 3 expressions: 24 faces.
+    assert {item.pose for item in items} == {"half_left"}
+    assert Counter(item.expression for item in items) == dict.fromkeys(EXPRESSIONS, 8)
+
+
+def test_er_ue_fills_the_rare_class() -> None:
+    rare = dict.fromkeys(itertools.product(["sad"], F2ED_POSES), 1)
+    faces = corpus(rare)
+    items = plan(faces, ratio=0.3)
+    assert {item.expression for item in items} == {"sad"}
+    assert set(Counter(item.pose for item in items).values()) <= {8, 9}
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 2, 5])
+def test_the_ratio_is_met_while_there_are_pairs(ratio: int) -> None:
+    faces = corpus()
+    assert len(plan(faces, ratio)) == ratio * len(faces)
+
+
+def test_no_pair_is_made_twice_however_high_the_ratio() -> None:
+    faces = corpus(persons=2)
+    items = plan(faces, ratio=1000)
+    assert len({item.image_id for item in items}) == len(items)
+    # Each face can be the source of every face of its expression in the three other poses: 2 persons x 3 frames.
+    assert len(items) == len(faces) * 3 * 6
+
+
+def test_source_and_target_share_the_expression_and_differ_in_pose() -> None:
+    faces = {face.image_id: face for face in corpus()}
+    for item in plan(list(faces.values()), 2):
+        source, target = faces[item.source_id], faces[item.target_id]
+        assert source.expression == target.expression == item.expression
+        assert source.pose != target.pose == item.pose
+
+
+def test_a_source_takes_its_own_persons_mask_when_there_is_one() -> None:
+    faces = {face.image_id: face for face in corpus()}
+    items = plan(list(faces.values()), 1)
+    assert all(faces[item.source_id].person == faces[item.target_id].person for item in items)
+
+
+def test_the_plan_does_not_depend_on_the_order_of_the_faces() -> None:
+    faces = corpus()
+    shuffled = random.Random(3).sample(faces, len(faces))
+    assert plan(faces, 1, seed=5) == plan(shuffled, 1, seed=5)
+    assert plan(faces, 1, seed=5) != plan(faces, 1, seed=6)
+
+
+def test_a_pose_with_one_image_serves_every_source_of_its_expression() -> None:
+    faces = [face for face in corpus() if face.pose != "bird_view"]
+    faces.append(FaceFacts("only#000000", "happy", "bird_view", "P0"))
+    items = [item for item in plan(faces, 1) if item.pose == "bird_view"]
+    assert items
+    assert {(item.target_id, item.expression) for item in items} == {("only#000000", "happy")}
+
+
+def test_one_pose_alone_gives_an_empty_plan() -> None:
+    assert plan([face for face in corpus() if face.pose == "front"], 1) == []
+
+
+def test_a_negative_ratio_is_named() -> None:
+    with pytest.raises(InputError, match="synthetic_ratio"):
+        plan(corpus(), -1)
+
+
+def test_only_real_training_faces_of_the_task_are_planned(toy_data: str) -> None:
+    files = sorted(str(path) for path in Path(toy_data, "records").glob("*.tfrecord"))
+    found = training_faces(files, "er_zid")
+    wanted = {
+        record.image_id
+        for raw in tf.data.TFRecordDataset(files).as_numpy_iterator()
+        if (record := schema.decode(raw)).er_zid == "train"
+    }
+    assert {face.image_id for face in found} == wanted
+    # Each record is found again without reading the rest of its file.
+    for face in found[::17]:
+        assert read_at(face).image_id == face.image_id
+
+
+def test_a_synthetic_face_of_another_run_is_no_source(toy_data: str, tmp_path: Path) -> None:
+    first = next(iter(tf.data.TFRecordDataset(sorted(map(str, Path(toy_data, "records").glob("*"))))))
+    path = str(tmp_path / "faces.tfrecord")
+    record = schema.decode(first.numpy())
+    item = synthesis.Item("a", "b", record.expression, "half_left")
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(schema.encode(as_synthetic(item, record, record, "er_ss")))
+        writer.write(schema.encode(record))
+    assert [face.image_id for face in training_faces([path], "er_ss")] == [record.image_id]
+
+
+def test_a_file_that_was_cut_short_is_named(toy_data: str, tmp_path: Path) -> None:
+    whole = sorted(Path(toy_data, "records").glob("*.tfrecord"))[0].read_bytes()
+    cut = tmp_path / "faces.tfrecord"
+    cut.write_bytes(whole[:-100])
+    with pytest.raises(InputError, match=r"faces\.tfrecord is cut short in the record at byte"):
+        training_faces([str(cut)], "er_ss")
+
+
+def test_a_synthetic_record_names_both_images_and_trains_in_one_task_alone(toy_data: str) -> None:
+    path = str(sorted(Path(toy_data, "records").glob("*.tfrecord"))[0])
+    source, target = (read_at(face) for face in training_faces([path], "er_ss")[:2])
+    item = synthesis.Item(source.image_id, target.image_id, source.expression, target.pose)
+    record: FaceRecord = as_synthetic(item, source, target, "er_up", image=b"made")
+    assert (record.synthetic, record.synthetic_source, record.synthetic_target) == (1, source.image_id, target.image_id)
+    assert {task: getattr(record, task) for task in TASKS} == {"er_ss": "", "er_ue": "", "er_up": "train", "er_zid": ""}
+    assert (record.person, record.expression) == (source.person, source.expression)
+    assert (record.pose, record.mask, record.image) == (target.pose, target.mask, b"made")

@@ -1,0 +1,107 @@
+"""Table 5 by one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fer_tf.labels import TASKS
+from trainer import table5
+from trainer.config import TaskConfig
+
+
+def write_run(folder: Path, right: np.ndarray, order: np.ndarray) -> None:
+    """A finished Fa-Net's predictions: face i of 12, two for each of six persons, right or wrong as told."""
+    logits = np.zeros((len(right), 3), np.float32)
+    logits[np.arange(len(right)), np.where(right, 1, 2)] = 1
+    (folder / "fa_net").mkdir(parents=True)
+    np.savez(
+        folder / "fa_net" / "predictions_test.npz",
+        image_id=np.array([f"face{i:02d}" for i in range(len(right))])[order],
+        person=np.array([f"P{i // 2}" for i in range(len(right))])[order],
+        label=np.ones(len(right), np.int64),
+        logits=logits[order],
+    )
+    (folder / "metrics.json").write_text("{}")
+
+
+@pytest.fixture
+def half_done(tmp_path: Path) -> TaskConfig:
+    """ER-UE is finished for two seeds, ER-UP has one row."""
+    base = np.arange(12) < 6
+    better = np.arange(12) < 9
+    turned = np.arange(12)[::-1]
+    for seed in (0, 1):
+        write_run(tmp_path / "er_ue" / f"seed-{seed}" / "real", base, np.arange(12))
+        # The faces come in another order: they are paired by their ids.
+        write_run(tmp_path / "er_ue" / f"seed-{seed}" / "synthetic", better, turned)
+    write_run(tmp_path / "er_up" / "seed-0" / "real", base, np.arange(12))
+    return TaskConfig(task="all", run_dir=str(tmp_path), seeds=2)
+
+
+def test_the_difference_is_paired_by_face_and_its_interval_drawn_by_person(half_done: TaskConfig) -> None:
+    found = table5.results(half_done)
+    assert found["er_ue"]["Fa-Net"] == {"accuracy": [50.0, 50.0], "seeds": [0, 1]}
+    difference = found["er_ue"]["difference"]
+    assert difference["difference"] == pytest.approx(25.0)
+    # Faces 6, 7 and 8 turned right: one person wholly, one by half, four unchanged.
+    assert difference["low"] == pytest.approx(0.0)
+    assert 40 < difference["high"] < 80
+    assert "difference" not in found["er_up"]
+    assert found["er_ss"] == {}
+
+
+def test_the_text_has_both_rows_the_difference_and_the_papers_numbers(half_done: TaskConfig) -> None:
+    lines = table5.as_text(table5.results(half_done)).splitlines()
+    assert lines[0] == "| accuracy, % | ER-SS | ER-UE | ER-UP | ER-ZID |"
+    assert lines[2] == "| Fa-Net | - | 50.0 ± 0.0 (2 seeds) | 50.0 (1 seed) | - |"
+    assert lines[3].startswith("| FaPE-GAN+Fa-Net | - | 75.0 ± 0.0 (2 seeds) | - |")
+    assert "+25.0 [+0.0, " in lines[4]
+    assert lines[5] == "| Fa-Net, paper on F2ED | 72.7 | 27.3 | 36.3 | 6.7 |"
+    assert lines[6] == "| FaPE-GAN+Fa-Net, paper on F2ED | 73.6 | 30.8 | 39.9 | 7.1 |"
+
+
+def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), epochs=30)
+    real = table5.row_config(config, "er_ue", "Fa-Net", 4)
+    assert (real.epochs, real.synthetic, real.seed) == (30, False, 4)
+    read = table5.fa_net.read_faces
+
+    def with_twice_as_many(asked: TaskConfig) -> Any:
+        faces = read(asked)
+        if asked.synthetic:
+            assert asked.synthetic_from == f"{tmp_path}/er_ue/gan"
+            both = np.arange(2 * len(faces.parts["train"])) % len(faces.parts["train"])
+            faces.parts["train"] = faces.parts["train"].rows(both)
+        return faces
+
+    monkeypatch.setattr(table5.fa_net, "read_faces", with_twice_as_many)
+    assert table5.row_config(config, "er_ue", "FaPE-GAN+Fa-Net", 4).epochs == 15
+
+
+def test_the_command_trains_all_four_tasks_and_is_resumable(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The order and the folders of the runs; the stages themselves are replaced, they have tests of their own."""
+    calls: list[tuple[str, str, bool]] = []
+
+    def run_stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
+        calls.append((config.run_dir.removeprefix(f"{tmp_path}/"), stages[0], config.synthetic))
+        if stages[-1] == "evaluate" and not Path(config.run_dir, "metrics.json").exists():
+            if len(calls) == 8:
+                raise KeyboardInterrupt
+            write_run(Path(config.run_dir), np.arange(12) < 6, np.arange(12))
+
+    monkeypatch.setattr(table5, "_stages", run_stages)
+    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), seeds=1)
+    with pytest.raises(KeyboardInterrupt):
+        table5.run(config)
+    assert calls[:3] == [("er_ss/gan", "fape_gan", True), ("er_ss/seed-0/real", "fa_net", False)] + calls[2:3]
+    # What was finished when it stopped is in the table already.
+    assert json.loads((tmp_path / "table5.json").read_text())["tasks"]["er_ss"]["Fa-Net"]["accuracy"] == [50.0]
+    table5.run(config)
+    assert capsys.readouterr().out.count("50.0 (1 seed)") == 2 * len(TASKS)
