@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
 DIRECT_RUNNER = "DirectRunner"
 
@@ -24,6 +24,9 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
     """
     if runner == DIRECT_RUNNER:
         options = PipelineOptions(list(flags))
+        worker = options.view_as(WorkerOptions)
+        # Worker processes tell every connection that they open; what stops them is raised in the driver anyway.
+        worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "ERROR"
         return beam.Pipeline(runner=_python_runner(options), options=options)
     return beam.Pipeline(options=PipelineOptions([*flags, f"--runner={runner}"]))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,19 @@ from tests.beam_pipelines.conftest import FLAGS, Built, run, shard_bytes
 ROOT = Path(__file__).parents[2]
 
 
-def start(built: Built, output: Path, *flags: str) -> subprocess.Popen:
+@contextlib.contextmanager
+def started(built: Built, output: Path, *flags: str) -> Iterator[subprocess.Popen]:
+    """The command in a process of its own, gone with its workers when the block ends."""
     command = [sys.executable, "-m", "beam_pipelines.build", f"--annotations={built.annotations}"]
     command += [f"--videos_root={built.root}", f"--output={output}", *FLAGS, *flags]
     # A group of its own, so that a signal reaches what it would reach from a terminal.
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def finished(output: Path) -> dict[Path, int]:
@@ -39,19 +49,19 @@ def wait_for_clips(process: subprocess.Popen, output: Path, clips: int) -> None:
 def test_stopped_and_killed_builds_go_on_to_the_unbroken_result_without_detecting_again(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = start(built, tmp_path)
-    wait_for_clips(process, tmp_path, 3)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=150)
+    with started(built, tmp_path) as process:
+        wait_for_clips(process, tmp_path, 3)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 130 and "goes on where this one stopped" in errors
     assert not (tmp_path / "records").exists() and not (tmp_path / "dataset.json").exists()
     after_ctrl_c = finished(tmp_path)
     assert len(after_ctrl_c) >= 3
 
-    process = start(built, tmp_path)
-    wait_for_clips(process, tmp_path, len(after_ctrl_c) + 3)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with started(built, tmp_path) as process:
+        wait_for_clips(process, tmp_path, len(after_ctrl_c) + 3)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert not (tmp_path / "records").exists() and not (tmp_path / "dataset.json").exists()
     after_kill = finished(tmp_path)
     assert after_ctrl_c.items() <= after_kill.items()
@@ -67,7 +77,8 @@ def test_stopped_and_killed_builds_go_on_to_the_unbroken_result_without_detectin
 
 
 def test_two_worker_processes_give_the_bytes_that_one_worker_gives(built: Built, tmp_path: Path) -> None:
-    process = start(built, tmp_path, "--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    _, errors = process.communicate(timeout=300)
+    flags = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    with started(built, tmp_path, *flags) as process:
+        _, errors = process.communicate(timeout=900)
     assert process.returncode == config.EXIT_OK, errors
     assert shard_bytes(tmp_path) == shard_bytes(built.folder)
