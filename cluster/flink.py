@@ -1,7 +1,7 @@
 """A Flink on this machine for the Beam commands: `python -m cluster.flink` starts it, prints the flags and waits.
 
-Processes: a job manager, task managers, Beam's job server and Beam's worker pool, all on loopback. The jars come from
-Maven Central (cluster/pom.xml) and are kept in `.cluster/jars`. docs/cluster.md says how the parts fit together.
+Processes: a job manager, task managers and Beam's job server, all on loopback; task managers start Python workers. The
+jars come from Maven Central (cluster/pom.xml) and are kept in `.cluster/jars`. docs/cluster.md says how the parts fit together.
 """
 
 from __future__ import annotations
@@ -92,7 +92,11 @@ def job_server_jar(folder: str | Path, maven: str = "mvn") -> Path:
     jars = fetch_jars(folder, maven)
     path = jars.parent / "flink-job-server.jar"
     names = sorted(jar.name for jar in jars.glob("*.jar"))
-    lines = ["Manifest-Version: 1.0", f"Main-Class: {JOB_SERVER}", "Class-Path: " + " ".join(f"jars/{n}" for n in names)]
+    lines = [
+        "Manifest-Version: 1.0",
+        f"Main-Class: {JOB_SERVER}",
+        "Class-Path: " + " ".join(f"jars/{n}" for n in names),
+    ]
     with zipfile.ZipFile(path, "w") as jar:
         jar.writestr("META-INF/MANIFEST.MF", "".join(_folded(line) for line in lines) + "\r\n")
     return path
@@ -105,7 +109,7 @@ def _folded(line: str) -> str:
 
 
 class FlinkCluster:
-    """Job manager, task managers, job server and worker pool, started on entry and stopped on exit.
+    """Job manager, task managers and job server, started on entry and stopped on exit.
 
     Args:
       config: how many, and where.
@@ -122,21 +126,27 @@ class FlinkCluster:
 
     def __enter__(self) -> FlinkCluster:
         self._jars = fetch_jars(self.folder, self.config.maven)
-        self.rpc, self.rest, self.jobs, self.pool = (_free_port() for _ in range(4))
+        self.rpc, self.rest, self.jobs = (_free_port() for _ in range(3))
         self.logs.mkdir(parents=True, exist_ok=True)
         (self.folder / "conf").mkdir(exist_ok=True)
         (self.folder / "conf" / "config.yaml").write_text(self._flink_config())
+        self._write_worker_program()
         try:
             conf = ["--configDir", str(self.folder / "conf")]
             self._java("job_manager", 512, [JOB_MANAGER, *conf])
             for number in range(self.config.task_managers):
                 self.start_task_manager(number)
-            self._start_pool()
             master = ["--flink-master", f"127.0.0.1:{self.rest}", "--job-port", str(self.jobs)]
-            others = ["--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", str(self.folder / "artifacts")]
+            others = [
+                "--artifact-port",
+                "0",
+                "--expansion-port",
+                "0",
+                "--artifacts-dir",
+                str(self.folder / "artifacts"),
+            ]
             self._java("job_server", 512, [JOB_SERVER, *master, *others])
             self._wait("the job server", lambda: _listens(self.jobs))
-            self._wait("the worker pool", lambda: _listens(self.pool))
             self.wait_for_task_managers(self.config.task_managers)
         except BaseException:
             self.stop()
@@ -151,8 +161,8 @@ class FlinkCluster:
         return [
             "--runner=FlinkRunner",
             f"--job_endpoint=localhost:{self.jobs}",
-            "--environment_type=EXTERNAL",
-            f"--environment_config=localhost:{self.pool}",
+            "--environment_type=PROCESS",
+            f"--environment_options=process_command={self._worker_program}",
             f"--parallelism={self.config.task_managers * self.config.slots}",
         ]
 
@@ -160,6 +170,12 @@ class FlinkCluster:
         """Starts one task manager; also one that was killed."""
         conf = ["--configDir", str(self.folder / "conf")]
         self._java(f"task_manager_{number}", 768, [TASK_MANAGER, *conf])
+
+    def kill_task_manager(self, number: int) -> None:
+        """Kills a task manager as a machine's failure would, without a word to anyone."""
+        process = self.processes.pop(f"task_manager_{number}")
+        process.kill()
+        process.wait()
 
     def wait_for_task_managers(self, count: int) -> None:
         """Returns when Flink counts at least so many task managers."""
@@ -174,11 +190,19 @@ class FlinkCluster:
         jobs = [self._get(f"jobs/{job['id']}") for job in self._get("jobs")["jobs"]]
         return sorted(jobs, key=lambda job: job["start-time"])
 
+    def failures(self, job: dict[str, Any]) -> list[str]:
+        """Returns the names of the failures that a job went through, newest first."""
+        history = self._get(f"jobs/{job['jid']}/exceptions")["exceptionHistory"]
+        return [entry["exceptionName"] for entry in history["entries"]]
+
     def workers(self) -> list[int]:
-        """Returns the process ids of the Python workers that the pool runs now."""
-        pool = self.processes["worker_pool"].pid
-        children = Path(f"/proc/{pool}/task").glob("*/children")
-        return sorted(int(pid) for path in children for pid in path.read_text().split())
+        """Returns the process ids of the Python workers that the task managers run now."""
+        found = []
+        for name, process in self.processes.items():
+            if name.startswith("task_manager"):
+                for path in Path(f"/proc/{process.pid}/task").glob("*/children"):
+                    found += [int(pid) for pid in path.read_text().split()]
+        return sorted(found)
 
     def stop(self) -> None:
         """Ends every process that was started here."""
@@ -204,14 +228,11 @@ class FlinkCluster:
         options = [f"-Xmx{heap_mb}m", "-Dorg.slf4j.simpleLogger.showDateTime=true", *opens]
         self._start(name, ["java", *options, "-cp", f"{self._jars}/*", *arguments])
 
-    def _start_pool(self) -> None:
-        # The pool starts a program for each worker, so it gets one that runs this project's interpreter.
-        program = self.folder / "worker"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cluster.worker "$@"\n')
-        program.chmod(0o755)
-        module = "apache_beam.runners.worker.worker_pool_main"
-        command = [sys.executable, "-m", module, f"--service_port={self.pool}", f"--container_executable={program}"]
-        self._start("worker_pool", command)
+    def _write_worker_program(self) -> None:
+        # Task managers start one program for each worker, so it gets one that runs this project's interpreter.
+        self._worker_program = self.folder / "worker"
+        self._worker_program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cluster.worker "$@"\n')
+        self._worker_program.chmod(0o755)
 
     def _start(self, name: str, command: list[str]) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -230,7 +251,7 @@ class FlinkCluster:
             except OSError:
                 pass
             for name, process in self.processes.items():
-                if process.poll() is not None and not name.startswith("task_manager"):
+                if process.poll() is not None:
                     raise MissingTool(f"{name} ended with code {process.returncode}; see {self.logs / name}.log.")
             time.sleep(0.5)
         raise MissingTool(f"{what} did not start within {START_SECONDS} s; see the logs in {self.logs}.")
@@ -250,8 +271,10 @@ class FlinkCluster:
             "taskmanager.numberOfTaskSlots": self.config.slots,
             "io.tmp.dirs": temporary,
             # A lost task manager is noticed after seconds, and costs the tasks that it ran.
-            "heartbeat.interval": "2 s",
-            "heartbeat.timeout": "10 s",
+            "heartbeat.interval": 2000,
+            "heartbeat.timeout": 10000,
+            # The task managers have the job's classes already: loading them anew for every job takes long.
+            "classloader.resolve-order": "parent-first",
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": self.config.restarts,
             "restart-strategy.fixed-delay.delay": "1 s",
@@ -264,6 +287,9 @@ class FlinkCluster:
             "taskmanager.memory.managed.size": "256m",
             "taskmanager.memory.network.min": "64m",
             "taskmanager.memory.network.max": "64m",
+            "taskmanager.memory.jvm-metaspace.size": "192m",
+            "taskmanager.memory.jvm-overhead.min": "128m",
+            "taskmanager.memory.jvm-overhead.max": "128m",
         }
         return "".join(f"{key}: {value}\n" for key, value in values.items())
 
@@ -288,7 +314,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with FlinkCluster(config) as cluster:
-        print(f"{config.task_managers} task managers run, http://127.0.0.1:{cluster.rest}/overview; logs in {cluster.logs}")
+        print(
+            f"{config.task_managers} task managers run, http://127.0.0.1:{cluster.rest}/overview; logs in {cluster.logs}"
+        )
         print("python -m beam_pipelines.build", *cluster.flags(), flush=True)
         try:
             signal.pause()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The program that Beam's worker pool starts for every worker: `python -m cluster.worker --id=... `.
+"""The program that a Flink task manager, or Beam's worker pool, starts for every worker: `python -m cluster.worker`.
 
 Beam's own containers hold a Go program for this, which no package registry has; this does the part of it that a
 machine with the project installed needs: ask the runner for the pipeline's options, then run Beam's Python harness.
