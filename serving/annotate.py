@@ -41,7 +41,7 @@ def annotate(image: np.ndarray, faces: Sequence[tuple[int, np.ndarray, Answer]],
 def _panel(picture: np.ndarray, number: int, box: np.ndarray, best: list[tuple[str, float]]) -> None:
     """Bars under the box, or over it where there is no room below."""
     x, y, width, height = (float(value) for value in box)
-    scale = float(np.clip(width / 260, 0.4, 1.6)) * max(1.0, min(picture.shape[:2]) / 1400)
+    scale = max(float(np.clip(width / 200, 0.8, 1.6)), min(picture.shape[:2]) / 1200)
     row = round(26 * scale)
     wide = max(round(width), max(_text_width(_row_text(*entry), scale) for entry in best) + round(16 * scale))
     wide, tall = min(wide, picture.shape[1]), row * len(best) + round(6 * scale)

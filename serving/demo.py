@@ -229,7 +229,11 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
                     bars = gr.Label(label="Expressions", num_top_classes=5, elem_id="bars")
                     with gr.Column():
                         heat = gr.Image(
-                            label="What the network looks at", interactive=False, height=260, elem_id="heat"
+                            label="What the network looks at",
+                            interactive=False,
+                            height=260,
+                            elem_id="heat",
+                            buttons=["fullscreen", "download"],
                         )
                         method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Heat map by", elem_id="method")
         with gr.Tab("Model card"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,8 @@ def look_at_video(
             if not look:
                 waiting.append(seen)
                 continue
-            next_look = time + 1 / frames_per_second - 1e-3
+            # On a grid of moments: counted from the frame itself, a rate that does not divide the clip's would drop.
+            next_look = (math.floor(time * frames_per_second + 1e-6) + 1) / frames_per_second - 1e-6
             found = look_at_picture(rgb, extractor, ask)
             boxes = [face.box for face, _ in found]
             tracked = tracker.update(time, boxes, [face.score for face, _ in found], [answer for _, answer in found])

@@ -1,0 +1,127 @@
+"""The client finds faces, asks the server, follows faces through a clip, and says what it could not read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK
+from fer_tf.errors import InputError
+from fer_tf.faces.extractor import FaceExtractor
+from serving import client
+from serving.connection import Connection, encode_face
+from tests.serving.conftest import EXPRESSIONS
+
+CLIP = "take_1/P004/happy/front.mp4"
+
+
+@pytest.fixture(scope="module")
+def two_faces(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A picture of two people side by side, the second smaller."""
+    photo = cv2.imread(str(samples / "photo.jpg"))
+    small = cv2.resize(photo, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    canvas = np.full((photo.shape[0], photo.shape[1] + small.shape[1], 3), 90, np.uint8)
+    canvas[:, : photo.shape[1]] = photo
+    canvas[: small.shape[0], photo.shape[1] :] = small
+    path = str(tmp_path_factory.mktemp("pictures") / "two.png")
+    cv2.imwrite(path, canvas)
+    return path
+
+
+def test_a_picture_gives_each_face_the_answer_of_its_aligned_crop(
+    two_faces: str, address: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    drawing = tmp_path / "new" / "annotated.png"
+    code = client.main([two_faces, f"--server={address}", "--json", f"--output={drawing}", "--timeout=60"])
+    assert code == EXIT_OK
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["input"] == two_faces and len(result["faces"]) == 2
+    rgb = cv2.imread(two_faces)[..., ::-1]
+    extractor = FaceExtractor()
+    faces = extractor.faces_in_image(np.ascontiguousarray(rgb))
+    extractor.close()
+    with Connection(address, timeout_s=60) as connection:
+        answers = connection.classify_encoded([encode_face(face.image) for face in faces])
+    for shown, face, answer in zip(result["faces"], faces, answers, strict=True):
+        np.testing.assert_allclose(shown["box"], face.box, atol=0.06)
+        assert shown["expression"] == answer.best()[0][0]
+        np.testing.assert_allclose(
+            [shown["probabilities"][name] for name in EXPRESSIONS], answer.probabilities, atol=1e-5
+        )
+    # Boxes and bars were drawn on the faces and nowhere far from them.
+    drawn = cv2.imread(str(drawing))
+    changed = np.abs(drawn.astype(int) - cv2.imread(two_faces)).max(-1) > 20
+    x, y, _, height = (round(value) for value in result["faces"][0]["box"])
+    assert changed[y : y + height, x - 2 : x + 3].mean() > 0.7
+    assert not changed[:, :20].any() and changed.mean() < 0.2
+
+
+def test_a_table_is_printed_and_bad_files_are_listed(
+    samples: Path, address: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    inputs = [str(samples / "photo.jpg"), str(tmp_path / "broken.jpg"), str(tmp_path / "missing.mp4")]
+    assert client.main([*inputs, f"--server={address}", "--timeout=60"]) == EXIT_INCOMPLETE
+    printed = capsys.readouterr()
+    assert "photo.jpg: 1 face" in printed.out and any(name in printed.out for name in EXPRESSIONS)
+    assert "broken.jpg: not_a_video" in printed.err and "missing.mp4: missing" in printed.err
+
+
+def test_a_video_gets_csv_and_annotated_video_with_a_followed_face(
+    samples: Path, address: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = [f"--server={address}", "--json", f"--output={tmp_path}", "--frames_per_second=10", "--timeout=60"]
+    assert client.main([str(samples / CLIP), *flags]) == EXIT_OK
+    (result,) = json.loads(capsys.readouterr().out)
+    with open(result["csv"], newline="") as file:
+        rows = list(csv.DictReader(file))
+    times = [float(row["time"]) for row in rows]
+    assert len(rows) == result["frames_looked_at"] == 5 and {row["face"] for row in rows} == {"1"}
+    np.testing.assert_allclose(np.diff(times), 0.1, atol=0.021)
+    probabilities = np.array([[float(row[name]) for name in EXPRESSIONS] for row in rows])
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-3)
+    np.testing.assert_allclose(list(result["faces"][0]["probabilities"].values()), probabilities.mean(0), atol=1e-4)
+    with av.open(result["annotated"]) as drawn, av.open(str(samples / CLIP)) as original:
+        pairs = list(zip(drawn.decode(video=0), original.decode(video=0), strict=True))
+    assert len(pairs) == 12
+    np.testing.assert_allclose([float(a.time) for a, _ in pairs], [float(b.time) for _, b in pairs], atol=0.002)
+    # Every frame, also those between two looks, has the box on the face.
+    for drawn_frame, frame in pairs:
+        difference = np.abs(drawn_frame.to_ndarray(format="rgb24").astype(int) - frame.to_ndarray(format="rgb24"))
+        assert (difference.max(-1) > 60).mean() > 0.005
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_dead_server_is_named_before_any_work(samples: Path, capsys: pytest.CaptureFixture) -> None:
+    assert client.main([str(samples / "photo.jpg"), "--server=localhost:1"]) == EXIT_FAILED
+    assert "no server answers at localhost:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["a.jpg", "b.jpg", "--output=c.jpg"], "must be a folder for several inputs"),
+        (["a.jpg", "--output=c.mp4"], r"must end in one of \('.jpg'"),
+    ],
+)
+def test_an_output_that_does_not_fit_is_refused(
+    flags: list[str], message: str, samples: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(samples / "photo.jpg", name)
+    with pytest.raises(InputError, match=message):
+        client.main([*flags, f"--server={address}", "--timeout=60"])
+
+
+def test_without_inputs_the_usage_is_shown(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        client.main([])
+    assert caught.value.code == 2 and "python -m serving.client photo.jpg" in capsys.readouterr().err
