@@ -11,7 +11,7 @@ import fnmatch
 import json
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fer_tf.errors import InputError, not_one_of
@@ -70,7 +70,8 @@ class Clip:
 
     def to_json(self) -> str:
         """Returns one line of JSON; `from_json` is the inverse."""
-        return json.dumps(astuple(self))
+        values = (self.clip_id, self.person, self.expression, self.pose, self.gender, self.age, self.group, self.line)
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Clip:
