@@ -100,7 +100,6 @@ def run(config: TaskConfig) -> None:
         monitor = Monitor(config, dataclasses.replace(stream, split="val", flip=False), found)
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)
-        save_generator(folder, gan.averaged_generator(), spec)
     last = {**history[-1], **_frechet(config, gan, monitor)}
     metrics = {"survey": _plain(found), "last_epoch": last, "real_targets": monitor.reference()}
     runtime.write_json(runtime.join(folder, "metrics.json"), metrics)
@@ -180,6 +179,7 @@ class _Trainer:
             logging.info("FaPE-GAN epoch %d/%d: %s", epoch + 1, epochs, _line(history[-1]))
             # History first: a run killed between the two repeats the epoch and writes the same line again.
             runtime.write_json(path, history)
+            save_generator(self._folder, self._gan.averaged_generator(), self._gan.spec)
             self.epoch.assign(epoch + 1)
             self.step.assign(0)
             self._manager.save()
