@@ -10,8 +10,8 @@ import numpy as np
 
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces import align, keyframes
-from fer_tf.faces.detect import Detections, FaceDetector
-from fer_tf.faces.follow import CHUNK, ClipFinder
+from fer_tf.faces.detect import MIN_FACE, Detections, FaceDetector
+from fer_tf.faces.follow import CHUNK, SIDES, ClipFinder
 from fer_tf.faces.landmarks import LandmarkPredictor, disagreement
 from fer_tf.faces.subject import SUBJECTS, Seen, choose_subject
 from fer_tf.faces.video import ClipEnd, ClipError, Decoder, Frame, ahead
@@ -173,17 +173,22 @@ class FaceExtractor:
                 size = np.array(frame.rgb.shape[1::-1])
                 work.seen.append(Seen(frame.index, frame.time, found.boxes[number] / size.max(), size / size.max() / 2))
 
-    def faces_in_image(self, rgb: np.ndarray) -> list[AlignedFace]:
+    def faces_in_image(self, rgb: np.ndarray, smallest: float = 0.03) -> list[AlignedFace]:
         """Returns every face of an image, biggest first.
 
         Args:
           rgb: uint8 (h, w, 3), upright.
+          smallest: the smallest face to look for, as a share of the image's long side; half as large takes four
+            times as long. An image without such a face is searched once more for smaller ones.
         """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise InputError(f"`rgb` must be uint8 (h, w, 3). Received: {rgb.dtype} {rgb.shape}.")
+        if not 0 < smallest <= 1:
+            raise InputError(f"`smallest` must be in (0, 1]. Received: {smallest}.")
+        sides = sorted({max(SIDES[0], round(MIN_FACE / smallest)), SIDES[-1]})
         frame = Frame(rgb, 0, 0.0, 1.0)
         with self._lock:
-            found = ClipFinder(self._detector, self.options.min_score).find([rgb])[0]
+            found = ClipFinder(self._detector, self.options.min_score, sides).find([rgb])[0]
             faces = [self._aligned(frame, found, number) for number in _biggest_first(found)]
         return [face for face in faces if face is not None]
 

@@ -14,7 +14,7 @@ from fer_tf.faces.detect import Detections, FaceDetector, nothing, shrunk
 
 # Frames worked on together; also the distance between two full searches of a clip in which no face is lost.
 CHUNK = 8
-# Long sides (pixels) at which a frame is searched until a face shows: a face needs 20 pixels to be found.
+# Long sides (pixels) at which a clip is searched until a face shows: a face needs 20 pixels to be found.
 SIDES = (256, 576, 1280)
 # The second look starts from the first one's box and mends what the motion between frames displaced.
 LOOKS = 2
@@ -28,10 +28,11 @@ class ClipFinder:
     Args:
       detector: the detector.
       min_score: the confidence that a face needs, 0 to 1.
+      sides: long sides in pixels, growing, at which a frame is searched until a face shows.
     """
 
-    def __init__(self, detector: FaceDetector, min_score: float):
-        self._detector, self._min_score = detector, min_score
+    def __init__(self, detector: FaceDetector, min_score: float, sides: Sequence[int] = SIDES):
+        self._detector, self._min_score, self._sides = detector, min_score, tuple(sides)
         self._level = 0
         self._last: Detections = nothing()
 
@@ -56,12 +57,12 @@ class ClipFinder:
         return found
 
     def _scale(self, side: int) -> float:
-        return min(1.0, SIDES[self._level] / side)
+        return min(1.0, self._sides[self._level] / side)
 
     def _search_until_found(self, frame: np.ndarray, side: int) -> Detections:
         """Searches one frame at growing sizes; the size that showed a face is the clip's from then on."""
         start = self._level
-        for level in range(start, len(SIDES)):
+        for level in range(start, len(self._sides)):
             self._level = level
             scale = self._scale(side)
             faces = self._search(shrunk(frame, scale)[None])[0]
