@@ -8,7 +8,10 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
+from fer_tf.errors import InputError
+
 DIRECT_RUNNER = "DirectRunner"
+JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
 
 
 def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
@@ -21,7 +24,11 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
     Args:
       runner: a name that Beam knows, such as DirectRunner, FlinkRunner or DataflowRunner.
       flags: Beam's flags, such as `--direct_num_workers=2 --direct_running_mode=multi_processing`.
+
+    Raises:
+      InputError: a flag is none of Beam's, such as a misspelled one; Beam alone would pass over it.
     """
+    _refuse_unknown(runner, flags)
     if runner == DIRECT_RUNNER:
         options = PipelineOptions(list(flags))
         worker = options.view_as(WorkerOptions)
@@ -29,6 +36,16 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
         worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "ERROR"
         return beam.Pipeline(runner=_python_runner(options), options=options)
     return beam.Pipeline(options=PipelineOptions([*flags, f"--runner={runner}"]))
+
+
+def _refuse_unknown(runner: str, flags: Sequence[str]) -> None:
+    # A job server knows options of its own, which it checks itself.
+    if runner in JOB_SERVER_RUNNERS:
+        return
+    options = PipelineOptions(list(flags))
+    unknown = options.get_all_options(retain_unknown_options=True).keys() - options.get_all_options().keys()
+    if unknown:
+        raise InputError(f"unknown flag `--{min(unknown)}`: neither this command nor Beam has it; --help lists flags.")
 
 
 def _python_runner(options: PipelineOptions) -> Any:

@@ -17,6 +17,7 @@ from beam_pipelines import build, runner
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord, PairRecord
 from fer_tf.data.tasks import stable_hash
+from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.labels import TASKS
 from tests.beam_pipelines.conftest import EXPRESSIONS, Built, read, run, sample_rows, shard_bytes, write_rows
@@ -232,6 +233,12 @@ def test_direct_runner_is_the_python_runner_whatever_else_is_there() -> None:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
     assert isinstance(runner.pipeline("DirectRunner", []).runner, FnApiRunner)
+
+
+def test_a_misspelled_flag_is_refused_and_not_passed_over() -> None:
+    with pytest.raises(InputError, match="unknown flag `--max_keyframe`"):
+        runner.pipeline("DirectRunner", ["--direct_num_workers=2", "--max_keyframe=3"])
+    runner.pipeline("DirectRunner", ["--direct_num_workers=2", "--direct_running_mode=multi_processing"])
 
 
 def test_without_arguments_the_samples_go_to_data_faces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
