@@ -1,7 +1,7 @@
 """A Flink on this machine for the Beam commands: `python -m cluster.flink` starts it, prints the flags and waits.
 
 Processes: a job manager, task managers and Beam's job server, all on loopback; task managers start Python workers. The
-jars come from Maven Central (cluster/pom.xml) and are kept in `.cluster/jars`. docs/cluster.md says how the parts fit together.
+jars come from Maven Central (cluster/pom.xml) and are kept in `.cluster/jars`. docs/cluster.md says how the parts fit.
 """
 
 from __future__ import annotations
@@ -315,7 +315,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with FlinkCluster(config) as cluster:
         print(
-            f"{config.task_managers} task managers run, http://127.0.0.1:{cluster.rest}/overview; logs in {cluster.logs}"
+            f"{config.task_managers} task managers run, http://127.0.0.1:{cluster.rest}/overview; "
+            f"logs in {cluster.logs}"
         )
         print("python -m beam_pipelines.build", *cluster.flags(), flush=True)
         try:

@@ -44,8 +44,6 @@ class Checkpoints:
     """Saves and restores model, optimizer and State together; a save is complete or not there."""
 
     def __init__(self, folder: str, model: keras.Model, optimizer: keras.optimizers.Optimizer, state: State) -> None:
-        # Slots that do not exist yet would be restored late or never.
-        optimizer.build(model.trainable_variables)
         self.state = state
         self._folder = folder
         with tf.device("CPU:0"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -20,12 +21,15 @@ from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER
 from trainer import runtime, tensorboard
+from trainer.averaging import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
 from trainer.config import TaskConfig
 from trainer.recipes import Recipe, recipe_of
 
 FOLDER = "fa_net"
 FINISHED = "FINISHED"
+# Batches that the statistics of averaged weights are measured on.
+STATISTICS_BATCHES = 30
 SYNTHETIC_GLOB = "synthetic/records/faces-?????-of-?????.tfrecord"
 PRETRAINED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models", "pretrained")
 
@@ -46,6 +50,7 @@ def run(config: TaskConfig) -> None:
             if state.epoch < phase[1]:
                 _train_phase(config, recipe, faces, strategy, state, phase)
     finish(folder, faces, state)
+    runtime.wait_for_all(strategy)
 
 
 def read_faces(config: TaskConfig) -> FaceSet:
@@ -94,15 +99,19 @@ def _train_phase(
     _, end, image_size = phase
     folder = runtime.join(config.run_dir, FOLDER)
     train, val = faces.parts["train"], faces.parts["val"]
-    batch_size = min(recipe.batch_size, len(train))
+    batch_size = min(recipe.batch_size, len(train)) // runtime.workers() * runtime.workers()
     steps = len(train) // batch_size
     spec = spec_of(config, recipe, faces)
     with strategy.scope():
         model = fa_net.build(with_size(spec, image_size), seed=config.seed)
         optimizer = recipe.build_optimizer(steps)
-        checkpoints = Checkpoints(runtime.join(folder, "checkpoints"), model, optimizer, state)
-        resumed = checkpoints.restore()
-        _check_state(state, faces, folder)
+        # Slots that do not exist yet would be restored late or never.
+        optimizer.build(model.trainable_variables)
+    # Outside the scope: the state is a text, which several workers cannot mirror.
+    checkpoints = Checkpoints(runtime.join(folder, "checkpoints"), model, optimizer, state)
+    resumed = checkpoints.restore()
+    _check_state(state, faces, folder)
+    with strategy.scope():
         if not resumed and config.init_from:
             init_from(model, spec, config.init_from)
         model.compile(
@@ -113,7 +122,8 @@ def _train_phase(
         )
     if state.epoch >= end:
         return
-    batches = inputs.training_batches(
+    stream = functools.partial(
+        inputs.training_batches,
         train,
         spec.num_classes,
         image_size=image_size,
@@ -123,16 +133,24 @@ def _train_phase(
         steps_per_epoch=steps,
         augmentation=recipe.augmentation,
         seed=config.seed,
-        first_epoch=state.epoch,
+        worker=runtime.worker(),
+        workers=runtime.workers(),
     )
+    batches = stream(first_epoch=state.epoch)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
 
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
 
+    judged = fa_net.build(with_size(spec, image_size))
+    statistics = BatchStatistics(judged, stream(first_epoch=0).take(STATISTICS_BATCHES)) if recipe.ema else None
+
     def evaluate() -> dict[str, float]:
         part = val if len(val) else train
-        logits = predict(model, part, with_size(spec, image_size))
+        judged.set_weights(model.get_weights())
+        if statistics:
+            statistics.refresh()
+        logits = predict(judged, part, with_size(spec, image_size))
         pictures.validation(part.labels, logits, state.epoch + 1)
         return {
             "val_accuracy": metrics.accuracy(part.labels, logits.argmax(1)),
@@ -141,10 +159,10 @@ def _train_phase(
 
     def keep() -> None:
         if runtime.is_chief():
-            save(folder, model, spec)
+            save(folder, judged, spec)
 
     model.fit(
-        batches,
+        runtime.distribute(batches, batch_size, strategy),
         initial_epoch=state.epoch,
         epochs=end,
         steps_per_epoch=steps,
@@ -228,14 +246,11 @@ def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "
     """Returns logits, float32 (N, num_classes), in the part's order; `flip` averages with the mirror image's."""
     batches = inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=spec.crop)
 
-    @tf.function(reduce_retracing=True)
-    def forward(images: Any) -> Any:
-        logits = model(images, training=False)
-        if tta == "flip":
-            logits = (logits + model(images[:, :, ::-1], training=False)) / 2.0
-        return logits
+    def forward(images: Any) -> np.ndarray:
+        logits = model.predict_on_batch(images)
+        return (logits + model.predict_on_batch(images[:, :, ::-1])) / 2.0 if tta == "flip" else logits
 
-    rows = [forward(images).numpy() for images, _ in batches]
+    rows = [forward(images) for images, _ in batches]
     return np.concatenate(rows) if rows else np.zeros((0, spec.num_classes), np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -29,11 +30,19 @@ class TrainingFailed(RuntimeError):
 
 
 def set_up(config: TaskConfig) -> None:
-    """Seeds everything, sets determinism and writes config.json; call before any variable exists.
+    """Seeds everything, joins the other workers, sets determinism and writes config.json; call before any operation.
 
     Raises:
       InputError: when the run folder belongs to another config.
     """
+    if workers() > 1:
+        if config.stage != "fa_net":
+            raise InputError(
+                f"`stage` {config.stage!r} runs on one worker; TF_CONFIG names {workers()}. Give --stage=fa_net here, "
+                "and run the other stages without TF_CONFIG on the same --run_dir."
+            )
+        # TensorFlow can only join the workers before its first operation.
+        strategy(config)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -42,6 +51,8 @@ def set_up(config: TaskConfig) -> None:
     flags = to_dict(config)
     if tf.io.gfile.exists(path):
         _check_same(read_json(path).get("flags", {}), flags, path)
+        return
+    if not is_chief():
         return
     write_json(path, {"flags": flags, "command": sys.argv, "versions": versions(), "machine": machine()})
 
@@ -58,21 +69,80 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], path: str) -> None:
 def strategy(config: TaskConfig) -> tf.distribute.Strategy:
     """Returns the distribution strategy: TF_CONFIG asks for several workers, several GPUs for mirroring."""
     name = config.strategy
+    if name == "multi_worker" or (name == "auto" and workers() > 1):
+        return _all_workers()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if name == "auto":
-        workers = len(json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", []))
-        name = "multi_worker" if workers > 1 else "mirrored" if len(devices) > 1 else "one_device"
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        name = "mirrored" if len(devices) > 1 else "one_device"
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(tuple(device.name for device in devices))
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # One for the process: a second would number its collective operations like the first, and their shapes clash.
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+class _AllWorkers(tf.distribute.MultiWorkerMirroredStrategy):
+    """Every worker that TF_CONFIG names, in a form that Keras 3's `fit` can use.
+
+    Keras reduces a whole batch, a tuple, when it builds a model, and means of scalars along axis 0 after a step;
+    TensorFlow takes one tensor at a time, and no axis for a scalar.
+    """
+
+    def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
+        def one(part: Any) -> Any:
+            scalar = self.experimental_local_results(part)[0].shape.rank == 0
+            return tf.distribute.Strategy.reduce(self, reduce_op, part, axis=None if scalar else axis)
+
+        return tf.nest.map_structure(one, value)
+
+
+@functools.cache
+def _all_workers() -> tf.distribute.Strategy:
+    # One for the process: the workers are joined once.
+    return _AllWorkers()
+
+
+def worker() -> int:
+    """Returns this worker's number among those that TF_CONFIG names; 0 is the chief."""
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    task = config.get("task", {})
+    before = len(config.get("cluster", {}).get("chief", [])) if task.get("type") == "worker" else 0
+    return before + int(task.get("index", 0))
+
+
+def workers() -> int:
+    """Returns how many workers TF_CONFIG names; 1 without it."""
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    return max(1, len(cluster.get("chief", [])) + len(cluster.get("worker", [])))
 
 
 def is_chief() -> bool:
     """Whether this worker writes the run folder's files; always so with one worker."""
-    task = json.loads(os.environ.get("TF_CONFIG") or "{}").get("task", {})
-    return task.get("type", "chief") == "chief" or int(task.get("index", 0)) == 0
+    return worker() == 0
+
+
+def distribute(batches: tf.data.Dataset, batch_size: int, strategy: tf.distribute.Strategy) -> Any:
+    """Returns what `fit` takes: the batches themselves, or with several workers this worker's share of each step.
+
+    Args:
+      batches: on several workers, `batch_size / workers` images at a time, from files that this worker alone reads.
+      batch_size: images in a global step.
+      strategy: of `strategy(config)`.
+    """
+    if workers() == 1:
+        return batches
+    per_replica = batch_size // strategy.num_replicas_in_sync
+    return strategy.distribute_datasets_from_function(lambda context: batches.rebatch(per_replica, drop_remainder=True))
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker has come here: the chief may still write when the others are done."""
+    if workers() > 1:
+        strategy.reduce("SUM", tf.constant(1.0))
 
 
 def precision(config: TaskConfig) -> str:
@@ -179,7 +249,7 @@ def tensorboard_dir(config: TaskConfig) -> str:
 def run_log(config: TaskConfig) -> Iterator[None]:
     """Sends log lines to standard error and to the run folder's log.txt (where the folder is a local one)."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if "://" not in config.run_dir:
+    if "://" not in config.run_dir and is_chief():
         os.makedirs(config.run_dir, exist_ok=True)
         handlers.append(logging.FileHandler(os.path.join(config.run_dir, LOG_FILE)))
     root = logging.getLogger()

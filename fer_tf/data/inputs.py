@@ -53,14 +53,22 @@ class Part:
         columns = ("image_ids", "labels", "persons", "poses", "genders", "ages")
         return Part(**{name: getattr(self, name)[chosen] for name in columns})
 
-    def encoded(self, seed: Any = None) -> Any:
-        """Returns a tf.data.Dataset of (image bytes, label); in the table's order, or shuffled by an int64 seed."""
+    def encoded(self, seed: Any = None, worker: int = 0, workers: int = 1) -> Any:
+        """Returns a tf.data.Dataset of (image bytes, label); in the table's order, or shuffled by an int64 seed.
+
+        Of several workers each gets every `workers`-th file (every `workers`-th image where they are in memory).
+        """
         import tensorflow as tf
 
         if self.images is not None:
-            faces = tf.data.Dataset.from_tensor_slices((_strings(self.images), self.labels))
-            return faces if seed is None else faces.shuffle(len(self), seed=seed, reshuffle_each_iteration=False)
-        return _from_records(self.files, self.task, self.split, ("image", "expression_id"), seed)
+            images, labels = self.images[worker::workers], self.labels[worker::workers]
+            faces = tf.data.Dataset.from_tensor_slices((_strings(images), labels))
+            return faces if seed is None else faces.shuffle(len(labels), seed=seed, reshuffle_each_iteration=False)
+        if len(self.files) < workers:
+            raise InputError(
+                f"{workers} workers share {len(self.files)} record files; build again with --num_shards={workers}."
+            )
+        return _from_records(self.files[worker::workers], self.task, self.split, ("image", "expression_id"), seed)
 
 
 @dataclass(frozen=True)
@@ -230,6 +238,8 @@ def training_batches(
     augmentation: Augmentation,
     seed: int,
     first_epoch: int = 0,
+    worker: int = 0,
+    workers: int = 1,
 ) -> Any:
     """Returns an endless tf.data.Dataset of (faces, one-hot labels) that starts at any epoch.
 
@@ -246,21 +256,27 @@ def training_batches(
       augmentation: what may change.
       seed: run seed.
       first_epoch: the epoch to start at, from 0.
+      worker, workers: this worker's place among those that share each global step; each reads files of its own and
+        gives `batch_size / workers` images.
     """
     import tensorflow as tf
 
+    if batch_size % workers:
+        raise InputError(f"`batch_size` {batch_size} cannot be shared equally by {workers} workers.")
+    batch_size //= workers
     side = round(image_size / crop)
 
     def one_epoch(epoch: Any) -> Any:
         # A process-wide seed would be mixed into the shuffle's, which fails for a seed that is a tensor; this clears it
         # for the function being traced, not for the process.
         tf.random.set_seed(None)
-        faces = part.encoded(seed=tf.constant(seed * 1_000_003, tf.int64) + epoch)
+        faces = part.encoded(tf.constant(seed * 1_000_003, tf.int64) + epoch, worker, workers)
         return faces.repeat().take(steps_per_epoch * batch_size)
 
     def change(step: Any, batch: tuple) -> tuple:
         faces, labels = batch
-        return augment(faces, tf.one_hot(labels, num_classes), image_size, crop, [seed, step], augmentation)
+        draw = [seed, step * workers + worker]
+        return augment(faces, tf.one_hot(labels, num_classes), image_size, crop, draw, augmentation)
 
     # A large but finite count: flat_map over an infinite range confuses the cardinality that fit asks for.
     epochs = tf.data.Dataset.range(first_epoch, first_epoch + 1_000_000)
