@@ -37,10 +37,15 @@ _IBUG = (
 
 
 def write_card(path: str, facts: dict[str, Any]) -> None:
-    """Writes the card of an exported version.
+    """Writes the card of an exported version as a Markdown file."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(render(facts))
+
+
+def render(facts: dict[str, Any]) -> str:
+    """Returns the card as Markdown.
 
     Args:
-      path: the Markdown file.
       facts: what `model.json` holds.
     """
     spec = facts["spec"]
@@ -52,24 +57,30 @@ def write_card(path: str, facts: dict[str, Any]) -> None:
     fields["data_fingerprint"] = spec["data_fingerprint"] or "not recorded"
     fields["results"] = _results(facts["metrics"])
     fields["rights"] = _rights(spec)
-    with open(path, "w") as file:
-        file.write(_CARD.format(**fields))
+    return _CARD.format(**fields)
 
 
 def _results(metrics: dict[str, Any]) -> str:
-    lines = _numbers(metrics)
-    return "\n".join(lines) if lines else "The run was not evaluated before the export."
-
-
-def _numbers(metrics: dict[str, Any], prefix: str = "") -> list[str]:
-    """The single numbers of the metrics, two levels deep; curves and matrices stay in metrics.json."""
-    lines = []
-    for name, value in metrics.items():
-        if isinstance(value, dict) and not prefix:
-            lines += _numbers(value, f"{name} ")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            lines.append(f"- {prefix}{name}: {value:.4g}")
-    return lines
+    """The scores that the trainer's evaluation wrote into metrics.json, as tables."""
+    parts = [(name, metrics[name]) for name in ("val", "test") if metrics.get(name, {}).get("faces")]
+    if not parts:
+        return "The run was not evaluated before the export."
+    lines = ["| part | faces | accuracy | 95 % interval | mean class accuracy | macro F1 | calibration error |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name, scores in parts:
+        low, high = scores.get("accuracy_interval") or (float("nan"), float("nan"))
+        error = scores["calibration"]["calibrated"]["ece"]
+        lines.append(
+            f"| {name} | {scores['faces']} | {scores['accuracy']:.3f} | {low:.3f} to {high:.3f} | "
+            f"{scores['mean_class_accuracy']:.3f} | {scores['macro_f1']:.3f} | {error:.3f} |"
+        )
+    _, last = parts[-1]
+    for title, key in (("class", "by_class"), ("pose", "by_pose"), ("gender", "by_gender"), ("age", "by_age")):
+        known = {name: row["accuracy"] for name, row in last.get(key, {}).items() if row["accuracy"] is not None}
+        if known:
+            lines += ["", f"Accuracy by {title}: " + ", ".join(f"{name} {value:.3f}" for name, value in known.items())]
+    lines += [f"\n- {note}" for note in metrics.get("notes", ())]
+    return "\n".join(lines)
 
 
 def _rights(spec: dict[str, Any]) -> str:
