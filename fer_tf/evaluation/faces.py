@@ -11,7 +11,6 @@ from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
 from fer_tf.errors import InputError
 from fer_tf.evaluation import saliency
-from fer_tf.evaluation.runs import Run
 from fer_tf.models import fa_net
 
 Kind = tuple[str, str]
@@ -33,20 +32,33 @@ def first_faces(
 
 
 def mean_saliency(
-    run: Run, data: str, poses: Sequence[str], count: int, method: str = "layercam"
+    run_dir: str,
+    task: str,
+    data: str,
+    poses: Sequence[str],
+    count: int,
+    method: str = "layercam",
+    expressions: Sequence[str] = (),
 ) -> tuple[list[tuple[str, list[np.ndarray | None]]], list[str]]:
     """Returns rows of overlays, one row an expression and one column a pose, and the columns' names.
 
     Args:
-      run: a finished run.
+      run_dir: folder of a finished run.
+      task: its task, whose test part is shown.
       data: the data folder that it was trained on.
       poses: the data's poses.
       count: test faces of each expression and pose.
       method: one of `fer_tf.evaluation.saliency.METHODS`.
+      expressions: those to show; empty for all.
+
+    Raises:
+      InputError: when the test part has no such face.
     """
-    model, spec = fa_net.load(os.path.join(run.folder, "fa_net"))
-    wanted = {(expression, pose) for expression in spec.expressions for pose in poses}
-    found = _first_of(data, wanted, count, run.task)
+    model, spec = fa_net.load(os.path.join(run_dir, "fa_net"))
+    wanted = {(expression, pose) for expression in expressions or spec.expressions for pose in poses}
+    found = _first_of(data, wanted, count, task)
+    if not found:
+        raise InputError(f"the test part of {task!r} in {data!r} has no face of {sorted(wanted)[:4]}.")
     kinds = sorted(found, key=lambda kind: (spec.expressions.index(kind[0]), kind[1]))
     groups = [np.stack([_decode(image, True) for image, _ in found[kind]]) for kind in kinds]
     inputs = [np.asarray(preprocess(group, spec.image_size, spec.channels, spec.crop)) for group in groups]

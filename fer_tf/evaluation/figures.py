@@ -151,7 +151,7 @@ def picture_sheet(
     axes.set_xticks([])
     if len(columns):
         widest = max(_text_width(str(name), FONT - 1) for name in columns)
-        size = (FONT - 1) * min(1.0, picture_width / width / widest)
+        size = (FONT - 1) * min(1.0, 0.9 * picture_width / width / widest)
         axes.set_xticks(np.arange(len(columns)) * (cell + gap) + cell / 2, columns, fontsize=size)
         axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -241,20 +241,40 @@ def expression_groups(
         chosen = np.flatnonzero(groups == group)
         colour, marker = COLOURS[group % len(COLOURS)], MARKERS[group % len(MARKERS)]
         axes.scatter(*points[chosen].T, color=colour, marker=marker, s=36, label=f"group {group + 1}")
-        for index in chosen:
-            axes.annotate(
-                names[index],
-                points[index],
-                xytext=(0, 6),
-                textcoords="offset points",
-                ha="center",
-                fontsize=FONT if len(names) <= 20 else FONT - 3,
-            )
+    size = FONT if len(names) <= 20 else FONT - 3
+    for name, point, (dx, dy) in zip(names, points, _label_places(points, names, size), strict=True):
+        anchor = {1: "left", -1: "right", 0: "center"}[int(np.sign(dx))]
+        place = {"xytext": (dx, dy), "textcoords": "offset points", "ha": anchor, "va": "center"}
+        axes.annotate(name, point, fontsize=size, **place)
     axes.margins(0.15)
     axes.set(xlabel="first principal component of the eye features", ylabel="second")
     axes.legend(fontsize=FONT - 1, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     axes.set_title(title, fontsize=FONT + 1)
     return figure
+
+
+def _label_places(points: np.ndarray, names: Sequence[str], size: float) -> list[tuple[float, float]]:
+    """Offsets in points at which each name covers the fewest others, tried around its mark one name after another."""
+    span = np.ptp(points, axis=0)
+    # Roughly the axes' size in points, of which the marks fill 1 / 1.3.
+    centres = (points - points.min(0)) / np.where(span > 0, span, 1) * (240, 190)
+    taken = [(*centre - 4, *centre + 4) for centre in centres]
+    places = []
+    for centre, name in zip(centres, names, strict=True):
+        width, height = 72 * _text_width(name, size), size + 1
+        boxes = []
+        for dx, dy in ((0, 10), (0, -10), (7, 0), (-7, 0), (6, 9), (-6, 9), (6, -9), (-6, -9)):
+            left = centre[0] + dx - width * (0.5 if dx == 0 else float(dx < 0))
+            box = (left, centre[1] + dy - height / 2, left + width, centre[1] + dy + height / 2)
+            boxes.append((sum(_overlap(box, other) for other in taken), (dx, dy), box))
+        _, place, box = min(boxes, key=lambda entry: entry[0])
+        taken.append(box)
+        places.append(place)
+    return places
+
+
+def _overlap(a: tuple, b: tuple) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def rates_with_intervals(

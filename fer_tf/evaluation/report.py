@@ -59,6 +59,7 @@ class Picture:
 
     title: str
     text: str
+    lines: tuple[str, ...] = ()
     uri: str = ""
     alt: str = ""
     wide: bool = False
@@ -191,7 +192,7 @@ def group_picture(config: ReportConfig, dataset: dict[str, Any] | None) -> list[
         return [Picture(title, f"needs more than {config.groups} expressions; the data has {present} (see --groups)")]
     faces = clusters.measure_faces(config.data, config.max_faces)
     found = clusters.group_expressions(faces, config.groups, seed=config.seed)
-    groups = "; ".join(f"{n}: {names} ({what})" for n, (names, what) in enumerate(clusters.describe(found), 1))
+    lines = tuple(f"Group {n}: {names} ({what})" for n, (names, what) in enumerate(clusters.describe(found), 1))
     low, high = found.stability_interval
     stable = (
         f"Over {found.samples} bootstrap samples of persons the groups agree with these by an adjusted Rand index of "
@@ -199,8 +200,8 @@ def group_picture(config: ReportConfig, dataset: dict[str, Any] | None) -> list[
         if found.samples
         else "One person alone: the stability needs more."
     )
-    text = f"k-means over seven eye features of {len(faces.features):,} faces, seed {config.seed}. {stable} {groups}."
-    return [_svg(figures.expression_groups(found.plane, found.groups, found.names, ""), title, text)]
+    text = f"k-means over seven eye features of {len(faces.features):,} faces, seed {config.seed}. {stable}"
+    return [_svg(figures.expression_groups(found.plane, found.groups, found.names, ""), title, text, lines)]
 
 
 def gan_pictures(runs: str) -> list[Picture]:
@@ -215,7 +216,7 @@ def gan_pictures(runs: str) -> list[Picture]:
         name = folder.parent.parent.relative_to(runs).as_posix()
         text = f"{name}, {newest.stem}. Columns: source, mask of the wanted pose, generated, real face in that pose."
         uri = figures.data_uri(newest.read_bytes(), "image/png")
-        pictures.append(Picture(f"{title}: {name}", text, uri, "rows of source, mask, generated and real face"))
+        pictures.append(Picture(f"{title}: {name}", text, (), uri, "rows of source, mask, generated and real face"))
     return pictures
 
 
@@ -260,7 +261,7 @@ def saliency_picture(config: ReportConfig, dataset: dict[str, Any] | None, runs:
     )
     if dataset is None or run is None:
         return [Picture(title, "needs a run on this data: python -m trainer.task --task=er_ss")]
-    rows, poses = mean_saliency(run, config.data, dataset["poses"], config.saliency_faces)
+    rows, poses = mean_saliency(run.folder, run.task, config.data, dataset["poses"], config.saliency_faces)
     text = (
         f"LayerCAM for the true expression, mean over up to {config.saliency_faces} test faces of each expression and "
         f"pose, on their mean face; run {run.name}. Bright is where the network's answer comes from."
@@ -268,12 +269,13 @@ def saliency_picture(config: ReportConfig, dataset: dict[str, Any] | None, runs:
     return [_png(figures.picture_sheet(rows, poses), title, text)]
 
 
-def _svg(figure: Any, title: str, text: str) -> Picture:
-    return Picture(title, text, figures.data_uri(figures.to_svg(figure), "image/svg+xml"), f"{title}. {text}")
+def _svg(figure: Any, title: str, text: str, lines: tuple[str, ...] = ()) -> Picture:
+    return Picture(title, text, lines, figures.data_uri(figures.to_svg(figure), "image/svg+xml"), f"{title}. {text}")
 
 
 def _png(figure: Any, title: str, text: str, wide: bool = False) -> Picture:
-    return Picture(title, text, figures.data_uri(figures.to_png(figure, 200), "image/png"), f"{title}. {text}", wide)
+    uri = figures.data_uri(figures.to_png(figure, 200), "image/png")
+    return Picture(title, text, (), uri, f"{title}. {text}", wide)
 
 
 def _write(
