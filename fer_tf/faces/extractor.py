@@ -147,27 +147,27 @@ class FaceExtractor:
     def _pass(self, path: str, rule: str) -> ClipFaces:
         finder = ClipFinder(self._detector, self.options.min_score)
         work = _Clip()
-        decoded = ahead(self._decoder.keyframes(path, rule, self.options.max_keyframes), CHUNK)
+        items = self._decoder.keyframes(path, rule, self.options.max_keyframes)
+        decoded = ahead(items, CHUNK, cancel=self._decoder.stop)
         try:
             for chunk in _chunks(decoded, work):
                 for frame, found in zip(chunk, finder.find([frame.rgb for frame in chunk]), strict=True):
                     self._collect(frame, found, work)
-        except ClipError:
-            raise
-        except BaseException:
-            # Ctrl-C, or a library that failed: nobody will read what the decoder still sends.
-            self._decoder.stop()
+        finally:
+            # After Ctrl-C, or when a library failed, nobody reads what the decoder still sends: end it now.
             decoded.close()
-            raise
         return work.result(self.options.subject)
 
     def _collect(self, frame: Frame, found: Detections, work: _Clip) -> None:
         if not len(found):
             work.rejected.append(Rejected("no_face", frame.index))
-        for number in _biggest_first(found)[:MOST_FACES]:
+        order = _biggest_first(found)
+        for number in order[MOST_FACES:]:
+            work.rejected.append(Rejected("other_face", frame.index, _place(found.boxes[number] / frame.shrink)))
+        for number in order[:MOST_FACES]:
             face = self._aligned(frame, found, number)
             if face is None:
-                work.rejected.append(Rejected("landmarks_off", frame.index, _place(found.boxes[number])))
+                work.rejected.append(Rejected("landmarks_off", frame.index, _place(found.boxes[number] / frame.shrink)))
             else:
                 work.faces.append(face)
                 size = np.array(frame.rgb.shape[1::-1])

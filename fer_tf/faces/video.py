@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -65,8 +65,14 @@ class ClipEnd:
     corrupt: int
 
 
-def ahead(items: Iterator[T], count: int) -> Iterator[T]:
-    """Yields the items while a thread fetches up to `count` more, so that decoding overlaps the caller's work."""
+def ahead(items: Iterator[T], count: int, cancel: Callable[[], None]) -> Iterator[T]:
+    """Yields the items while a thread fetches up to `count` more, so that decoding overlaps the caller's work.
+
+    Args:
+      items: a generator; the thread runs it and closes it.
+      count: how many items may wait.
+      cancel: called when the caller stops early, to free a thread that waits for the next item.
+    """
     ready: queue.Queue = queue.Queue(count)
     stop = threading.Event()
 
@@ -83,16 +89,20 @@ def ahead(items: Iterator[T], count: int) -> Iterator[T]:
 
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
+    over = False
     try:
         while True:
             item, error = ready.get()
+            over = error is not None
             if isinstance(error, StopIteration):
                 return
-            if error is not None:
+            if over:
                 raise error
             yield item
     finally:
         stop.set()
+        if not over:
+            cancel()
         thread.join()
 
 
@@ -159,9 +169,11 @@ class Decoder:
         return self._process.pid if self._process else None
 
     def stop(self) -> None:
-        """Kills the process while another thread waits for it; that thread then closes it."""
-        if self._process is not None:
-            self._process.kill()
+        """Kills the process while another thread may wait for it; that thread then closes it."""
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def close(self) -> None:
         """Ends the process."""

@@ -209,9 +209,22 @@ def test_reading_ahead_hands_on_the_items_and_the_error() -> None:
 
     got = []
     with pytest.raises(ClipError, match="no frames"):
-        for item in ahead(items(), 2):
+        for item in ahead(items(), 2, cancel=lambda: None):
             got.append(item)
     assert got == list(range(5))
+
+
+def test_a_caller_that_stops_early_does_not_wait_for_a_slow_decoder(decoder: Decoder, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(20))
+    all_of(decoder, path)
+    os.kill(decoder.pid, signal.SIGSTOP)
+    items = ahead(decoder.keyframes(path, "uniform", 40), 2, cancel=decoder.stop)
+    threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(items)
+    assert time.monotonic() - start < 20, "the decoder may be silent for 60 s"
+    assert [frame.index for frame in all_of(decoder, path)[0]] == list(range(20))
 
 
 def test_the_decoder_process_imports_neither_tensorflow_nor_opencv() -> None:
