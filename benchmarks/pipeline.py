@@ -63,6 +63,7 @@ class Measured:
       wall: seconds of the whole command, start-up and writing included.
       worker_mib, decoder_mib: the largest peak of a worker's and of a decoder's process.
       share: CPU seconds of the whole build, by wall seconds: how much of the cores it got.
+      cpu_ms: CPU milliseconds of the whole build for each face; what a busy machine can still compare.
     """
 
     rate: float
@@ -70,6 +71,7 @@ class Measured:
     worker_mib: float
     decoder_mib: float
     share: float
+    cpu_ms: float
 
 
 def measure(annotations: Path, root: Path, workers: int, max_keyframes: int) -> Measured:
@@ -88,15 +90,15 @@ def measure(annotations: Path, root: Path, workers: int, max_keyframes: int) -> 
         wall, after = time.monotonic() - start, os.times()
         if process.returncode not in (0, 3):
             raise InputError(f"the build failed: {(Path(output) / 'log').read_text()[-2000:]}")
-        rate = _rate(Path(output))
+        faces = json.loads((Path(output) / "dataset.json").read_text())["counts"]["faces"]
+        rate = _rate(Path(output), faces)
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        return Measured(rate, wall, peaks[WORKER], peaks[DECODER], cpu / wall)
+        return Measured(rate, wall, peaks[WORKER], peaks[DECODER], cpu / wall, 1000 * cpu / faces)
 
 
-def _rate(output: Path) -> float:
+def _rate(output: Path, faces: int) -> float:
     """Faces a second from the first finished clip to the last; start-up is told apart in the wall time."""
     done = sorted(path.stat().st_mtime for path in (output / ".extracted").rglob("*.tfrecord"))
-    faces = json.loads((output / "dataset.json").read_text())["counts"]["faces"]
     return faces * (len(done) - 1) / len(done) / (done[-1] - done[0]) if len(done) > 1 else 0.0
 
 
@@ -138,7 +140,7 @@ def compare_workers(config: BenchmarkConfig) -> None:
                 print(
                     f"round {number + 1}, {workers} worker(s): {found.rate:.1f} faces/s, {found.wall:.0f} s in all, "
                     f"worker {found.worker_mib:.0f} MiB, decoder {found.decoder_mib:.0f} MiB, "
-                    f"{found.share:.2f} cores used",
+                    f"{found.share:.2f} cores used, {found.cpu_ms:.0f} ms of CPU a face",
                     flush=True,
                 )
     rates = {workers: statistics.median(run.rate for run in found) for workers, found in runs.items()}
