@@ -1,0 +1,72 @@
+"""What is published is the run's network at half precision, with a card whose numbers are the run's."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from fer_tf.errors import InputError
+from fer_tf.evaluation.scores import score
+from fer_tf.models import fa_net
+from fer_tf.models.fa_net import FaNetSpec
+from tests.fer_tf.evaluation.test_scores import EXPRESSIONS, part_of
+from trainer.publish import PublishConfig, publish
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    spec = FaNetSpec(EXPRESSIONS, image_size=16, task="er_ss")
+    fa_net.save(str(tmp_path / "fa_net"), fa_net.build(spec, seed=1), spec)
+    part = part_of([0, 0, 1, 1, 0, 1], ["A", "A", "B", "B", "C", "C"], ["front"] * 6)
+    test = score(part, np.eye(3)[[0, 1, 1, 1, 0, 0]] * 4.0, EXPRESSIONS, 1.0)
+    metrics = {
+        "task": "er_ss",
+        "finished": True,
+        "tta": "none",
+        "notes": ["a note"],
+        "spec": {"variant": "light_cnn_9", "image_size": 16, "expressions": EXPRESSIONS, "temperature": 1.0},
+        "training": {"epoch": 3, "seconds": 7200.0, "best_epoch": 2},
+        "data_fingerprint": "abc",
+        "val": test,
+        "test": test,
+    }
+    config = {
+        "flags": {"task": "er_ss", "epochs": 3},
+        "machine": {"cores": 2},
+        "versions": {"tensorflow": "1", "keras": "2"},
+    }
+    for name, value in (("metrics.json", metrics), ("config.json", config)):
+        (tmp_path / name).write_text(json.dumps(value))
+    return tmp_path
+
+
+def test_weights_and_card_are_the_runs(run_dir, tmp_path):
+    output = str(tmp_path / "published")
+    publish(PublishConfig(str(run_dir), output))
+    model, spec = fa_net.load(output)
+    original, _ = fa_net.load(str(run_dir / "fa_net"))
+    images = np.random.default_rng(0).random((4, 16, 16, 1), np.float32)
+    np.testing.assert_allclose(model(images), original(images), atol=1e-3)
+    assert spec.expressions == EXPRESSIONS
+    with open(os.path.join(output, "MODEL_CARD.md")) as file:
+        card = file.read()
+    # 4 of 6 right; angry 2 of 3, happy 2 of 3; no face of sad.
+    assert "| test | 6 | 66.7 %" in card and "| angry | 3 | 66.7 %" in card and "| sad | 0" not in card
+    assert "3 epochs in 2.0 hours" in card and "epoch 2" in card and "Interim" not in card
+
+
+def test_an_unfinished_run_is_published_only_as_interim(run_dir, tmp_path):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    (run_dir / "metrics.json").write_text(json.dumps(metrics | {"finished": False}))
+    with pytest.raises(InputError, match="has not finished training; wait, or give --interim"):
+        publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
+    publish(PublishConfig(str(run_dir), str(tmp_path / "published"), interim=True))
+    assert "Interim weights" in (tmp_path / "published" / "MODEL_CARD.md").read_text()
+
+
+def test_a_run_that_was_not_evaluated_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match="--stage=evaluate first"):
+        publish(PublishConfig(str(tmp_path), str(tmp_path / "published")))

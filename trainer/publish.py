@@ -1,0 +1,191 @@
+"""`python -m trainer.publish`: a finished run's weights at half precision with a model card from its metrics.json."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from fer_tf.config import EXIT_OK, parse, run_command
+from fer_tf.errors import InputError
+from fer_tf.models import fa_net
+from trainer import runtime
+
+CARD_FILE = "MODEL_CARD.md"
+MAX_BYTES = 12_000_000
+
+DATA = {
+    "fer2013": (
+        "FER2013 (Goodfellow et al., ICML 2013 challenge): 28,709 Training and 3,589 PublicTest faces, 48 x 48 grey, "
+        "collected by image search; PrivateTest was not used. The set is distributed for research; the rights of its "
+        "pictures stay with their owners, and none is part of this repository."
+    ),
+}
+LICENCE = {
+    "fer2013": "Code: Apache-2.0. Weights: research use, because FER2013 is distributed for research.",
+}
+
+LIMITS = {
+    "fer2013": (
+        "The labels of FER2013 are noisy (people agree with them about two times in three); its pictures come from "
+        "image search without known age, gender or origin, so the scores say nothing about how errors differ between "
+        "groups of people; profile views, covered faces and faces below about 40 pixels are hardly in the data. "
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """What to publish and where.
+
+    Attributes:
+      run_dir: a run folder that was evaluated (it holds metrics.json).
+      output: folder for the weights, their spec and the card.
+      interim: publishes a run whose training has not finished, and says so in the card.
+    """
+
+    run_dir: str = "runs/fer2013"
+    output: str = "models/pretrained"
+    interim: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    config, _ = parse(
+        PublishConfig, argv, prog="python -m trainer.publish", description="Writes a run's weights and model card."
+    )
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    publish(config)
+    return EXIT_OK
+
+
+def publish(config: PublishConfig) -> None:
+    """Writes weights (kernels as float16), spec and model card.
+
+    Raises:
+      InputError: when the run was not evaluated, has not finished, or its weights are too large.
+    """
+    path = runtime.join(config.run_dir, "metrics.json")
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"`run_dir` {config.run_dir!r} has no metrics.json; run trainer.task --stage=evaluate first.")
+    metrics = runtime.read_json(path)
+    if not metrics["finished"] and not config.interim:
+        raise InputError(f"`run_dir` {config.run_dir!r} has not finished training; wait, or give --interim.")
+    model, spec = fa_net.load(runtime.join(config.run_dir, "fa_net"))
+    fa_net.save(config.output, model, spec, half=True)
+    size = tf.io.gfile.stat(runtime.join(config.output, fa_net.WEIGHTS_FILE)).length
+    if size > MAX_BYTES:
+        raise InputError(f"the weights take {size:,} bytes, more than the {MAX_BYTES:,} that a repository should hold.")
+    flags = runtime.read_json(runtime.join(config.run_dir, runtime.CONFIG_FILE))
+    runtime.write_text(runtime.join(config.output, CARD_FILE), card(metrics, flags, size))
+    logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])
+
+
+def card(metrics: dict[str, Any], run: dict[str, Any], size: int) -> str:
+    """Returns the model card as Markdown.
+
+    Args:
+      metrics: the run's metrics.json.
+      run: the run's config.json.
+      size: of the weights, bytes.
+    """
+    task, spec, test = metrics["task"], metrics["spec"], metrics["test"]
+    training, calibration = metrics["training"], test["calibration"]
+    flags = run["flags"]
+    given = " ".join(
+        f"--{name}={flags[name]}" for name in ("task", "recipe", "epochs", "precision", "seed") if flags.get(name)
+    )
+    state = "" if metrics["finished"] else "\n**Interim weights: the training had not finished.**\n"
+    notes = "; ".join(metrics["notes"])
+    libraries = f"TensorFlow {run['versions']['tensorflow']}, Keras {run['versions']['keras']}"
+    return f"""# Fa-Net on {task}
+{state}
+{spec["variant"]} with Max-Feature-Map and batch normalization, {spec["image_size"]} x {spec["image_size"]} grey, labels
+{", ".join(spec["expressions"])}. Weights: `{fa_net.WEIGHTS_FILE}`, {size / 1e6:.1f} MB, kernels as float16.
+
+Load: `fer_tf.models.fa_net.load("models/pretrained")`, or begin a training with `--init_from=pretrained`.
+
+## Scores
+
+| part | faces | accuracy (95 % interval) | mean class accuracy | macro F1 |
+|---|---|---|---|---|
+{_score_rows(metrics)}
+
+{notes}. One network, one view: test-time augmentation {metrics["tta"]}. Intervals are bootstrapped over
+{test["interval_over"]}. "Without copies" leaves out test faces that are also in training: with equal pixels, or the
+same picture by its perceptual hash. Always answering the most frequent class scores {100 * test["majority"]:.1f} %.
+
+| true class | faces | right (95 % interval) |
+|---|---|---|
+{_class_rows(test)}
+
+Confusion, test part (rows: true, columns: predicted, faces):
+
+{_confusion(test)}
+
+Calibration, test part: expected calibration error {100 * calibration["uncalibrated"]["ece"]:.1f} % as trained,
+{100 * calibration["calibrated"]["ece"]:.1f} % with the stored temperature {spec["temperature"]:.3f}, fitted on val.
+
+## Training
+
+`python -m trainer.task {given}`: {training["epoch"]} epochs in {training["seconds"] / 3600:.1f} hours on
+{run["machine"]["cores"]} shared CPU cores ({libraries}); the weights are those of epoch {training["best_epoch"]},
+the best on val.
+
+## Data and licence
+
+{DATA.get(task, f"The data of the task {task}, fingerprint {metrics['data_fingerprint']}.")}
+
+{LICENCE.get(task, "Code: Apache-2.0. Weights: as the data allows.")}
+
+## Intended use and limits
+
+For research on facial expressions, as a start for fine-tuning and for trying the system out. It sees posed or caught
+expressions, not what a person feels. Do not use it to decide about people. {LIMITS.get(task, "")}Rare and confusable
+classes are weaker, as the tables show.
+"""
+
+
+def _score_rows(metrics: dict[str, Any]) -> str:
+    names = {
+        "val": "val",
+        "test": "test",
+        "test_without_equal_copies": "test without equal copies",
+        "test_without_near_copies": "test without near copies",
+    }
+    rows = []
+    for key, name in names.items():
+        if part := metrics.get(key):
+            rows.append(
+                f"| {name} | {part['faces']:,} | {_percent(part['accuracy'], part['accuracy_interval'])} "
+                f"| {_percent(part['mean_class_accuracy'])} | {_percent(part['macro_f1'])} |"
+            )
+    return "\n".join(rows)
+
+
+def _class_rows(test: dict[str, Any]) -> str:
+    return "\n".join(
+        f"| {name} | {row['faces']:,} | {_percent(row['accuracy'], row['interval'])} |"
+        for name, row in test["by_class"].items()
+        if row["faces"]
+    )
+
+
+def _confusion(test: dict[str, Any]) -> str:
+    names = test["expressions"]
+    head = f"| | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}\n"
+    rows = zip(names, test["confusion"], strict=True)
+    return head + "\n".join(f"| {name} | {' | '.join(map(str, row))} |" for name, row in rows)
+
+
+def _percent(value: float, interval: Sequence[float] | None = None) -> str:
+    text = f"{100 * value:.1f} %"
+    return text if interval is None else f"{text} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
