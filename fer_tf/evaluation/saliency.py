@@ -80,7 +80,7 @@ def saliency_maps(
     }[method]
     noise = np.random.default_rng(seed).standard_normal((smooth_samples, *images.shape[1:])).astype(np.float32)
     settings = {"smoothgrad": noise, "scorecam": score_channels}.get(method)
-    fast = _compiled(model)
+    fast = compiled(model)
     # Score-CAM picks its channels over the whole call, so it gets the images one by one.
     size = 1 if method == "scorecam" else BATCH
     with warnings.catch_warnings():
@@ -110,7 +110,7 @@ class _Compiled:
 
 
 @functools.lru_cache(maxsize=2)
-def _compiled(model: keras.Model) -> _Compiled:
+def compiled(model: keras.Model) -> _Compiled:
     # Tracing takes seconds; a demo asks for one image after another.
     return _Compiled(model)
 
@@ -205,7 +205,7 @@ def activation_maximization(model: keras.Model, classes: Sequence[int], *, steps
     start = np.random.default_rng(seed).uniform(0.4, 0.6, (len(classes), *size)).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        images = ActivationMaximization(_compiled(model))(
+        images = ActivationMaximization(compiled(model))(
             CategoricalScore(list(classes)),
             seed_input=start,
             input_range=(0.0, 1.0),
