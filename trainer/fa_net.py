@@ -180,7 +180,11 @@ def save(folder: str, model: keras.Model, spec: FaNetSpec) -> None:
     try:
         fa_net.save(folder, model, spec)
     except OSError as error:
-        raise runtime.TrainingFailed(f"{error}; free some space, then the same command goes on") from error
+        # HDF5 spreads its messages over several lines.
+        reason = " ".join(str(error).split())
+        raise runtime.TrainingFailed(
+            f"cannot write the weights to {folder}: {reason}; free some space, then the same command goes on"
+        ) from error
 
 
 def with_size(spec: FaNetSpec, image_size: int) -> FaNetSpec:
