@@ -14,8 +14,10 @@ RULES = ("apex", "motion", "uniform")
 
 # Below this mean absolute difference (grey levels) a clip counts as still: what is left is noise of the codec.
 STILL = 0.5
-# The apex rule keeps frames that are at least this far on the way from rest to the clip's farthest frame.
-APEX_SHARE = 0.5
+# The apex rule keeps frames that are at least this far on the way from rest to the clip's farthest frame. On rendered
+# clips from rest to apex, a classifier trained on apex frames was right on 12 % of the frames below a share of 0.3, on
+# 36 % at 0.4 to 0.5, 56 % at 0.5 to 0.6, and on 68 to 74 % from 0.6 on: there the clip's label holds.
+APEX_SHARE = 0.6
 # Frames with less fine detail than this share of the usual are blurred by motion.
 BLURRED = 0.6
 
