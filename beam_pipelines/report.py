@@ -18,6 +18,7 @@ from beam_pipelines.chunks import Census
 from fer_tf.data.schema import decode
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.data.tasks import UNITS, SplitPlan, stable_hash
+from fer_tf.evaluation.tables import TABLE_1
 from fer_tf.labels import TASKS
 
 # Rows of the sheet of faces; more would not be looked at.
@@ -25,14 +26,6 @@ SHEET_EXPRESSIONS = 16
 THUMBNAIL = 96
 TITLE_INCHES, BAR_INCHES = 0.32, 0.26
 
-# Table 1 of the paper.
-TABLE_1 = (
-    ("CK+", "8", "123", "1", "327", "593", "490 x 640", "F"),
-    ("JAFFE", "7", "10", "1", "213", "-", "256 x 256", "F"),
-    ("FER2013", "7", "-", "-", "35,887", "-", "48 x 48", "-"),
-    ("KDEF", "7", "140", "5", "4,900", "-", "562 x 762", "FL, HL, F, FR, HR"),
-    ("F2ED", "54", "119", "4", "219,719", "5,418", "256 x 256", "HL, F, HR, BV"),
-)
 TASK_NAMES = {
     "er_ss": "ER-SS, standard setting",
     "er_ue": "ER-UE, rare expressions",

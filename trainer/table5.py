@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer_tf.evaluation import metrics
+from fer_tf.evaluation.tables import TABLE_5 as PAPER
 from fer_tf.labels import TASKS
 from trainer import fa_net, runtime
 from trainer.config import TaskConfig
@@ -21,11 +22,6 @@ from trainer.recipes import recipe_of
 ROWS = ("Fa-Net", "FaPE-GAN+Fa-Net")
 FOLDERS = dict(zip(ROWS, ("real", "synthetic"), strict=True))
 RESULT_FILE, TEXT_FILE = "table5.json", "table5.md"
-# Table 5 as printed, % on F2ED.
-PAPER = {
-    "Fa-Net": {"er_ss": 72.7, "er_ue": 27.3, "er_up": 36.3, "er_zid": 6.7},
-    "FaPE-GAN+Fa-Net": {"er_ss": 73.6, "er_ue": 30.8, "er_up": 39.9, "er_zid": 7.1},
-}
 
 
 def run(config: TaskConfig) -> None:

@@ -204,8 +204,9 @@ def needs_set(task: str, flags: str = "") -> str:
 
 
 def _notes_of(runs: Sequence[Run]) -> list[str]:
-    """What the runs' own notes say of their data."""
-    return list(dict.fromkeys(note for run in runs for note in run.metrics.get("notes", [])))
+    """What the runs' own notes say of their data, as one remark."""
+    notes = dict.fromkeys(note for run in runs for note in run.metrics.get("notes", []))
+    return [f"Of the data: {'; '.join(notes)}."] if notes else []
 
 
 def to_csv(table: Table) -> str:
