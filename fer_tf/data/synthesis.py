@@ -122,23 +122,27 @@ def in_order(items: Iterable[Item], seed: int) -> list[Item]:
 
 
 def _fill(cell: Cell, wanted: int, sources: list[FaceFacts], targets: list[FaceFacts], seed: int) -> list[Item]:
-    """Returns a cell's items: each source in turn with its next best target, at most every pair once."""
+    """Returns a cell's items: each source in turn with its next target, every pair at most once."""
     in_turn = sorted(sources, key=lambda face: stable_hash(f"{seed}/{cell[1]}/{face.image_id}"))
+    mixed = sorted(targets, key=lambda face: stable_hash(f"{seed}/{face.image_id}"))
+    by_person: dict[str, tuple[list[FaceFacts], list[FaceFacts]]] = {}
+    for person in {face.person for face in sources}:
+        own = [face for face in mixed if face.person == person]
+        by_person[person] = own, [face for face in mixed if face.person != person]
     items: list[Item] = []
     for turn in range(len(targets)):
         for source in in_turn:
             if len(items) == wanted:
                 return items
-            target = _targets_of(source, targets, seed)[turn]
+            target = _target_of(source, turn, *by_person[source.person], seed)
             items.append(Item(source.image_id, target.image_id, *cell))
     return items
 
 
-def _targets_of(source: FaceFacts, targets: list[FaceFacts], seed: int) -> list[FaceFacts]:
-    return sorted(
-        targets,
-        key=lambda face: (face.person != source.person, stable_hash(f"{seed}/{source.image_id}>{face.image_id}")),
-    )
+def _target_of(source: FaceFacts, turn: int, own: list[FaceFacts], others: list[FaceFacts], seed: int) -> FaceFacts:
+    """Returns a source's target of a turn: its own person's faces first, each list from a place of its own."""
+    place = stable_hash(f"{seed}/{source.image_id}") + turn
+    return own[place % len(own)] if turn < len(own) else others[(place - len(own)) % len(others)]
 
 
 def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:

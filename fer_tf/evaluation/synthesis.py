@@ -19,7 +19,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.face_quality import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
 from fer_tf.models.fape_gan import load_generator
 
-PLAN_FILE, REJECTED_FILE, PARTS = "plan.json", "rejected.jsonl", "parts"
+PLAN_FILE, REJECTED_FILE, PARTS, OPTIONS_FILE = "plan.json", "rejected.jsonl", "parts", "options.json"
 SHARD_FACES = 2000
 # Faces that pass through the generator together.
 BATCH = 64
@@ -202,22 +202,28 @@ def finish(folder: str, shards: int, options: dict[str, Any], real: dict[str, in
 
 
 def is_finished(folder: str, options: dict[str, Any]) -> bool:
-    """Whether the faces are there.
+    """Whether the faces are there; notes the options before the first face is made.
 
     Raises:
-      InputError: they were made with other options.
+      InputError: they were made, in whole or in part, with other options.
     """
     import tensorflow as tf
 
-    path = f"{folder}/{PLAN_FILE}"
-    if not tf.io.gfile.exists(path):
-        return False
-    with tf.io.gfile.GFile(path) as file:
-        made = json.load(file)["options"]
+    path = f"{folder}/{PARTS}/{OPTIONS_FILE}"
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path) as file:
+            _check_same(folder, json.load(file), options)
+    else:
+        tf.io.gfile.makedirs(f"{folder}/{PARTS}")
+        with tf.io.gfile.GFile(path, "w") as file:
+            json.dump(options, file, indent=2)
+    return tf.io.gfile.exists(f"{folder}/{PLAN_FILE}")
+
+
+def _check_same(folder: str, made: dict[str, Any], options: dict[str, Any]) -> None:
     for name, value in options.items():
         if made.get(name) != value:
             raise InputError(
                 f"{folder} was made with {name} {made.get(name)!r}. Received: {value!r}. Remove that folder and the"
                 " Fa-Net trained on it, or write elsewhere."
             )
-    return True

@@ -312,15 +312,14 @@ class FapeGan(keras.Model):
 
     def averaged_generator(self) -> keras.Model:
         """Returns a generator with the moving average of the weights, or the weights themselves without EMA."""
-        with tf.distribute.get_strategy().scope():
-            copy = generator(self.spec)
+        copy = generator(self.spec)
         copy.set_weights(self.generator.get_weights())
-        if self.spec.ema and int(self.generator_optimizer.iterations) > 0:
+        if self.spec.ema and self.generator_optimizer.iterations.numpy() > 0:
             optimizer = getattr(self.generator_optimizer, "inner_optimizer", self.generator_optimizer)
             for variable, average in zip(
                 copy.trainable_variables, optimizer._model_variables_moving_average, strict=True
             ):
-                variable.assign(average.value)
+                variable.assign(average.numpy())
         return copy
 
 

@@ -125,7 +125,7 @@ def test_a_jpeg_and_a_png_shrink_alike() -> None:
     jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
     png = cv2.imencode(".png", image)[1].tobytes()
     for size in (32, 64, 100, 256):
-        first, second = images_of([jpeg, png], 3, size).numpy()
+        first, second = images_of(tf.constant([jpeg, png]), 3, size).numpy()
         assert first.shape == (size, size, 3)
         assert np.abs(first - second).mean() < 2.0
 
