@@ -84,9 +84,12 @@ def measure(annotations: Path, root: Path, workers: int, max_keyframes: int) -> 
         with open(Path(output) / "log", "w") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
             peaks = {WORKER: 0.0, DECODER: 0.0}
-            while process.poll() is None:
-                _watch(process.pid, peaks)
-                time.sleep(0.25)
+            try:
+                while process.poll() is None:
+                    _watch(process.pid, peaks)
+                    time.sleep(0.25)
+            finally:
+                process.kill()
         wall, after = time.monotonic() - start, os.times()
         if process.returncode not in (0, 3):
             raise InputError(f"the build failed: {(Path(output) / 'log').read_text()[-2000:]}")
