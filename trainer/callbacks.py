@@ -101,7 +101,7 @@ class EpochEnd(keras.callbacks.Callback):
 
     Args:
       checkpoints: where everything is saved.
-      evaluate_fn: called without arguments; returns numbers of the validation part with `val_accuracy` among them.
+      evaluate_fn: called with the finished epochs; returns numbers of the validation part, `val_accuracy` among them.
       keep_fn: called when the epoch is the best so far, with the averaged weights in the model.
       images: images in an epoch.
       epochs: epochs of the whole run, for the log.
@@ -110,7 +110,7 @@ class EpochEnd(keras.callbacks.Callback):
     def __init__(
         self,
         checkpoints: Checkpoints,
-        evaluate_fn: Callable[[], dict[str, float]],
+        evaluate_fn: Callable[[int], dict[str, float]],
         keep_fn: Callable[[], None],
         images: int,
         epochs: int,
@@ -128,7 +128,7 @@ class EpochEnd(keras.callbacks.Callback):
         logs["images_per_second"] = self._images / (time.monotonic() - self._started)
         swap = self._averages()
         swap.on_test_begin()
-        logs.update(self._evaluate())
+        logs.update(self._evaluate(epoch + 1))
         # Equal scores: the later epoch, whose learning rate was lower.
         if logs["val_accuracy"] >= state.best_score:
             state.best_score, state.best_epoch = logs["val_accuracy"], epoch + 1

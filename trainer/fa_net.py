@@ -97,29 +97,11 @@ def _train_phase(
 ) -> None:
     """Trains from the newest checkpoint to the end of a phase; phases differ in the image size alone."""
     _, end, image_size = phase
-    folder = runtime.join(config.run_dir, FOLDER)
-    train, val = faces.parts["train"], faces.parts["val"]
+    train = faces.parts["train"]
     batch_size = min(recipe.batch_size, len(train)) // runtime.workers() * runtime.workers()
     steps = len(train) // batch_size
-    spec = spec_of(config, recipe, faces)
-    with strategy.scope():
-        model = fa_net.build(with_size(spec, image_size), seed=config.seed)
-        optimizer = recipe.build_optimizer(steps)
-        # Slots that do not exist yet would be restored late or never.
-        optimizer.build(model.trainable_variables)
-    # Outside the scope: the state is a text, which several workers cannot mirror.
-    checkpoints = Checkpoints(runtime.join(folder, "checkpoints"), model, optimizer, state)
-    resumed = checkpoints.restore()
-    _check_state(state, faces, folder)
-    with strategy.scope():
-        if not resumed and config.init_from:
-            init_from(model, spec, config.init_from)
-        model.compile(
-            optimizer,
-            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-            jit_compile=False,
-        )
+    spec = with_size(spec_of(config, recipe, faces), image_size)
+    model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps)
     if state.epoch >= end:
         return
     stream = functools.partial(
@@ -138,29 +120,11 @@ def _train_phase(
     )
     batches = stream(first_epoch=state.epoch)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
-
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
-
-    judged = fa_net.build(with_size(spec, image_size))
-    statistics = BatchStatistics(judged, stream(first_epoch=0).take(STATISTICS_BATCHES)) if recipe.ema else None
-
-    def evaluate() -> dict[str, float]:
-        part = val if len(val) else train
-        judged.set_weights(model.get_weights())
-        if statistics:
-            statistics.refresh()
-        logits = predict(judged, part, with_size(spec, image_size))
-        pictures.validation(part.labels, logits, state.epoch + 1)
-        return {
-            "val_accuracy": metrics.accuracy(part.labels, logits.argmax(1)),
-            "val_loss": calibration.cross_entropy(logits, part.labels),
-        }
-
-    def keep() -> None:
-        if runtime.is_chief():
-            save(folder, judged, spec)
-
+    # Always the same faces, so that a resumed run measures what an unbroken one does.
+    measured_on = stream(first_epoch=0).take(STATISTICS_BATCHES) if recipe.ema else None
+    judge = _Judge(config, recipe, faces, spec, model, measured_on, pictures)
     model.fit(
         runtime.distribute(batches, batch_size, strategy),
         initial_epoch=state.epoch,
@@ -169,10 +133,80 @@ def _train_phase(
         verbose=1 if sys.stdout.isatty() else 0,
         callbacks=[
             StopOnNan(state.epoch * steps),
-            EpochEnd(checkpoints, evaluate, keep, steps * batch_size, recipe.epochs),
+            EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs),
             *tensorboard.callbacks(config),
         ],
     )
+
+
+def _restored(
+    config: TaskConfig,
+    recipe: Recipe,
+    faces: FaceSet,
+    strategy: tf.distribute.Strategy,
+    state: State,
+    spec: FaNetSpec,
+    steps: int,
+) -> tuple[keras.Model, Checkpoints]:
+    """Returns the compiled network as the newest checkpoint has it, or fresh; `state` is filled too."""
+    folder = runtime.join(config.run_dir, FOLDER)
+    with strategy.scope():
+        model = fa_net.build(spec, seed=config.seed)
+        optimizer = recipe.build_optimizer(steps)
+        # Slots that do not exist yet would be restored late or never.
+        optimizer.build(model.trainable_variables)
+    # Outside the scope: the state is a text, which several workers cannot mirror.
+    checkpoints = Checkpoints(runtime.join(folder, "checkpoints"), model, optimizer, state)
+    resumed = checkpoints.restore()
+    _check_state(state, faces, folder)
+    with strategy.scope():
+        if not resumed and config.init_from:
+            init_from(model, spec, config.init_from)
+        model.compile(
+            optimizer,
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            jit_compile=False,
+        )
+    return model, checkpoints
+
+
+class _Judge:
+    """Scores an epoch's (averaged) weights on the validation part, in a network of its own, and keeps the best."""
+
+    def __init__(
+        self,
+        config: TaskConfig,
+        recipe: Recipe,
+        faces: FaceSet,
+        spec: FaNetSpec,
+        model: keras.Model,
+        measured_on: tf.data.Dataset | None,
+        pictures: tensorboard.TrainingPictures,
+    ) -> None:
+        self._folder = runtime.join(config.run_dir, FOLDER)
+        self._spec, self._final_size = spec, recipe.image_size
+        self._part = faces.parts["val"] if len(faces.parts["val"]) else faces.parts["train"]
+        self._model, self._pictures = model, pictures
+        self._judged = fa_net.build(spec)
+        self._statistics = None if measured_on is None else BatchStatistics(self._judged, measured_on)
+
+    def evaluate(self, epoch: int) -> dict[str, float]:
+        """Returns accuracy and loss of the weights that the trained network holds now, after `epoch` epochs."""
+        self._judged.set_weights(self._model.get_weights())
+        if self._statistics:
+            self._statistics.refresh()
+        logits = predict(self._judged, self._part, self._spec)
+        self._pictures.validation(self._part.labels, logits, epoch)
+        return {
+            "val_accuracy": metrics.accuracy(self._part.labels, logits.argmax(1)),
+            "val_loss": calibration.cross_entropy(logits, self._part.labels),
+        }
+
+    def keep(self) -> None:
+        """Saves the weights that were judged last, for use at the recipe's final size."""
+        if runtime.is_chief():
+            save(self._folder, self._judged, with_size(self._spec, self._final_size))
 
 
 def save(folder: str, model: keras.Model, spec: FaNetSpec) -> None:

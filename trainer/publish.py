@@ -46,11 +46,13 @@ class PublishConfig:
       run_dir: a run folder that was evaluated (it holds metrics.json).
       output: folder for the weights, their spec and the card.
       interim: publishes a run whose training has not finished, and says so in the card.
+      note: a sentence on the training that the run folder does not tell.
     """
 
     run_dir: str = "runs/fer2013"
     output: str = "models/pretrained"
     interim: bool = False
+    note: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,17 +83,18 @@ def publish(config: PublishConfig) -> None:
     if size > MAX_BYTES:
         raise InputError(f"the weights take {size:,} bytes, more than the {MAX_BYTES:,} that a repository should hold.")
     flags = runtime.read_json(runtime.join(config.run_dir, runtime.CONFIG_FILE))
-    runtime.write_text(runtime.join(config.output, CARD_FILE), card(metrics, flags, size))
+    runtime.write_text(runtime.join(config.output, CARD_FILE), card(metrics, flags, size, config.note))
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])
 
 
-def card(metrics: dict[str, Any], run: dict[str, Any], size: int) -> str:
+def card(metrics: dict[str, Any], run: dict[str, Any], size: int, note: str = "") -> str:
     """Returns the model card as Markdown.
 
     Args:
       metrics: the run's metrics.json.
       run: the run's config.json.
       size: of the weights, bytes.
+      note: a sentence more on the training.
     """
     task, spec, test = metrics["task"], metrics["spec"], metrics["test"]
     training, calibration = metrics["training"], test["calibration"]
@@ -134,7 +137,7 @@ Calibration, test part: expected calibration error {100 * calibration["uncalibra
 
 `python -m trainer.task {given}`: {training["epoch"]} epochs in {training["seconds"] / 3600:.1f} hours on
 {run["machine"]["cores"]} shared CPU cores ({libraries}); the weights are those of epoch {training["best_epoch"]},
-the best on val.
+the best on val. {note}
 
 ## Data and licence
 

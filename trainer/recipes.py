@@ -31,7 +31,7 @@ class Recipe:
       label_smoothing: share of the label spread over all classes.
       standardize: whether the network begins by giving each image mean 0 and variance 1.
       dropout: rate before the head.
-      ema: momentum of the averaged weights that are evaluated and kept; 0 averages none.
+      ema: momentum of the averaged weights that are evaluated and kept, less in runs of few steps; 0 averages none.
       augmentation: what may change in a training face.
       early_size: side of the input in the first epochs, pixels; 0 is `image_size` throughout.
       early_share: share of the epochs that run at `early_size`.
@@ -78,7 +78,9 @@ class Recipe:
         """Returns the optimizer with its schedule."""
         options = {"weight_decay": self.weight_decay or None}
         if self.ema:
-            options |= {"use_ema": True, "ema_momentum": self.ema}
+            # A short run would otherwise end with an average that still remembers the random start.
+            shortest = max(0.5, 1 - 10 / (self.epochs * steps_per_epoch))
+            options |= {"use_ema": True, "ema_momentum": min(self.ema, shortest)}
         schedule = self.build_schedule(steps_per_epoch)
         if self.optimizer == "adamw":
             optimizer = keras.optimizers.AdamW(schedule, **{**options, "weight_decay": self.weight_decay})
