@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.errors import InputError
-from fer_tf.evaluation.metrics import bootstrap_interval
+from fer_tf.evaluation.metrics import bootstrap_interval, paired_bootstrap
 
 METRICS_FILE, CONFIG_FILE = "metrics.json", "config.json"
 # runs/<task>, and the folders of a whole table: runs/all/<task>/seed-<n>/<row>.
@@ -149,17 +149,45 @@ def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
         low, high = test.get("accuracy_interval") or (np.nan, np.nan)
         value = float(np.mean([run.test["accuracy"] for run in runs]))
         return Accuracy(100 * value, 100 * low, 100 * high, test["faces"], test["interval_over"], runs)
-    right = {}
-    for run in runs:
-        found = run.predictions
-        for name, person, hit in zip(found["image_id"], found["person"], _hits(found), strict=True):
-            right.setdefault((str(name), str(person)), []).append(hit)
-    values = np.array([np.mean(hits) for hits in right.values()])
-    persons = [person for _, person in right]
-    groups = persons if len(set(persons) - {""}) > 1 else None
+    right = _mean_hits(runs)
+    values = np.array(list(right.values()))
+    groups = _persons(right)
     low, high = bootstrap_interval(values, groups)
     over = "faces" if groups is None else "persons"
     return Accuracy(100 * float(values.mean()), 100 * low, 100 * high, len(values), over, runs)
+
+
+def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | None:
+    """Returns how much more accurate the second runs are on the same faces, in points; None without such faces.
+
+    Each face is compared with itself, so the interval is narrower than those of the two accuracies.
+    """
+    if not first or not second or any(run.predictions is None for run in (*first, *second)):
+        return None
+    before, after = _mean_hits(first), _mean_hits(second)
+    common = {key: (value, after[key]) for key, value in before.items() if key in after}
+    if not common:
+        return None
+    groups = _persons(common)
+    found = paired_bootstrap(*np.array(list(common.values())).T, groups)
+    low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
+    return Accuracy(value, low, high, len(common), "faces" if groups is None else "persons", (*first, *second))
+
+
+def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
+    """The share of runs that are right, by image_id and person."""
+    hits: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        found = run.predictions
+        for name, person, hit in zip(found["image_id"], found["person"], _hits(found), strict=True):
+            hits.setdefault((str(name), str(person)), []).append(hit)
+    return {key: float(np.mean(values)) for key, values in hits.items()}
+
+
+def _persons(faces: dict[tuple[str, str], Any]) -> list[str] | None:
+    """The person of each face, or None when they are not known."""
+    persons = [person for _, person in faces]
+    return persons if len(set(persons) - {""}) > 1 else None
 
 
 def _hits(predictions: dict[str, np.ndarray]) -> np.ndarray:

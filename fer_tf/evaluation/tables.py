@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fer_tf.evaluation.runs import Accuracy, Run, accuracy_of, best
+from fer_tf.evaluation.runs import Accuracy, Run, accuracy_of, best, difference_of
 from fer_tf.labels import TASKS
 
 # Table 1 as printed.
@@ -150,16 +150,22 @@ def table_5(runs: Sequence[Run]) -> Table:
     rows = []
     for row, printed in TABLE_5.items():
         rows.append((Cell(f"{row}, paper on F2ED"), *(Cell(f"{printed[task]:.1f}", PAPER) for task in TASKS)))
+    gains = [TABLE_5["FaPE-GAN+Fa-Net"][task] - TABLE_5["Fa-Net"][task] for task in TASKS]
+    rows.append((Cell("difference, paper"), *(Cell(f"{gain:+.1f}", PAPER) for gain in gains)))
     used: list[Run] = []
+    by_row: dict[str, list[list[Run]]] = {}
     for row in TABLE_5:
         cells = []
         for task in TASKS:
             with_gan = row != "Fa-Net"
             chosen = same_but_seed([run for run in runs if run.task == task and run.synthetic == with_gan])
             used += chosen
+            by_row.setdefault(row, []).append(chosen)
             flag = "" if with_gan else " --synthetic=false"
             cells.append(own_cell(chosen, f"needs a run: python -m trainer.task --task={task}{flag}"))
         rows.append((Cell(f"{row}, this system", OWN), *cells))
+    pairs = zip(*by_row.values(), strict=True)
+    rows.append((Cell("difference, this system", OWN), *(_difference_cell(*pair) for pair in pairs)))
     chance = [
         Cell(f"{100 * run.test['chance']:.1f}")
         if (run := next((r for r in used if r.task == task), None))
@@ -196,6 +202,13 @@ def own_cell(runs: Sequence[Run], needs: str) -> Cell:
     interim = "" if all(run.metrics.get("finished", True) for run in accuracy.runs) else "; not finished"
     note = f"{interval} seed{'s' if len(accuracy.runs) > 1 else ''} {seeds}{interim}".strip()
     return Cell(f"{accuracy.value:.1f}", OWN, note, accuracy)
+
+
+def _difference_cell(first: Sequence[Run], second: Sequence[Run]) -> Cell:
+    found = difference_of(first, second)
+    if found is None:
+        return Cell("needs both rows", MISSING)
+    return Cell(f"{found.value:+.1f}", OWN, f"[{found.low:+.1f}, {found.high:+.1f}] same faces", found)
 
 
 def needs_set(task: str, flags: str = "") -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from fer_tf.errors import InputError
 from fer_tf.evaluation import tables
-from fer_tf.evaluation.runs import accuracy_of, best, find_runs
+from fer_tf.evaluation.runs import accuracy_of, best, difference_of, find_runs
 from fer_tf.evaluation.tables import MISSING, OWN, PAPER
 
 EXPRESSIONS = ["angry", "happy"]
@@ -105,6 +105,19 @@ def test_table_5_parts_runs_with_and_without_synthetic_faces(tmp_path: Path) -> 
     assert rows["FaPE-GAN+Fa-Net, this system"][2] == "50.0"
     assert rows["FaPE-GAN+Fa-Net, this system"][3].startswith("needs a run: python -m trainer.task --task=er_zid")
     assert rows["Fa-Net, paper on F2ED"] == ["72.7", "27.3", "36.3", "6.7"]
+    assert rows["difference, paper"] == ["+0.9", "+3.5", "+3.6", "+0.4"]
+    assert rows["difference, this system"] == ["needs both rows", "needs both rows", "+25.0", "needs both rows"]
+
+
+def test_a_difference_is_paired_face_by_face(tmp_path: Path) -> None:
+    # By hand: of 8 faces 3 become right and 1 becomes wrong, so +2 / 8.
+    write_run(tmp_path / "a", "er_ss", [1, 1, 0, 0, 0, 1, 1, 0])
+    write_run(tmp_path / "b", "er_ss", [1, 1, 1, 1, 1, 0, 1, 0])
+    first, second = find_runs(str(tmp_path))
+    found = difference_of([first], [second])
+    assert found.value == pytest.approx(25.0)
+    assert found.low <= found.value <= found.high and found.faces == 8
+    assert difference_of([first], []) is None
 
 
 def test_table_4_parts_runs_by_pre_training(tmp_path: Path) -> None:

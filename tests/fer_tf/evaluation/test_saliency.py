@@ -36,7 +36,7 @@ def mouth_task() -> tuple[keras.Model, np.ndarray, np.ndarray]:
     model.compile(keras.optimizers.Adam(3e-4), loss, metrics=["accuracy"])
     model.fit(images, labels, batch_size=8, epochs=14, verbose=0)
     assert model.evaluate(images, labels, verbose=0)[1] == 1.0
-    return model, images[:6], labels[:6]
+    return model, images[:4], labels[:4]
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
