@@ -28,10 +28,14 @@ def with_options(extractor: FaceExtractor, **options: object) -> FaceExtractor:
 
 
 def same(one: ClipFaces, other: ClipFaces) -> bool:
-    def flat(face: AlignedFace) -> list:
-        return [value.tolist() if isinstance(value, np.ndarray) else value for value in vars(face).values()]
+    def equal(face: AlignedFace, twin: AlignedFace) -> bool:
+        return all(np.array_equal(value, vars(twin)[name]) for name, value in vars(face).items())
 
-    return [flat(face) for face in one.faces] == [flat(face) for face in other.faces] and one.rejected == other.rejected
+    return (
+        len(one.faces) == len(other.faces)
+        and one.rejected == other.rejected
+        and all(map(equal, one.faces, other.faces))
+    )
 
 
 @pytest.mark.parametrize("pose", F2ED_POSES)
