@@ -156,21 +156,21 @@ def generator(spec: GanSpec, seed: int = 0) -> keras.Model:
     x = keras.layers.Concatenate(name="stack")([source, mask])  # (B, S, S, 4)
     skips = []
     for level, width in enumerate(_widths(spec), 1):
-        x = _conv(x, width, 4, 2, seeds, f"down{level}_conv")
+        x = _conv(x, width, 4, 2, seeds, f"down{level}_conv", bias=level == 1)
         if level > 1:
             x = _norm(x, f"down{level}_norm")
         x = keras.layers.LeakyReLU(0.2, name=f"down{level}_relu")(x)
         if spec.attention and x.shape[1] == 8:
             x = SelfAttention(name=f"down{level}_attention")(x)
         skips.append(x)
-    x = _conv(skips.pop(), x.shape[-1], 3, 1, seeds, "bottleneck_conv")  # (B, 4, 4, 8 * base)
+    x = _conv(skips.pop(), x.shape[-1], 3, 1, seeds, "bottleneck_conv", bias=False)  # (B, 4, 4, 8 * base)
     x = keras.layers.ReLU(name="bottleneck_relu")(_norm(x, "bottleneck_norm"))
     for level in range(len(skips), 0, -1):
         skip = skips.pop()
         # Enlarge and convolve: a transposed convolution leaves a checkerboard on skin.
         x = keras.layers.UpSampling2D(2, name=f"up{level}_enlarge")(x)
         x = keras.layers.Concatenate(name=f"up{level}_skip")([x, skip])
-        x = _norm(_conv(x, skip.shape[-1], 3, 1, seeds, f"up{level}_conv"), f"up{level}_norm")
+        x = _norm(_conv(x, skip.shape[-1], 3, 1, seeds, f"up{level}_conv", bias=False), f"up{level}_norm")
         x = keras.layers.ReLU(name=f"up{level}_relu")(x)
     x = keras.layers.UpSampling2D(2, name="image_enlarge")(x)  # (B, S, S, base)
     x = _conv(x, 3, 3, 1, seeds, "image_conv")
@@ -195,22 +195,27 @@ def discriminator(spec: GanSpec, seed: int = 0) -> keras.Model:
     x = keras.layers.Concatenate(name="stack")([face, mask]) if spec.sees_mask else face
     inner = []
     for level, (widening, stride) in enumerate(((1, 2), (2, 2), (4, 2), (8, 1)), 1):
-        x = _conv(x, spec.base_channels * widening, 4, stride, seeds, f"patch{level}_conv", spec.spectral_norm)
-        if level > 1 and not spec.spectral_norm:
-            x = _norm(x, f"patch{level}_norm")
+        normed = level > 1 and not spec.spectral_norm
+        width = spec.base_channels * widening
+        x = _conv(x, width, 4, stride, seeds, f"patch{level}_conv", spectral=spec.spectral_norm, bias=not normed)
+        x = _norm(x, f"patch{level}_norm") if normed else x
         x = keras.layers.LeakyReLU(0.2, name=f"patch{level}_relu")(x)
         inner.append(x)
-    x = _conv(x, 1, 4, 1, seeds, "verdict_conv", spec.spectral_norm)
+    x = _conv(x, 1, 4, 1, seeds, "verdict_conv", spectral=spec.spectral_norm)
     logits = keras.layers.Activation("linear", dtype="float32", name="verdict")(x)  # (B, S/8, S/8, 1)
     return keras.Model([face, mask], [logits, *inner], name="discriminator")
 
 
-def _conv(x: Any, width: int, kernel: int, stride: int, seeds: _Seeds, name: str, spectral: bool = False) -> Any:
+def _conv(
+    x: Any, width: int, kernel: int, stride: int, seeds: _Seeds, name: str, *, spectral: bool = False, bias: bool = True
+) -> Any:
     layer = SpectralConv2D if spectral else keras.layers.Conv2D
-    return layer(width, kernel, stride, padding="same", kernel_initializer=seeds.normal(), name=name)(x)
+    options = {"padding": "same", "use_bias": bias, "kernel_initializer": seeds.normal()}
+    return layer(width, kernel, stride, name=name, **options)(x)
 
 
 def _norm(x: Any, name: str) -> Any:
+    # A bias before it would have no gradient but noise, which Adam turns into whole steps, other ones on each replica.
     # Instance normalization: no statistics over the batch, so two replicas equal one.
     return keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, name=name)(x)
 
@@ -231,6 +236,13 @@ class FapeGan(keras.Model):
         self.spec = spec
         self.generator = generator(spec, seed)
         self.discriminator = discriminator(spec, seed)
+        # Beside the generator and not in its optimizer: Keras' own average differs between one replica and two.
+        self.average = [
+            self.add_weight(variable.shape, "zeros", trainable=False, aggregation="mean", name=f"average_{index}")
+            for index, variable in enumerate(self.generator.trainable_variables if spec.ema else [])
+        ]
+        for average, variable in zip(self.average, self.generator.trainable_variables, strict=False):
+            average.assign(variable)
         names = ("generator_loss", "generator_l1", "generator_adversarial", "discriminator_loss")
         self.trackers = {name: keras.metrics.Mean(name) for name in (*names, "discriminator_accuracy")}
 
@@ -242,16 +254,14 @@ class FapeGan(keras.Model):
           **options: for `keras.Model.compile`, such as `steps_per_execution`.
         """
         super().compile(jit_compile=options.pop("jit_compile", False), **options)
-        self.generator_optimizer = self._optimizer(loss_scale, self.spec.ema)
-        self.discriminator_optimizer = self._optimizer(loss_scale, 0.0)
+        self.generator_optimizer = self._optimizer(loss_scale)
+        self.discriminator_optimizer = self._optimizer(loss_scale)
         # Built now: a checkpoint restored into an optimizer without slots would leave them fresh.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
-    def _optimizer(self, loss_scale: bool, ema: float) -> keras.optimizers.Optimizer:
-        averaging = {"use_ema": True, "ema_momentum": ema} if ema else {}
-        spec = self.spec
-        adam = keras.optimizers.Adam(spec.learning_rate, spec.beta_1, spec.beta_2, **averaging)
+    def _optimizer(self, loss_scale: bool) -> keras.optimizers.Optimizer:
+        adam = keras.optimizers.Adam(self.spec.learning_rate, self.spec.beta_1, self.spec.beta_2)
         return keras.optimizers.LossScaleOptimizer(adam) if loss_scale else adam
 
     @property
@@ -276,9 +286,17 @@ class FapeGan(keras.Model):
         self.generator_optimizer.apply_gradients(
             zip(generator_tape.gradient(scaled, variables), variables, strict=True)
         )
+        self._move_average()
         for name, value in {**terms, **discriminator_loss}.items():
             self.trackers[name].update_state(value)
         return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def _move_average(self) -> None:
+        # A young average forgets faster, so that it does not hold the random start for a thousand steps.
+        step = tf.cast(self.generator_optimizer.iterations, tf.float32)
+        decay = tf.minimum(self.spec.ema, (1 + step) / (10 + step))
+        for average, variable in zip(self.average, self.generator.trainable_variables, strict=False):
+            average.assign(decay * average + (1 - decay) * variable)
 
     def _train_discriminator(self, target: Any, generated: Any, mask: Any) -> dict[str, Any]:
         adversarial = losses.discriminator_hinge if self.spec.hinge else losses.discriminator_adversarial
@@ -314,12 +332,8 @@ class FapeGan(keras.Model):
         """Returns a generator with the moving average of the weights, or the weights themselves without EMA."""
         copy = generator(self.spec)
         copy.set_weights(self.generator.get_weights())
-        if self.spec.ema and self.generator_optimizer.iterations.numpy() > 0:
-            optimizer = getattr(self.generator_optimizer, "inner_optimizer", self.generator_optimizer)
-            for variable, average in zip(
-                copy.trainable_variables, optimizer._model_variables_moving_average, strict=True
-            ):
-                variable.assign(average.numpy())
+        for variable, average in zip(copy.trainable_variables, self.average, strict=False):
+            variable.assign(average.numpy())
         return copy
 
 
