@@ -6,12 +6,13 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo test test-slow cluster-test lint format clean
 
 help:
 	@echo "make demo       build on samples/, train, export, serve and ask; minutes on two cores"
 	@echo "make test       set up and pass the tests"
 	@echo "make test-slow  the longer proofs"
+	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
 	@echo "make lint       ruff check and format check"
 	@echo "make clean      remove what demo and tests wrote (data/, runs/, models/fa_net, .venv)"
 
@@ -35,6 +36,10 @@ test: setup
 
 test-slow: setup
 	$(PY) -m pytest -m slow
+
+# A real Flink of two task managers: needs Java 17 and Maven, and skips loudly without them.
+cluster-test: setup
+	$(PY) -m pytest -m "slow or not slow" tests/cluster
 
 lint: setup
 	$(PY) -m ruff check .

@@ -54,7 +54,7 @@ class FlinkConfig:
     task_managers: int = 2
     slots: int = 1
     folder: str = ".cluster"
-    restarts: int = 3
+    restarts: int = 6
     maven: str = "mvn"
 
     def __post_init__(self) -> None:
@@ -275,9 +275,12 @@ class FlinkCluster:
             "heartbeat.timeout": 10000,
             # The task managers have the job's classes already: loading them anew for every job takes long.
             "classloader.resolve-order": "parent-first",
-            "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": self.config.restarts,
-            "restart-strategy.fixed-delay.delay": "1 s",
+            # Longer and longer: until a lost task manager's heartbeat is missed, tasks are still sent to it.
+            "restart-strategy.type": "exponential-delay",
+            "restart-strategy.exponential-delay.initial-backoff": "1 s",
+            "restart-strategy.exponential-delay.backoff-multiplier": 3.0,
+            "restart-strategy.exponential-delay.max-backoff": "30 s",
+            "restart-strategy.exponential-delay.attempts-before-reset-backoff": self.config.restarts,
             # Flink's start scripts compute these; without the scripts they must be named.
             "taskmanager.cpu.cores": float(self.config.slots),
             "taskmanager.memory.framework.heap.size": "128m",

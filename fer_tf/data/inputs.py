@@ -64,10 +64,6 @@ class Part:
             images, labels = self.images[worker::workers], self.labels[worker::workers]
             faces = tf.data.Dataset.from_tensor_slices((_strings(images), labels))
             return faces if seed is None else faces.shuffle(len(labels), seed=seed, reshuffle_each_iteration=False)
-        if len(self.files) < workers:
-            raise InputError(
-                f"{workers} workers share {len(self.files)} record files; build again with --num_shards={workers}."
-            )
         return _from_records(self.files[worker::workers], self.task, self.split, ("image", "expression_id"), seed)
 
 
@@ -263,6 +259,10 @@ def training_batches(
 
     if batch_size % workers:
         raise InputError(f"`batch_size` {batch_size} cannot be shared equally by {workers} workers.")
+    if part.images is None and len(part.files) < workers:
+        raise InputError(
+            f"{workers} workers share {len(part.files)} record files; build again with --num_shards={workers}."
+        )
     batch_size //= workers
     side = round(image_size / crop)
 
