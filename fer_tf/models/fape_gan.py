@@ -104,13 +104,23 @@ class SpectralConv2D(keras.layers.Conv2D):
 class SelfAttention(keras.layers.Layer):
     """Adds to each position what the others hold, weighted by likeness: a face part can move across the image."""
 
+    def __init__(self, seed: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        self.seed = seed
+
     def build(self, input_shape: tuple) -> None:
         width = input_shape[-1]
-        self.query = self.add_weight(shape=(width, width // 8 or 1), initializer="glorot_uniform", name="query")
-        self.key = self.add_weight(shape=(width, width // 8 or 1), initializer="glorot_uniform", name="key")
-        self.value = self.add_weight(shape=(width, width), initializer="glorot_uniform", name="value")
+        shapes = {"query": (width, width // 8 or 1), "key": (width, width // 8 or 1), "value": (width, width)}
+        weights = [
+            self.add_weight(shape=shape, initializer=keras.initializers.GlorotUniform(self.seed + place), name=name)
+            for place, (name, shape) in enumerate(shapes.items())
+        ]
+        self.query, self.key, self.value = weights
         # Zero at first: the network starts as if there was no attention.
         self.gain = self.add_weight(shape=(), initializer="zeros", name="gain")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}
 
     def call(self, inputs: Any) -> Any:
         ops = keras.ops
@@ -161,7 +171,7 @@ def generator(spec: GanSpec, seed: int = 0) -> keras.Model:
             x = _norm(x, f"down{level}_norm")
         x = keras.layers.LeakyReLU(0.2, name=f"down{level}_relu")(x)
         if spec.attention and x.shape[1] == 8:
-            x = SelfAttention(name=f"down{level}_attention")(x)
+            x = SelfAttention(seed * 1000 + 900, name=f"down{level}_attention")(x)
         skips.append(x)
     x = _conv(skips.pop(), x.shape[-1], 3, 1, seeds, "bottleneck_conv", bias=False)  # (B, 4, 4, 8 * base)
     x = keras.layers.ReLU(name="bottleneck_relu")(_norm(x, "bottleneck_norm"))
@@ -236,7 +246,7 @@ class FapeGan(keras.Model):
         self.spec = spec
         self.generator = generator(spec, seed)
         self.discriminator = discriminator(spec, seed)
-        # Beside the generator and not in its optimizer: Keras' own average differs between one replica and two.
+        # Not the optimizer's own average: that one has no warm-up and keeps the random start for long.
         self.average = [
             self.add_weight(variable.shape, "zeros", trainable=False, aggregation="mean", name=f"average_{index}")
             for index, variable in enumerate(self.generator.trainable_variables if spec.ema else [])
