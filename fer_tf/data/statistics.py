@@ -52,7 +52,7 @@ def describe(
             "poses": int((per_pose > 0).sum()),
             "images": len(faces),
             "sequences": len(np.unique(faces.clip)),
-            "resolution": f"{FACE_SIZE} x {FACE_SIZE}",
+            "resolution": f"{FACE_SIZE} × {FACE_SIZE}",
             "pose_list": ", ".join(POSE_LETTERS[pose] for pose, count in zip(poses, per_pose, strict=True) if count),
         },
         "images_per_expression": dict(zip(expressions, per_expression.tolist(), strict=True)),
