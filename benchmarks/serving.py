@@ -19,9 +19,11 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +46,8 @@ class BenchmarkConfig:
       batch_timeout_micros: the server's longest wait for a fuller batch.
       num_batch_threads: batches that the server runs side by side.
       load: internal, address that this process sends requests to instead of measuring everything.
+      payload: internal, file with the request that it sends.
+      server_pid: internal, process whose processor time it looks at.
     """
 
     model_base_path: str = ""
@@ -56,6 +60,8 @@ class BenchmarkConfig:
     batch_timeout_micros: int = 2000
     num_batch_threads: int = 2
     load: str = ""
+    payload: str = ""
+    server_pid: int = 0
 
     def __post_init__(self) -> None:
         if not all(part.strip().isdigit() and int(part) > 0 for part in self.clients.split(",")):
@@ -75,24 +81,33 @@ class Measured:
     Attributes:
       rate: images a second.
       p50, p95, p99: latencies, milliseconds.
+      cpu_ms: processor time of the server, or of the bare model's process, for one image, milliseconds; on a machine
+        that others use too it says more than the rate.
     """
 
     rate: float
     p50: float
     p95: float
     p99: float
+    cpu_ms: float = float("nan")
 
     @classmethod
-    def of(cls, latencies: Sequence[float], seconds: float, images: int = 1) -> Measured:
+    def of(cls, latencies: Sequence[float], seconds: float, images: int = 1, cpu: float = float("nan")) -> Measured:
         p50, p95, p99 = np.percentile(np.array(latencies) * 1000, (50, 95, 99))
-        return cls(len(latencies) * images / seconds, float(p50), float(p95), float(p99))
+        count = len(latencies) * images
+        return cls(count / seconds, float(p50), float(p95), float(p99), 1000 * cpu / count)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command."""
     config, _ = parse(BenchmarkConfig, argv, prog="python -m benchmarks.serving", description=__doc__.split("\n")[0])
     if config.load:
-        print(json.dumps(asyncio.run(send_load(config.load, config.client_counts[0], config.seconds)).__dict__))
+        with open(config.payload, "rb") as file:
+            payload = file.read()
+        measured = asyncio.run(
+            send_load(config.load, payload, config.client_counts[0], config.seconds, config.server_pid)
+        )
+        print(json.dumps(measured.__dict__))
         return EXIT_OK
     from benchmarks.serving_setup import ServerProcess, untrained_export
 
@@ -105,15 +120,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--num_batch_threads={config.num_batch_threads}",
         ]
         servers = {
-            "batched": stack.enter_context(ServerProcess(*flags)).address,
-            "unbatched": stack.enter_context(ServerProcess(*flags, "--enable_batching=false")).address,
+            "batched": stack.enter_context(ServerProcess(*flags)),
+            "unbatched": stack.enter_context(ServerProcess(*flags, "--enable_batching=false")),
         }
-        results = measure(config, models, servers)
+        payload = stack.enter_context(tempfile.NamedTemporaryFile())
+        payload.write(request_bytes())
+        payload.flush()
+        results = measure(config, models, servers, payload.name)
     report(config, results)
     return EXIT_OK
 
 
-def measure(config: BenchmarkConfig, models: str, servers: dict[str, str]) -> dict[tuple[str, int], list[Measured]]:
+def measure(
+    config: BenchmarkConfig, models: str, servers: dict[str, Any], payload: str
+) -> dict[tuple[str, int], list[Measured]]:
     """Returns every round's numbers by (what, clients); for the bare model `clients` is the batch."""
     bare = Bare(models)
     results: dict[tuple[str, int], list[Measured]] = {}
@@ -122,7 +142,9 @@ def measure(config: BenchmarkConfig, models: str, servers: dict[str, str]) -> di
             batch = min(count, config.max_batch_size)
             results.setdefault(("bare", count), []).append(bare.run(batch, config.seconds))
             for name, address in servers.items():
-                results.setdefault((name, count), []).append(in_process_of_its_own(address, count, config.seconds))
+                results.setdefault((name, count), []).append(
+                    from_another_process(address, payload, count, config.seconds)
+                )
     return results
 
 
@@ -150,7 +172,7 @@ class Bare:
         latencies = []
         for warming in (True, False):
             end = time.perf_counter() + (0.5 if warming else seconds)
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.process_time()
             latencies.clear()
             while time.perf_counter() < end:
                 start = time.perf_counter()
@@ -158,23 +180,35 @@ class Bare:
                 for values in outputs.values():
                     values.numpy()
                 latencies.append(time.perf_counter() - start)
-        return Measured.of(latencies, time.perf_counter() - begin, batch)
+        return Measured.of(latencies, time.perf_counter() - begin, batch, time.process_time() - cpu)
 
 
-def in_process_of_its_own(address: str, clients: int, seconds: float) -> Measured:
-    """Sends load from another process, as clients would."""
-    command = [sys.executable, "-m", "benchmarks.serving", f"--load={address}"]
+def from_another_process(server: Any, payload: str, clients: int, seconds: float) -> Measured:
+    """Sends load from another process, as clients would; that one does not import TensorFlow."""
+    command = [sys.executable, "-m", "benchmarks.serving", f"--load={server.address}", f"--payload={payload}"]
     output = subprocess.run(
-        [*command, f"--clients={clients}", f"--seconds={seconds}"], check=True, stdout=subprocess.PIPE, text=True
+        [*command, f"--clients={clients}", f"--seconds={seconds}", f"--server_pid={server.process.pid}"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
     return Measured(**json.loads(output.strip().splitlines()[-1]))
 
 
-async def send_load(address: str, clients: int, seconds: float) -> Measured:
-    """Lets clients ask one image after another and returns what they saw."""
+def cpu_seconds(pid: int) -> float:
+    """Returns the processor time that a process has taken; nan where /proc does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def send_load(address: str, payload: bytes, clients: int, seconds: float, pid: int) -> Measured:
+    """Lets clients ask one image after another and returns what they saw, and what process `pid` took for it."""
     import grpc
 
-    payload = request_bytes()
     latencies: list[float] = []
     async with grpc.aio.insecure_channel(address) as channel:
         # Bytes in, bytes out: decoding the answer is left out, so that the clients take little of the machine.
@@ -188,9 +222,9 @@ async def send_load(address: str, clients: int, seconds: float) -> Measured:
 
         await asyncio.gather(*(client(time.perf_counter() + 1.0) for _ in range(clients)))
         latencies.clear()
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), cpu_seconds(pid)
         await asyncio.gather(*(client(begin + seconds) for _ in range(clients)))
-        return Measured.of(latencies, time.perf_counter() - begin)
+        return Measured.of(latencies, time.perf_counter() - begin, cpu=cpu_seconds(pid) - cpu)
 
 
 def request_bytes() -> bytes:
@@ -221,23 +255,26 @@ def report(config: BenchmarkConfig, results: dict[tuple[str, int], list[Measured
     def middle(key: tuple[str, int], field: str) -> float:
         return statistics.median(getattr(round_, field) for round_ in results[key])
 
-    print(f"{'':10s} {'clients':>7s} {'images/s':>9s} {'':>17s} {'p50 ms':>8s} {'p95 ms':>8s} {'p99 ms':>8s}")
+    heads = " ".join(f"{head:>8s}" for head in ("p50 ms", "p95 ms", "p99 ms"))
+    print(f"{'':10s} {'clients':>7s} {'images/s':>9s} {'':>17s} {heads} {'CPU ms/image':>13s}")
     for name, count in sorted(results, key=lambda key: (key[1], key[0])):
         rates = [round_.rate for round_ in results[name, count]]
         spread = f"[{min(rates):.0f} to {max(rates):.0f}]"
         numbers = [middle((name, count), field) for field in ("p50", "p95", "p99")]
+        cpu = middle((name, count), "cpu_ms")
         shown = "batch" if name == "bare" else "      "
         print(
             f"{name:10s} {count:7d} {statistics.median(rates):9.1f} {spread:>17s} "
             + " ".join(f"{value:8.1f}" for value in numbers)
-            + f"  {shown}"
+            + f" {cpu:13.2f}  {shown}"
         )
     most, least = max(config.client_counts), min(config.client_counts)
     # Ratios round by round: what disturbs one round disturbs both sides.
     for other, goal in (("bare", 0.85), ("unbatched", 3.0)):
         pairs = zip(results["batched", most], results[other, most], strict=True)
-        ratio = statistics.median(a.rate / b.rate for a, b in pairs)
-        print(f"batched / {other} images a second at {most} clients: {ratio:.2f} (goal {goal})")
+        ratios = [(a.rate / b.rate, b.cpu_ms / a.cpu_ms) for a, b in pairs]
+        rate, cpu = (statistics.median(values) for values in zip(*ratios, strict=True))
+        print(f"batched / {other} images a second at {most} clients: {rate:.2f} (goal {goal}); by CPU time {cpu:.2f}")
     pairs = zip(results["batched", least], results["bare", least], strict=True)
     extra = statistics.median(a.p50 - b.p50 for a, b in pairs)
     print(f"p50 of {least} client over the bare call: {extra:+.2f} ms (goal 3)")

@@ -74,6 +74,7 @@ class Batcher:
         self._running = 0
         self._last_requests = 0
         self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
         self._forming = asyncio.Lock()
         self._workers = [asyncio.create_task(self._work()) for _ in range(options.threads if options.enabled else 0)]
 
@@ -92,6 +93,8 @@ class Batcher:
         self._queue.append(waiting)
         self._queued += size
         self._arrived.set()
+        if self._queued >= self._options.max_batch_size:
+            self._full.set()
         return await waiting.answer
 
     async def close(self) -> None:
@@ -120,15 +123,12 @@ class Batcher:
             self._arrived.clear()
             await self._arrived.wait()
         # A lone client gets no company by waiting.
-        if self._running or self._last_requests > 1 or len(self._queue) > 1:
-            deadline = asyncio.get_running_loop().time() + self._options.timeout_s
-            while self._queued < self._options.max_batch_size:
-                self._arrived.clear()
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    break
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._arrived.wait(), left)
+        company = self._running or self._last_requests > 1 or len(self._queue) > 1
+        if company and self._queued < self._options.max_batch_size:
+            # Woken once, when the batch is full or the time is over, and not by every arrival.
+            self._full.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._options.timeout_s)
         return self._take()
 
     def _take(self) -> list[_Waiting]:

@@ -42,18 +42,15 @@ def to_numpy(proto: tensor_pb2.TensorProto, spec: tf.TensorSpec, name: str) -> n
     Raises:
       RequestError: INVALID_ARGUMENT for a wrong type, shape, size or number of values.
     """
-    try:
-        dtype = tf.dtypes.as_dtype(proto.dtype)
-    except (TypeError, KeyError):
-        raise invalid(f"input `{name}` has the unknown dtype {proto.dtype}") from None
-    if dtype != spec.dtype:
-        raise invalid(f"input `{name}` must be {spec.dtype.name}. Received: {dtype.name}.")
+    dtype = spec.dtype
+    if proto.dtype != dtype.as_datatype_enum:
+        raise invalid(f"input `{name}` must be {dtype.name}. Received: {_dtype_name(proto.dtype)}.")
     dims = [dim.size for dim in proto.tensor_shape.dim]
-    # A numpy array has at most 64 dimensions; TensorFlow's checks on rank come too late for a claim of thousands.
-    if proto.tensor_shape.unknown_rank or len(dims) > 8 or any(size < 0 for size in dims):
-        raise invalid(f"input `{name}` must have a known shape. Received: {dims[:9]}.")
-    if not spec.shape.is_compatible_with(dims):
-        raise invalid(f"input `{name}` must have the shape {spec.shape.as_list()}. Received: {dims}.")
+    wanted = spec.shape.as_list()
+    if proto.tensor_shape.unknown_rank or len(dims) != len(wanted) or any(size < 0 for size in dims):
+        raise invalid(f"input `{name}` must have the shape {wanted}. Received: {dims[:9]}.")
+    if any(size not in (None, received) for size, received in zip(wanted, dims, strict=True)):
+        raise invalid(f"input `{name}` must have the shape {wanted}. Received: {dims}.")
     count = math.prod(dims)
     if dtype == tf.string:
         if len(proto.string_val) != count:
@@ -71,6 +68,13 @@ def to_numpy(proto: tensor_pb2.TensorProto, spec: tf.TensorSpec, name: str) -> n
         return tf.make_ndarray(proto)
     except (ValueError, TypeError, OverflowError) as error:
         raise invalid(f"input `{name}`: {error}") from None
+
+
+def _dtype_name(number: int) -> str:
+    try:
+        return tf.dtypes.as_dtype(number).name
+    except (TypeError, KeyError):
+        return f"unknown dtype {number}"
 
 
 def to_proto(values: np.ndarray) -> tensor_pb2.TensorProto:

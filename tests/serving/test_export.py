@@ -170,7 +170,7 @@ def test_the_card_shows_the_scores_that_the_run_measured() -> None:
     spec |= {"temperature": 1.3, "data_fingerprint": "f00", "landmark_model": "shape_predictor_68_face_landmarks.dat"}
     facts = {"model_name": "fa_net", "version": 3, "precision": "float32", "spec": spec, "exported": "today"}
     facts["versions"] = {"tensorflow": "2", "keras": "3"}
-    card = render({**facts, "metrics": json.loads(json.dumps({"test": score(faces, logits, "abc", 1.3)}))})
+    card = render({**facts, "metrics": json.loads(json.dumps({"test": score(faces, logits, ("a", "b", "c"), 1.3)}))})
     assert "| test | 90 | 0.667 |" in card and "Accuracy by pose: front" in card
     assert "iBUG 300-W" in card and "FER2013's images" in card
     assert "not evaluated" in render({**facts, "metrics": {}})
