@@ -129,6 +129,14 @@ def group_expressions(faces: FaceTable, groups: int = 4, *, samples: int = BOOTS
     Raises:
       InputError: when there are not more expressions than groups.
     """
+    from threadpoolctl import threadpool_limits
+
+    # For a few dozen points the threads only wait for each other, for a second on a busy machine.
+    with threadpool_limits(1):
+        return _group(faces, groups, samples, seed)
+
+
+def _group(faces: FaceTable, groups: int, samples: int, seed: int) -> Groups:
     from sklearn.metrics import adjusted_rand_score
 
     names, means = expression_means(faces)
@@ -154,11 +162,8 @@ def group_expressions(faces: FaceTable, groups: int = 4, *, samples: int = BOOTS
 def k_means(points: np.ndarray, groups: int, seed: int = 0) -> np.ndarray:
     """Returns each point's group, int (N,), numbered in the order of first appearance."""
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
-    # For a few dozen points the threads only wait for each other, for a second on a busy machine.
-    with threadpool_limits(1):
-        labels = KMeans(groups, n_init=10, random_state=seed).fit_predict(points)
+    labels = KMeans(groups, n_init=10, random_state=seed).fit_predict(points)
     order = list(dict.fromkeys(labels.tolist()))
     return np.array([order.index(label) for label in labels])
 
