@@ -17,6 +17,9 @@ import tensorflow as tf
 from trainer import runtime
 from trainer.runtime import TrainingFailed
 
+# More steps than an epoch has; keeps the random numbers of epochs apart.
+MAX_STEPS = 1_000_000
+
 
 @dataclass
 class State:
@@ -122,6 +125,10 @@ class EpochEnd(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started = time.monotonic()
+        # Dropout's masks follow from the epoch, because a checkpoint does not hold its generator.
+        for layer in self.model.layers:
+            if isinstance(layer, keras.layers.Dropout) and layer.seed is not None:
+                layer.seed_generator.state.assign([layer.seed, epoch * MAX_STEPS])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         state, logs = self._checkpoints.state, {} if logs is None else logs

@@ -124,7 +124,7 @@ def _train_phase(
     pictures.inputs(batches, state.epoch)
     # Always the same faces, so that a resumed run measures what an unbroken one does.
     measured_on = stream(first_epoch=0).take(STATISTICS_BATCHES) if recipe.ema else None
-    judge = _Judge(config, recipe, faces, spec, model, measured_on, pictures)
+    judge = _Judge(config, faces, spec, model, measured_on, pictures)
     model.fit(
         runtime.distribute(batches, batch_size, strategy),
         initial_epoch=state.epoch,
@@ -177,7 +177,6 @@ class _Judge:
     def __init__(
         self,
         config: TaskConfig,
-        recipe: Recipe,
         faces: FaceSet,
         spec: FaNetSpec,
         model: keras.Model,
@@ -185,7 +184,7 @@ class _Judge:
         pictures: tensorboard.TrainingPictures,
     ) -> None:
         self._folder = runtime.join(config.run_dir, FOLDER)
-        self._spec, self._final_size = spec, recipe.image_size
+        self._spec = spec
         self._part = faces.parts["val"] if len(faces.parts["val"]) else faces.parts["train"]
         self._model, self._pictures = model, pictures
         self._judged = fa_net.build(spec)
@@ -204,9 +203,9 @@ class _Judge:
         }
 
     def keep(self) -> None:
-        """Saves the weights that were judged last, for use at the recipe's final size."""
+        """Saves the weights that were judged last, for use at the size they were judged at."""
         if runtime.is_chief():
-            save(self._folder, self._judged, with_size(self._spec, self._final_size))
+            save(self._folder, self._judged, self._spec)
 
 
 def save(folder: str, model: keras.Model, spec: FaNetSpec) -> None:

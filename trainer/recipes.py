@@ -122,8 +122,20 @@ _BEST = Recipe(
 BEST = {
     "f2ed": _BEST,
     # 44 of the 48 pixels, as many as a random window leaves; every side from 33 to 48 ends in the same 3 x 3 map, so
-    # the first two thirds of the epochs run at 36 pixels for half the price.
-    "fer2013": dataclasses.replace(_BEST, image_size=44, crop=44 / 48, early_size=36, early_share=0.7),
+    # the first epochs run at 36 pixels for two thirds of the price. Its labels are noisy: by epoch 30 the network
+    # learns them by heart (70 % of the changed training faces right, 65 % of the validation part) unless faces are
+    # mixed, changed more and weights decay.
+    "fer2013": dataclasses.replace(
+        _BEST,
+        epochs=80,
+        image_size=44,
+        crop=44 / 48,
+        early_size=36,
+        early_share=0.6,
+        dropout=0.5,
+        weight_decay=0.2,
+        augmentation=dataclasses.replace(STRONG, scale=0.15, shift=0.1, erase=0.5, mixup=0.2),
+    ),
     "jaffe": dataclasses.replace(_BEST, batch_size=16, epochs=100),
     "ckplus": dataclasses.replace(_BEST, batch_size=32, epochs=100),
     "kdef": _BEST,
