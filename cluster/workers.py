@@ -119,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = argv[split + 1 :]
     if not command:
         raise InputError("no command to run: write it after `--`, such as `-- python -m trainer.task --stage=fa_net`.")
+    # Whoever ends this launcher ends its workers too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return run(config, command)
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from apache_beam.portability.api.beam_runner_api_pb2 import ArtifactStagingToRolePayload
 
 from fer_tf.errors import InputError
 
@@ -40,7 +41,9 @@ def test_both_pipelines_translate_onto_the_worker_image() -> None:
         payloads = [environment.payload.decode(errors="replace") for environment in environments]
         assert payloads and all(IMAGE in payload for payload in payloads)
         # Nothing is installed on a worker when it starts.
-        assert all(not environment.dependencies for environment in environments)
+        staged = {dependency.role_payload for environment in environments for dependency in environment.dependencies}
+        names = {ArtifactStagingToRolePayload.FromString(payload).staged_name for payload in staged}
+        assert names <= {"pickled_main_session", "submission_environment_dependencies.txt"}
     names = {transform.unique_name for transform in jobs["extract"].proto_pipeline.components.transforms.values()}
     assert any("Extract/Extract" in name for name in names)
 

@@ -1,6 +1,6 @@
 """What test_multi_worker runs: a few steps of Fa-Net on the workers that TF_CONFIG names, or on the same batches alone.
 
-Usage: python -m tests.trainer.multi_worker_program DATA OUTPUT.npz WORKERS
+Usage: python -m tests.trainer.multi_worker_program DATA OUTPUT WORKERS STEPS BATCH_NORM
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fer_tf.models.fa_net import FaNetSpec
 from trainer import runtime
 from trainer.config import TaskConfig
 
-BATCH, STEPS, SIZE = 16, 4, 32
+BATCH, SIZE = 16, 32
 
 
-def batches_of(data: str, worker: int, workers: int) -> tf.data.Dataset:
+def batches_of(data: str, worker: int, workers: int, steps: int) -> tf.data.Dataset:
     faces = inputs.read_records(data, "er_ss")
     return inputs.training_batches(
         faces.parts["train"],
@@ -30,7 +30,7 @@ def batches_of(data: str, worker: int, workers: int) -> tf.data.Dataset:
         channels=1,
         crop=1.0,
         batch_size=BATCH,
-        steps_per_epoch=STEPS,
+        steps_per_epoch=steps,
         augmentation=Augmentation(),
         seed=3,
         worker=worker,
@@ -38,26 +38,26 @@ def batches_of(data: str, worker: int, workers: int) -> tf.data.Dataset:
     )
 
 
-def main(data: str, output: str, workers: int) -> None:
+def main(data: str, output: str, workers: int, steps: int, batch_norm: bool) -> None:
     config = TaskConfig(task="er_ss", stage="fa_net", data=data, run_dir=output + ".run")
     runtime.set_up(config)
     strategy = runtime.strategy(config)
     with strategy.scope():
         # Dropout draws in every replica for itself; without it two workers must equal one.
-        spec = FaNetSpec(tuple("abcd"), image_size=SIZE, dropout=0.0)
+        spec = FaNetSpec(tuple("abcd"), image_size=SIZE, dropout=0.0, batch_norm=batch_norm)
         model = fa_net.build(spec, seed=3)
         optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
         model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
     if runtime.workers() > 1:
-        batches = runtime.distribute(batches_of(data, runtime.worker(), workers), BATCH, strategy)
+        batches = runtime.distribute(batches_of(data, runtime.worker(), workers, steps), BATCH, strategy)
     else:
-        shares = tf.data.Dataset.zip(tuple(batches_of(data, worker, workers) for worker in range(workers)))
+        shares = tf.data.Dataset.zip(tuple(batches_of(data, worker, workers, steps) for worker in range(workers)))
         batches = shares.map(lambda *parts: tuple(tf.concat(column, 0) for column in zip(*parts, strict=True)))
-    history = model.fit(batches, steps_per_epoch=STEPS, epochs=2, verbose=0).history
+    history = model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0).history
     weights = {str(place): np.asarray(weight) for place, weight in enumerate(model.get_weights())}
     np.savez(f"{output}.{runtime.worker()}.npz", loss=history["loss"], **weights)
     runtime.wait_for_all(strategy)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "True")
