@@ -20,7 +20,9 @@ PROGRESSIVE = cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv
 GREY = cv2.imencode(".jpg", PICTURE[..., 0])[1].tobytes()
 # A comment that holds what looks like a frame header of another size, and fill bytes before the next marker.
 COMMENT = b"\xff\xc0\x00\x11\x08\xff\xff\xff\xff"
-TRICKY = JPEG[:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(COMMENT)) + COMMENT + b"\xff\xff" + JPEG[2:]
+# A Huffman table (0xC4) before the frame header: its marker lies among those of frame headers and is none.
+TABLE = b"\xff\xc4" + struct.pack(">H", 2 + 17) + bytes(17)
+TRICKY = JPEG[:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(COMMENT)) + COMMENT + TABLE + b"\xff\xff" + JPEG[2:]
 
 
 @pytest.mark.parametrize(
