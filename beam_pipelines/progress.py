@@ -87,7 +87,8 @@ class ProgressLog(threading.Thread):
     def line(self) -> str:
         """Returns the progress in words."""
         now, counts = time.monotonic(), self.counts()
-        text = f"extract: {counts['clips']} of {self._clips} clips"
+        # A task that a runner starts again counts its clips again.
+        text = f"extract: {min(counts['clips'], self._clips)} of {self._clips} clips"
         if counts["clips"] > counts["detected"]:
             text += f" ({counts['clips'] - counts['detected']} were done before)"
         if self._first is None and counts["detected"]:
