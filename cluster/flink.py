@@ -72,11 +72,10 @@ def fetch_jars(folder: str | Path, maven: str = "mvn") -> Path:
     jars = Path(folder).resolve() / "jars"
     pom = POM.read_text()
     complete = jars / JARS_COMPLETE
+    _require("java", "openjdk-17-jre-headless")
     if complete.exists() and complete.read_text() == pom:
         return jars
-    for tool, package in (("java", "openjdk-17-jre-headless"), (maven, "maven")):
-        if not shutil.which(tool):
-            raise MissingTool(f"`{tool}` is not installed; on Debian and Ubuntu: apt-get install {package}.")
+    _require(maven, "maven")
     shutil.rmtree(jars, ignore_errors=True)
     command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -85,6 +84,11 @@ def fetch_jars(folder: str | Path, maven: str = "mvn") -> Path:
         raise MissingTool(f"Maven could not fetch the Flink job server ({POM}): {reason}")
     complete.write_text(pom)
     return jars
+
+
+def _require(tool: str, package: str) -> None:
+    if not shutil.which(tool):
+        raise MissingTool(f"`{tool}` is not installed; on Debian and Ubuntu: apt-get install {package}.")
 
 
 def job_server_jar(folder: str | Path, maven: str = "mvn") -> Path:
