@@ -70,3 +70,17 @@ def test_an_unfinished_run_is_published_only_as_interim(run_dir, tmp_path):
 def test_a_run_that_was_not_evaluated_says_what_to_run(tmp_path):
     with pytest.raises(InputError, match="--stage=evaluate first"):
         publish(PublishConfig(str(tmp_path), str(tmp_path / "published")))
+
+
+def test_the_repositorys_weights_load_fit_their_card_and_begin_a_training():
+    from trainer.fa_net import PRETRAINED, init_from
+
+    assert os.path.getsize(os.path.join(PRETRAINED, fa_net.WEIGHTS_FILE)) <= 12_000_000
+    trained, spec = fa_net.load(PRETRAINED)
+    with open(os.path.join(PRETRAINED, "MODEL_CARD.md")) as file:
+        card = file.read()
+    assert f"# Fa-Net on {spec.task}" in card and ", ".join(spec.expressions) in card
+    fresh = fa_net.build(spec, seed=5)
+    init_from(fresh, spec, "pretrained")
+    image = np.random.default_rng(0).random((1, spec.image_size, spec.image_size, spec.channels), np.float32)
+    np.testing.assert_array_equal(fresh(image), trained(image))
