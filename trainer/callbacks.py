@@ -127,7 +127,7 @@ class EpochEnd(keras.callbacks.Callback):
         self._started = time.monotonic()
         # Dropout's masks follow from the epoch, because a checkpoint does not hold its generator.
         for layer in self.model.layers:
-            if isinstance(layer, keras.layers.Dropout) and layer.seed is not None:
+            if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
                 layer.seed_generator.state.assign([layer.seed, epoch * MAX_STEPS])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
