@@ -93,13 +93,15 @@ def saliency_maps(
 
 
 class _Compiled:
-    """What tf-keras-vis uses of a keras.Model, run as a graph: it calls models eagerly, at half the speed."""
+    """What tf-keras-vis uses of a keras.Model, run as a graph; by itself it calls models eagerly."""
 
     def __init__(self, model: keras.Model) -> None:
         import tensorflow as tf
 
         self.inputs, self.outputs, self.layers = model.inputs, model.outputs, model.layers
-        self._run = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        # One trace for any number of images: tracing takes as long as a batch.
+        shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        self._run = tf.function(lambda images: model(images, training=False), input_signature=[shape])
 
     def __call__(self, inputs: list, training: bool = False) -> Any:
         return self._run(inputs[0])
