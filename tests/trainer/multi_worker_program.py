@@ -46,7 +46,8 @@ def main(data: str, output: str, workers: int, steps: int, batch_norm: bool) -> 
         # Dropout draws in every replica for itself; without it two workers must equal one.
         spec = FaNetSpec(tuple("abcd"), image_size=SIZE, dropout=0.0, batch_norm=batch_norm)
         model = fa_net.build(spec, seed=3)
-        optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+        # Without batch norm the published network diverges at the usual rate.
+        optimizer = keras.optimizers.SGD(0.01 if batch_norm else 1e-4, momentum=0.9)
         model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
     if runtime.workers() > 1:
         batches = runtime.distribute(batches_of(data, runtime.worker(), workers, steps), BATCH, strategy)

@@ -99,7 +99,8 @@ def test_two_workers_equal_one_process_on_the_same_global_batches(
     assert set(chief.files) == set(one.files)
     for name in one.files:
         np.testing.assert_array_equal(chief[name], other[name], err_msg=name)
-        np.testing.assert_allclose(chief[name], one[name], rtol=1e-3, atol=2e-5, err_msg=name)
+        assert np.isfinite(one[name]).all()
+        np.testing.assert_allclose(chief[name], one[name], rtol=1e-3, atol=1e-4, err_msg=name)
     assert len(one.files) > 20
 
 
