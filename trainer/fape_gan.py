@@ -162,7 +162,7 @@ class _Trainer:
             discriminator=gan.discriminator,
             generator_optimizer=gan.generator_optimizer,
             discriminator_optimizer=gan.discriminator_optimizer,
-            average=gan.average,
+            average=[variable.value for variable in gan.average],
             epoch=self.epoch,
             step=self.step,
         )
