@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from apache_beam.portability.api.beam_runner_api_pb2 import ArtifactStagingToRolePayload
+from apache_beam.portability.api import beam_runner_api_pb2
 
 from fer_tf.errors import InputError
 
@@ -42,7 +42,7 @@ def test_both_pipelines_translate_onto_the_worker_image() -> None:
         assert payloads and all(IMAGE in payload for payload in payloads)
         # Nothing is installed on a worker when it starts.
         staged = {dependency.role_payload for environment in environments for dependency in environment.dependencies}
-        names = {ArtifactStagingToRolePayload.FromString(payload).staged_name for payload in staged}
+        names = {beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(payload).staged_name for payload in staged}
         assert names <= {"pickled_main_session", "submission_environment_dependencies.txt"}
     names = {transform.unique_name for transform in jobs["extract"].proto_pipeline.components.transforms.values()}
     assert any("Extract/Extract" in name for name in names)
