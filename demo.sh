@@ -11,8 +11,9 @@ python -m beam_pipelines.build --runner=DirectRunner
 echo "   records and report.html are in data/faces"
 
 step "2/5 train: FaPE-GAN, synthesis and Fa-Net on ER-SS, a few epochs each"
-python -m trainer.task --task=er_ss --stage=all --image_size=48 --epochs=12
-echo "   weights, metrics.json and TensorBoard logs are in runs/er_ss"
+python -m trainer.task --task=er_ss --stage=all --image_size=48 --epochs=12 \
+  --gan_image_size=64 --gan_channels=32 --gan_epochs=4 --gan_quality_pairs=32
+echo "   weights, metrics.json and TensorBoard logs are in runs/er_ss; generated faces in runs/er_ss/fape_gan/samples"
 
 step "3/5 export: runs/er_ss -> SavedModel"
 python -m serving.export
