@@ -70,7 +70,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 def compare(config: BenchmarkConfig) -> None:
     """Builds every size with every number of workers and prints the table."""
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}; CPU seconds are what a")
-    print("busy machine can still compare; a worker holds the networks, about 700 MiB, whatever it works on\n")
+    print("busy machine can still compare; small builds are start-up for the most part\n")
     print("| clips | workers | wall, s | CPU, s | CPU, ms a face | faces/s | worker's peak, MiB |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     runs: dict[int, list[Measured]] = {workers: [] for workers in config.workers}
