@@ -172,10 +172,10 @@ class PairStream:
         return dataset.map(self._decode, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
     def in_order(self, limit: int = 0) -> Any:
-        """Returns the batches in file order with what is needed to measure them, the last one possibly smaller.
+        """Returns the same batches each time, with what is needed to measure them, the last one possibly smaller.
 
         Args:
-          limit: how many pairs at most, the first ones; 0 takes all.
+          limit: how many pairs at most, mixed; 0 takes all in the files' order.
 
         Returns:
           tf.data.Dataset of dicts: those of `epoch`, and `source_face` uint8 (B, 256, 256, 3), ids, poses,
@@ -193,7 +193,8 @@ class PairStream:
             }
 
         dataset = self._serialized(pair_files(self.data))
-        dataset = dataset.take(limit) if limit else dataset
+        # A shard holds one person's pairs side by side: the first ones would all be alike.
+        dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=0).take(limit) if limit else dataset
         return dataset.batch(self.batch_size).map(measurable).prefetch(2)
 
     def _serialized(self, files: list[str]) -> Any:
