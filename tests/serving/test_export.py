@@ -69,7 +69,7 @@ def test_the_version_carries_its_labels_card_and_warm_up(exported: str) -> None:
     card = (version / export.CARD_FILE).read_text()
     assert "angry, happy, sad, surprise" in card and "drawn" in card
     facts = json.loads((version / export.MODEL_FILE).read_text())
-    assert facts["spec"]["temperature"] == 20.0 and facts["versions"]["tensorflow"] == tf.__version__
+    assert facts["spec"]["temperature"] == 2.0 and facts["versions"]["tensorflow"] == tf.__version__
     path = str(version / "assets.extra" / "tf_serving_warmup_requests")
     logs = [
         prediction_log_pb2.PredictionLog.FromString(raw) for raw in tf.data.TFRecordDataset(path).as_numpy_iterator()
