@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -93,7 +91,7 @@ def run(config: TaskConfig) -> None:
     )
     steps = found.splits["train"] // schedule.batch_size
     policy = runtime.precision(config)
-    with dtype_policy(policy), runtime.strategy(config).scope():
+    with runtime.dtype_policy(policy), runtime.strategy(config).scope():
         keras.utils.set_random_seed(config.seed)
         gan = FapeGan(spec, config.seed)
         gan.compile(loss_scale=policy == "mixed_float16")
@@ -116,17 +114,6 @@ def _frechet(config: TaskConfig, gan: FapeGan, monitor: Monitor) -> dict[str, fl
             return monitor.frechet(gan, folder)
     logging.info("no Fréchet distance: it needs held-out pairs and a trained Fa-Net, in the run or by --init_from")
     return {}
-
-
-@contextlib.contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Builds layers in a number format, and leaves the global one as it was."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _report(found: PairSurvey, config: TaskConfig, schedule: Schedule) -> None:
