@@ -1,6 +1,6 @@
 """What a second worker gives the build, and how much memory a worker takes.
 
-python -m benchmarks.pipeline                       # one and two workers in turn, on copies of the samples
+python -m benchmarks.pipeline                       # one and two workers in turn, on the samples
 python -m benchmarks.pipeline --part=memory         # a worker's peak with a clip ten times as long
 """
 
@@ -63,6 +63,7 @@ class Measured:
       wall: seconds of the whole command, start-up and writing included.
       worker_mib, decoder_mib: the largest peak of a worker's and of a decoder's process.
       share: CPU seconds of the whole build, by wall seconds: how much of the cores it got.
+      steady_share: the same from the first finished clip to the last.
       cpu_ms: CPU milliseconds of the whole build for each face; what a busy machine can still compare.
     """
 
@@ -71,11 +72,21 @@ class Measured:
     worker_mib: float
     decoder_mib: float
     share: float
+    steady_share: float
     cpu_ms: float
 
 
-def measure(annotations: Path, root: Path, workers: int, max_keyframes: int) -> Measured:
-    """Builds once from nothing and looks at the workers' processes meanwhile."""
+def measure(annotations: Path, root: Path, workers: int, max_keyframes: int, cores: int = 0) -> Measured:
+    """Builds once from nothing and looks at the workers' processes meanwhile.
+
+    Args:
+      annotations: the CSV.
+      root: the clips' folder.
+      workers: worker processes.
+      max_keyframes: the most frames of a clip.
+      cores: how many of this process's cores the build may use; 0 for all.
+    """
+    allowed = sorted(os.sched_getaffinity(0))[: cores or None]
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "beam_pipelines.build", f"--annotations={annotations}"]
         command += [f"--videos_root={root}", f"--output={output}", f"--max_keyframes={max_keyframes}", "--review=none"]
@@ -83,10 +94,11 @@ def measure(annotations: Path, root: Path, workers: int, max_keyframes: int) -> 
         start, before = time.monotonic(), os.times()
         with open(Path(output) / "log", "w") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-            peaks = {WORKER: 0.0, DECODER: 0.0}
+            os.sched_setaffinity(process.pid, allowed)
+            peaks, used = {WORKER: 0.0, DECODER: 0.0}, []
             try:
                 while process.poll() is None:
-                    _watch(process.pid, peaks)
+                    used.append((time.time(), _watch(process.pid, peaks)))
                     time.sleep(0.25)
             finally:
                 process.kill()
@@ -94,25 +106,31 @@ def measure(annotations: Path, root: Path, workers: int, max_keyframes: int) -> 
         if process.returncode not in (0, 3):
             raise InputError(f"the build failed: {(Path(output) / 'log').read_text()[-2000:]}")
         faces = json.loads((Path(output) / "dataset.json").read_text())["counts"]["faces"]
-        rate = _rate(Path(output), faces)
+        done = sorted(path.stat().st_mtime for path in (Path(output) / ".extracted").rglob("*.tfrecord"))
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        return Measured(rate, wall, peaks[WORKER], peaks[DECODER], cpu / wall, 1000 * cpu / faces)
+        # From the first finished clip to the last: start-up is told apart in the wall time.
+        rate = faces * (len(done) - 1) / len(done) / (done[-1] - done[0]) if len(done) > 1 else 0.0
+        steady = _share(used, done[0], done[-1])
+        return Measured(rate, wall, peaks[WORKER], peaks[DECODER], cpu / wall, steady, 1000 * cpu / faces)
 
 
-def _rate(output: Path, faces: int) -> float:
-    """Faces a second from the first finished clip to the last; start-up is told apart in the wall time."""
-    done = sorted(path.stat().st_mtime for path in (output / ".extracted").rglob("*.tfrecord"))
-    return faces * (len(done) - 1) / len(done) / (done[-1] - done[0]) if len(done) > 1 else 0.0
+def _share(used: list[tuple[float, float]], start: float, end: float) -> float:
+    """Cores in use between two times, from (time, CPU seconds so far)."""
+    inside = [(at, cpu) for at, cpu in used if start <= at <= end]
+    return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0]) if len(inside) > 1 else 0.0
 
 
-def _watch(root_pid: int, peaks: dict[str, float]) -> None:
-    """Notes the peak resident size of the build's descendants, from /proc."""
+def _watch(root_pid: int, peaks: dict[str, float]) -> float:
+    """Notes the peak resident size of the build's descendants, from /proc; returns their CPU seconds so far."""
     children: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError):
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+                # User and system time, with those of children that ended.
+                ticks[int(entry.name)] = sum(map(int, fields[11:15]))
     family, queue = [], [root_pid]
     while queue:
         queue += (found := children.get(queue.pop(), []))
@@ -123,6 +141,7 @@ def _watch(root_pid: int, peaks: dict[str, float]) -> None:
             for name in peaks:
                 if name in words:
                     peaks[name] = max(peaks[name], _peak_mib(pid))
+    return sum(ticks.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_mib(pid: int) -> float:
@@ -133,23 +152,32 @@ def _peak_mib(pid: int) -> float:
 
 
 def compare_workers(config: BenchmarkConfig) -> None:
-    """Prints the rate of one and two workers on the same clips."""
+    """Prints the rate of one worker on one core, two on two, and one on two, on the same clips.
+
+    A worker decodes ahead in a process of its own, so one worker alone fills more than one core: where cores are
+    few, only workers with a core each tell how the work divides.
+    """
+    settings = {"one worker, one core": (1, 1), "two workers, two cores": (2, 2), "one worker, two cores": (1, 2)}
     with tempfile.TemporaryDirectory() as folder:
         annotations = copies_of(Path(config.videos_root), Path(folder), config.copies)
-        runs: dict[int, list[Measured]] = {1: [], 2: []}
+        runs: dict[str, list[Measured]] = {name: [] for name in settings}
         for number in range(config.rounds):
-            for workers in (1, 2):
-                runs[workers].append(found := measure(annotations, Path(folder), workers, config.max_keyframes))
+            for name, (workers, cores) in settings.items():
+                found = measure(annotations, Path(folder), workers, config.max_keyframes, cores)
+                runs[name].append(found)
                 print(
-                    f"round {number + 1}, {workers} worker(s): {found.rate:.1f} faces/s, {found.wall:.0f} s in all, "
+                    f"round {number + 1}, {name}: {found.rate:.1f} faces/s, {found.wall:.0f} s in all, "
                     f"worker {found.worker_mib:.0f} MiB, decoder {found.decoder_mib:.0f} MiB, "
-                    f"{found.share:.2f} cores used, {found.cpu_ms:.0f} ms of CPU a face",
+                    f"{found.steady_share:.2f} cores used after start-up, {found.cpu_ms:.0f} ms of CPU a face",
                     flush=True,
                 )
-    rates = {workers: statistics.median(run.rate for run in found) for workers, found in runs.items()}
-    walls = {workers: statistics.median(run.wall for run in found) for workers, found in runs.items()}
-    print(f"median faces/s: one worker {rates[1]:.1f}, two workers {rates[2]:.1f}: {rates[2] / rates[1]:.2f} times")
-    print(f"median seconds of the whole command: {walls[1]:.0f} and {walls[2]:.0f}: {walls[1] / walls[2]:.2f} times")
+    rates = [statistics.median(run.rate for run in found) for found in runs.values()]
+    walls = [statistics.median(run.wall for run in found) for found in runs.values()]
+    for number in (0, 2):
+        print(
+            f"two workers against {list(settings)[number]}: {rates[1] / rates[number]:.2f} times the faces/s, "
+            f"{walls[number] / walls[1]:.2f} times by the whole command's seconds"
+        )
     print(f"peak of a worker: {max(run.worker_mib for found in runs.values() for run in found):.0f} MiB")
 
 
