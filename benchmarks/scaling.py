@@ -68,11 +68,18 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def compare(config: BenchmarkConfig) -> None:
-    """Builds every size with every number of workers and prints the table."""
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}; CPU seconds are what a")
-    print("busy machine can still compare; small builds are start-up for the most part\n")
-    print("| clips | workers | wall, s | CPU, s | CPU, ms a face | faces/s | worker's peak, MiB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    """Builds every size with every number of workers and prints the table.
+
+    Each worker has one core, so far as there are any: a worker decodes ahead in a second process and would fill two
+    cores alone, which would hide what the second worker gives.
+    """
+    print(
+        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}; as many cores as workers\n"
+    )
+    print(
+        "| clips | faces | workers | wall, s | CPU, s | faces/s | CPU after start-up, ms a face | worker's peak, MiB |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     runs: dict[int, list[Measured]] = {workers: [] for workers in config.workers}
     with tempfile.TemporaryDirectory() as base:
         some_of(Path(config.videos_root), Path(base), config.clips)
@@ -80,19 +87,49 @@ def compare(config: BenchmarkConfig) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 annotations = copies_of(Path(base), Path(folder), times)
                 for workers in config.workers:
-                    runs[workers].append(found := measure(annotations, Path(folder), workers, config.max_keyframes))
+                    found = measure(annotations, Path(folder), workers, config.max_keyframes, cores=workers)
+                    runs[workers].append(found)
                     print(
-                        f"| {config.clips * times} | {workers} | {found.wall:.0f} | {found.wall * found.share:.0f} | "
-                        f"{found.cpu_ms:.0f} | {found.rate:.1f} | {found.worker_mib:.0f} |",
+                        f"| {config.clips * times} | {faces(found):.0f} | {workers} | {found.wall:.0f} | "
+                        f"{cpu(found):.0f} | {found.rate:.1f} | {steady_ms(found):.0f} | {found.worker_mib:.0f} |",
                         flush=True,
                     )
-    if len(config.times) > 1:
-        for workers, found in runs.items():
-            cpu = exponent(config.times, [run.wall * run.share for run in found])
-            memory = exponent(config.times, [run.worker_mib for run in found])
-            print(
-                f"\n{workers} worker(s): CPU time grows as clips ** {cpu:.2f}, a worker's peak as clips ** {memory:.2f}"
-            )
+    for workers, found in runs.items():
+        if len(config.times) > 1:
+            print(f"\n{workers} worker(s): " + ", ".join(growth(config.times, found)))
+    first = config.workers[0]
+    for workers in config.workers[1:]:
+        one, more = runs[first][-1], runs[workers][-1]
+        print(
+            f"\n{workers} workers against {first}, largest build: {more.rate / one.rate:.2f} times the faces/s, "
+            f"{one.wall / more.wall:.2f} times by the whole command's seconds"
+        )
+
+
+def cpu(found: Measured) -> float:
+    """Returns the CPU seconds of the whole build."""
+    return found.wall * found.share
+
+
+def faces(found: Measured) -> float:
+    """Returns the number of faces."""
+    return 1000 * cpu(found) / found.cpu_ms
+
+
+def steady_ms(found: Measured) -> float:
+    """Returns the CPU milliseconds of a face while clips are being finished, start-up left aside."""
+    return 1000 * found.steady_share / found.rate if found.rate else float("nan")
+
+
+def growth(times: Sequence[int], found: Sequence[Measured]) -> list[str]:
+    """Returns the fitted exponents in words."""
+    costs = {
+        "the command's time": [run.wall for run in found],
+        "CPU time": [cpu(run) for run in found],
+        "CPU time after start-up": [steady_ms(run) * faces(run) for run in found],
+        "a worker's peak memory": [run.worker_mib for run in found],
+    }
+    return [f"{name} grows as clips ** {exponent(times, values):.2f}" for name, values in costs.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

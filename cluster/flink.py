@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,7 +33,8 @@ JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntry
 TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 # Flink 1.19 reaches into these packages, which Java 17 closes.
 OPENED = ("lang", "lang.reflect", "net", "io", "nio", "text", "time", "util", "util.concurrent")
-START_SECONDS = 120
+JAVA = 17
+FETCH_SECONDS, START_SECONDS = 600, 120
 
 
 class MissingTool(InputError):
@@ -73,17 +75,29 @@ def fetch_jars(folder: str | Path, maven: str = "mvn") -> Path:
     pom = POM.read_text()
     complete = jars / JARS_COMPLETE
     _require("java", "openjdk-17-jre-headless")
+    if (version := java_version()) < JAVA:
+        raise MissingTool(f"`java` is version {version}; Flink needs {JAVA}: apt-get install openjdk-17-jre-headless.")
     if complete.exists() and complete.read_text() == pom:
         return jars
     _require(maven, "maven")
     shutil.rmtree(jars, ignore_errors=True)
     command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise MissingTool(f"Maven did not fetch the Flink job server ({POM}) within {FETCH_SECONDS} s.") from None
     if done.returncode or not any(jars.glob("beam-runners-flink-*.jar")):
         reason = next((line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line), "no jar came")
         raise MissingTool(f"Maven could not fetch the Flink job server ({POM}): {reason}")
     complete.write_text(pom)
     return jars
+
+
+def java_version() -> int:
+    """Returns the major version of the `java` that is found first, or 0."""
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr
+    found = re.search(r'version "(\d+)', said)
+    return int(found[1]) if found else 0
 
 
 def _require(tool: str, package: str) -> None:
@@ -120,6 +134,7 @@ class FlinkCluster:
 
     Raises:
       MissingTool: when Java, Maven or the jars are missing.
+      InputError: when one of the processes does not start.
     """
 
     def __init__(self, config: FlinkConfig):
@@ -256,9 +271,9 @@ class FlinkCluster:
                 pass
             for name, process in self.processes.items():
                 if process.poll() is not None:
-                    raise MissingTool(f"{name} ended with code {process.returncode}; see {self.logs / name}.log.")
+                    raise InputError(f"{name} ended with code {process.returncode}; see {self.logs / name}.log.")
             time.sleep(0.5)
-        raise MissingTool(f"{what} did not start within {START_SECONDS} s; see the logs in {self.logs}.")
+        raise InputError(f"{what} did not start within {START_SECONDS} s; see the logs in {self.logs}.")
 
     def _flink_config(self) -> str:
         temporary = self.folder / "tmp"

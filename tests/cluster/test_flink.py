@@ -81,8 +81,9 @@ def test_flink_builds_the_same_bytes_with_a_worker_killed_in_the_middle(
     before = {job["jid"] for job in flink.jobs_seen()}
     process = build(corpus, tmp_path, tuple(flink.flags()))
     finished = 0
-    while process.poll() is None and finished < 3:
-        time.sleep(0.5)
+    # Free cores finish all sixteen clips within a second or two.
+    while process.poll() is None and finished < 2:
+        time.sleep(0.05)
         finished = len(list((tmp_path / ".extracted").rglob("*.tfrecord*")))
     assert process.poll() is None, (tmp_path / "build.log").read_text()[-3000:]
     kill(flink)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster import flink
-from cluster.flink import MissingTool
+from cluster.flink import MissingTool, java_version
 from cluster.workers import main as run_workers
 from fer_tf.errors import InputError
 
@@ -18,6 +19,7 @@ from fer_tf.errors import InputError
 def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose jars count as fetched."""
     monkeypatch.setattr(shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    monkeypatch.setattr(flink, "java_version", lambda: flink.JAVA)
     jars = tmp_path / "jars"
     jars.mkdir()
     (jars / flink.JARS_COMPLETE).write_text(flink.POM.read_text())
@@ -48,6 +50,28 @@ def test_without_java_it_is_said_what_to_install(fetched: Path, monkeypatch: pyt
     monkeypatch.setattr(shutil, "which", lambda tool: None)
     with pytest.raises(MissingTool, match=r"`java` is not installed.*openjdk-17-jre-headless"):
         flink.fetch_jars(fetched)
+
+
+def test_an_old_java_is_named(fetched: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.24\" 2024-07-16' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{java.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(flink, "java_version", java_version)
+    with pytest.raises(MissingTool, match="`java` is version 11; Flink needs 17"):
+        flink.fetch_jars(fetched)
+
+
+def test_a_repository_without_the_jars_is_no_crash(
+    fetched: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (fetched / "jars" / flink.JARS_COMPLETE).unlink()
+    maven = tmp_path / "mvn"
+    maven.write_text("#!/bin/sh\necho '[ERROR] Could not transfer artifact'\nexit 1\n")
+    maven.chmod(0o755)
+    with pytest.raises(MissingTool, match=r"could not fetch the Flink job server .*: .ERROR. Could not transfer"):
+        flink.fetch_jars(fetched, str(maven))
 
 
 def test_workers_without_a_command_say_how_to_write_one() -> None:
