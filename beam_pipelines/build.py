@@ -113,16 +113,7 @@ class BuildConfig:
         return TaskOptions(self.seed, self.er_ss_unit, self.rare_pose, self.val_share)
 
     def extractor(self) -> ExtractorOptions:
-        return ExtractorOptions(
-            max_keyframes=self.max_keyframes,
-            keyframe_rule=self.keyframe_rule,
-            subject=self.subject,
-            min_score=self.min_score,
-            landmark_model=self.landmark_model,
-            max_pixels=self.max_pixels,
-            decode_timeout_s=self.decode_timeout_s,
-            threads=self.threads,
-        )
+        return ExtractorOptions.of(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,8 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, beam_flags = config.parse(
         BuildConfig, argv, prog="python -m beam_pipelines.build", description=__doc__, pass_unknown=True
     )
-    logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    runner.log_plainly()
     # What stops a worker is raised here too; its log would say it once more.
     logging.getLogger("apache_beam.runners.worker").setLevel(logging.CRITICAL)
     return Build(settings, beam_flags).run()

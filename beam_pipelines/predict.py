@@ -56,12 +56,12 @@ class PredictConfig:
     inputs: str = "samples"
     output: str = "predictions"
     batch_size: int = 32
-    max_keyframes: int = 40
+    max_keyframes: int = ExtractorOptions.max_keyframes
     keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
     subject: Literal["main", "center", "largest"] = "main"
-    min_score: float = 0.9
-    landmark_model: str = ""
-    decode_timeout_s: float = 20.0
+    min_score: float = ExtractorOptions.min_score
+    landmark_model: str = ExtractorOptions.landmark_model
+    decode_timeout_s: float = ExtractorOptions.decode_timeout_s
     threads: int = 1
     num_shards: int = 1
 
@@ -72,15 +72,7 @@ class PredictConfig:
         self.extractor()
 
     def extractor(self) -> ExtractorOptions:
-        return ExtractorOptions(
-            max_keyframes=self.max_keyframes,
-            keyframe_rule=self.keyframe_rule,
-            subject=self.subject,
-            min_score=self.min_score,
-            landmark_model=self.landmark_model,
-            decode_timeout_s=self.decode_timeout_s,
-            threads=self.threads,
-        )
+        return ExtractorOptions.of(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, beam_flags = config.parse(
         PredictConfig, argv, prog="python -m beam_pipelines.predict", description=__doc__, pass_unknown=True
     )
-    logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    runner.log_plainly()
     version_dir = newest_version(settings.model)
     pattern = pattern_of(settings.inputs)
     if not any(found.metadata_list for found in FileSystems.match([pattern], limits=[1])):

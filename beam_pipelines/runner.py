@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,12 @@ from fer_tf.errors import InputError
 
 DIRECT_RUNNER = "DirectRunner"
 JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
+
+
+def log_plainly() -> None:
+    """Sets a command's log: time and message, and of Beam's own only warnings."""
+    logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
 
 
 def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:

@@ -148,8 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, beam_flags = config.parse(
         SynthesizeConfig, argv, prog="python -m beam_pipelines.synthesize", description=__doc__, pass_unknown=True
     )
-    logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    runner.log_plainly()
     flags = _run_flags(settings.run_dir)
     job = _job(settings, flags)
     if synthesis.is_finished(job.folder, job.options()):

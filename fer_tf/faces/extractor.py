@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,11 @@ class ExtractorOptions:
     max_side: int = 1920
     decode_timeout_s: float = 20.0
     threads: int = 0
+
+    @classmethod
+    def of(cls, config: Any) -> ExtractorOptions:
+        """Returns the options that a command's config gives under the same names, the others at their defaults."""
+        return cls(**{item.name: getattr(config, item.name) for item in fields(cls) if hasattr(config, item.name)})
 
     def __post_init__(self) -> None:
         if self.keyframe_rule not in keyframes.RULES:
