@@ -5,14 +5,25 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from fer_tf.evaluation import figures
+from fer_tf.evaluation import figures, tables
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; } caption { text-align: left; font-weight: 600; }
-td, th { padding: .15rem .8rem .15rem 0; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; } img { max-width: 100%; } .small { color: #555; font-size: .9rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; } img { max-width: 100%; } .small { color: #555; font-size: .9rem; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; }
+td, th { padding: .15rem 0 .15rem .9rem; text-align: right; vertical-align: bottom; border-bottom: 1px solid #ddd; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; }
+@media (max-width: 640px) { table { font-size: .8rem; } td, th { padding-left: .4rem; } th { font-size: .72rem; } }
+@media print { @page { margin: 14mm; } body { font-size: 10.5pt; } img { max-width: 120mm; display: block; }
+  table, img { break-inside: avoid; } tr { break-inside: avoid; } }
 """
+PARTS = {
+    "val": "validation",
+    "test": "test",
+    "test_without_equal_copies": "test, without equal copies",
+    "test_without_near_copies": "test, without near copies",
+}
 BREAKDOWNS = (
     ("by_class", "By expression"),
     ("by_pose", "By pose"),
@@ -29,14 +40,14 @@ def page(result: dict[str, Any]) -> str:
       result: what `trainer.evaluate` writes to metrics.json.
     """
     test = result["test"]
-    title = f"Fa-Net on {result['task']}, recipe {result['recipe']}"
+    name = {**tables.TASK_NAMES, **tables.SET_NAMES}.get(result["task"], result["task"])
+    title = f"Fa-Net on {name}, recipe {result['recipe']}"
     parts = [f"<h1>{html.escape(title)}</h1>", _headline(result), _scores(result)]
     if test.get("faces"):
-        names = [name for name, row in test["by_class"].items()]
+        names = list(test["by_class"])
         parts.append(_picture(figures.confusion_matrix(test["confusion"], names, "Confusion, test part, %")))
         rows = test["calibration"]["calibrated"]["reliability"]
-        columns = [[row[name] for row in rows] for name in ("confidence", "accuracy", "count")]
-        parts.append(_picture(figures.reliability_diagram(*columns, title="Reliability, test part, calibrated")))
+        parts.append(_picture(figures.reliability_diagram(rows, "Reliability, test part, calibrated")))
         parts += [_breakdown(test[key], caption) for key, caption in BREAKDOWNS if test[key]]
     parts.append(_foot(result))
     return (
@@ -50,25 +61,27 @@ def _headline(result: dict[str, Any]) -> str:
     if not test.get("faces"):
         return "<p>The test part has no face.</p>"
     unfinished = "" if result["finished"] else "<p><b>The training has not finished; these are interim weights.</b></p>"
+    interval = test["accuracy_interval"]
+    known = f"{_interval(interval)} %, drawn over {test['interval_over']}" if interval else _interval(interval)
     return (
-        f"{unfinished}<p><b>{_percent(test['accuracy'])}</b> of {test['faces']:,} test faces are right "
-        f"(95 % bootstrap interval {_interval(test['accuracy_interval'])}, drawn over {test['interval_over']}). "
-        f"Chance is {_percent(test['chance'])}, always the most frequent class {_percent(test['majority'])}.</p>"
+        f"{unfinished}<p><b>{_percent(test['accuracy'])} %</b> of {test['faces']:,} test faces are right "
+        f"(95 % bootstrap interval {known}). Guessing gives {_percent(test['chance'])} %, always answering with the "
+        f"most frequent class {_percent(test['majority'])} %.</p>"
     )
 
 
 def _scores(result: dict[str, Any]) -> str:
     rows = []
-    for name in ("val", "test", "test_without_equal_copies", "test_without_near_copies"):
+    for name, title in PARTS.items():
         split = result.get(name, {})
         if split.get("faces"):
             calibration = split["calibration"]
             values = [split["accuracy"], split["mean_class_accuracy"], split["macro_f1"]]
             errors = [calibration["uncalibrated"]["ece"], calibration["calibrated"]["ece"]]
             cells = "".join(f"<td>{_percent(value)}</td>" for value in values + errors)
-            rows.append(f"<tr><td>{name.replace('_', ' ')}</td><td>{split['faces']:,}</td>{cells}</tr>")
+            rows.append(f"<tr><td>{title}</td><td>{split['faces']:,}</td>{cells}</tr>")
     head = "<tr><th>part<th>faces<th>accuracy<th>mean class<th>macro F1<th>ECE<th>ECE calibrated</tr>"
-    return f"<table><caption>Scores</caption>{head}{''.join(rows)}</table>"
+    return f"<table><caption>Scores, %</caption>{head}{''.join(rows)}</table>"
 
 
 def _breakdown(rows: dict[str, dict[str, Any]], caption: str) -> str:
@@ -78,7 +91,7 @@ def _breakdown(rows: dict[str, dict[str, Any]], caption: str) -> str:
         body.append(
             f"<tr><td>{html.escape(name)}<td>{row['faces']:,}<td>{accuracy}<td>{_interval(row['interval'])}</tr>"
         )
-    head = "<tr><th><th>faces<th>accuracy<th>95 % interval</tr>"
+    head = "<tr><th><th>faces<th>accuracy, %<th>95 % interval</tr>"
     return f"<table><caption>{caption}</caption>{head}{''.join(body)}</table>"
 
 
@@ -93,17 +106,18 @@ def _foot(result: dict[str, Any]) -> str:
     if training:
         lines.append(
             f"trained {training['epoch']} epochs in {training['seconds'] / 60:.0f} minutes; kept epoch "
-            f"{training['best_epoch']}, chosen on the validation part ({_percent(training['best_score'])})"
+            f"{training['best_epoch']}, chosen on the validation part ({_percent(training['best_score'])} %)"
         )
     return f"<p class=small>{'<br>'.join(html.escape(line) for line in lines)}</p>"
 
 
 def _picture(figure: Any) -> str:
-    return f"<img alt='' src='{figures.data_uri(figures.to_svg(figure), 'image/svg+xml')}'>"
+    titles = [axes.get_title() for axes in figure.axes]
+    return f"<img alt='{html.escape(titles[0])}' src='{figures.data_uri(figures.to_svg(figure), 'image/svg+xml')}'>"
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}"
 
 
 def _interval(interval: list[float] | None) -> str:

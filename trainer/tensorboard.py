@@ -141,8 +141,7 @@ def _scores(spec: FaNetSpec, part: Part, logits: np.ndarray) -> None:
     for title, temperature in (("uncalibrated", 1.0), ("calibrated", spec.temperature)):
         probabilities = calibration.softmax(logits, temperature)
         rows = calibration.reliability(probabilities, part.labels)
-        columns = [[row[name] for row in rows] for name in ("confidence", "accuracy", "count")]
-        _picture(f"test/reliability_{title}", figures.reliability_diagram(*columns, f"Reliability, {title}"))
+        _picture(f"test/reliability_{title}", figures.reliability_diagram(rows, f"Reliability, {title}"))
         tf.summary.scalar(f"test/ece_{title}", calibration.expected_calibration_error(probabilities, part.labels))
 
 

@@ -197,29 +197,26 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str], title: str = "Con
     return figure
 
 
-def reliability_diagram(
-    confidence: Sequence[float], accuracy: Sequence[float], count: Sequence[int], title: str = "Reliability"
-) -> Figure:
+def reliability_diagram(rows: Sequence[Mapping[str, float]], title: str = "Reliability") -> Figure:
     """Accuracy against confidence by bin; the diagonal is perfect calibration.
 
     Args:
-      confidence: mean confidence of each bin, 0 to 1.
-      accuracy: share of right answers of each bin, 0 to 1.
-      count: images of each bin; empty bins are left out.
+      rows: the bins that hold faces, as `fer_tf.evaluation.calibration.reliability` gives them.
       title: heading.
     """
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    used = np.asarray(count) > 0
-    x, y, n = (np.asarray(values)[used] for values in (confidence, accuracy, count))
+    low, high, count, confidence, accuracy = (
+        np.array([row[name] for row in rows]) for name in ("low", "high", "count", "confidence", "accuracy")
+    )
     for axes in (upper, lower):
         _style(axes)
     upper.plot([0, 1], [0, 1], "--", color="0.4", label="perfect")
-    upper.plot(x, y, "o-", color=COLOURS[0], label="this run")
+    upper.plot(confidence, accuracy, "o-", color=COLOURS[0], label="this run")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     upper.legend(fontsize=FONT, frameon=False, loc="upper left")
     upper.set_title(title, fontsize=FONT + 1)
-    lower.bar(x, n, width=0.6 / max(len(count), 1), color=COLOURS[1])
+    lower.bar((low + high) / 2, count, width=0.9 * (high - low), color=COLOURS[1])
     lower.set(xlabel="confidence", ylabel="images")
     return figure
 

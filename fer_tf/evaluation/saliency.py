@@ -10,9 +10,10 @@ background says that the data can be told apart without the face.
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -81,13 +82,11 @@ def saliency_maps(
     noise = np.random.default_rng(seed).standard_normal((smooth_samples, *images.shape[1:])).astype(np.float32)
     settings = {"smoothgrad": noise, "scorecam": score_channels}.get(method)
     fast = compiled(model)
-    # Score-CAM picks its channels over the whole call, so it gets the images one by one.
-    size = 1 if method == "scorecam" else BATCH
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras' remark that tf-keras-vis passes a list to a one-input model.
         maps = [
-            explain(fast, images[start : start + size], classes[start : start + size], settings)
-            for start in range(0, len(images), size)
+            explain(fast, images[start : start + BATCH], classes[start : start + BATCH], settings)
+            for start in range(0, len(images), BATCH)
         ]
     return np.nan_to_num(np.concatenate(maps)).astype(np.float32)
 
@@ -97,11 +96,20 @@ class _Compiled:
 
     def __init__(self, model: keras.Model) -> None:
         import tensorflow as tf
+        from tf_keras_vis.saliency import Saliency
 
         self.inputs, self.outputs, self.layers = model.inputs, model.outputs, model.layers
         # One trace for any number of images: tracing takes as long as a batch.
-        shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-        self._run = tf.function(lambda images: model(images, training=False), input_signature=[shape])
+        faces = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        self._run = tf.function(lambda images: model(images, training=False), input_signature=[faces], autograph=False)
+        explain = Saliency(model)
+
+        # The tape inside the graph, not around it: TensorFlow would otherwise also compute every weight's gradient.
+        @tf.function(input_signature=[faces, tf.TensorSpec((None,), tf.int32)], autograph=False)
+        def saliency(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+            return explain(_logits_of(classes), images, keepdims=True, normalize_map=False)
+
+        self.saliency = saliency
 
     def __call__(self, inputs: list, training: bool = False) -> Any:
         return self._run(inputs[0])
@@ -109,6 +117,13 @@ class _Compiled:
     def predict(self, inputs: list, batch_size: int) -> np.ndarray:
         parts = [self._run(inputs[0][start : start + batch_size]) for start in range(0, len(inputs[0]), batch_size)]
         return np.concatenate(parts)
+
+
+def _logits_of(classes: Any) -> Callable[[Any], Any]:
+    """Each image's logit of its class, as tf-keras-vis asks for it."""
+    import tensorflow as tf
+
+    return lambda logits: tf.gather(logits, classes, axis=1, batch_dims=1)
 
 
 @functools.lru_cache(maxsize=2)
@@ -124,16 +139,11 @@ def predicted_classes(model: keras.Model, images: np.ndarray) -> list[int]:
 
 
 def _smoothgrad(model: _Compiled, images: np.ndarray, classes: list[int], noise: np.ndarray) -> np.ndarray:
-    import tensorflow as tf
-    from tf_keras_vis.saliency import Saliency
-
-    # Its own noise comes from numpy's global generator and depends on the batch, so the noisy copies are made here.
+    # tf-keras-vis' own noise comes from numpy's global generator and depends on the batch, so it is made here.
     spread = images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True)
-    explain = Saliency(model)
     total = np.zeros(images.shape[:3])
     for pattern in noise:
-        noisy = tf.constant(images + SMOOTH_NOISE * spread * pattern)
-        total += explain(lambda logits: tf.gather(logits, classes, axis=1, batch_dims=1), noisy, normalize_map=False)
+        total += model.saliency(images + SMOOTH_NOISE * spread * pattern, classes).numpy().max(-1)
     return _scaled(total)
 
 
@@ -142,7 +152,7 @@ def _gradcam_plus_plus(model: _Compiled, images: np.ndarray, classes: list[int],
     from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 
     def score(logits: tf.Tensor) -> tf.Tensor:
-        chosen = tf.gather(logits, classes, axis=1, batch_dims=1)
+        chosen = _logits_of(classes)(logits)
         # The method takes exp(score), which overflows for a sure network. The value cancels out of the scaled
         # map, so it is set to 0 while the gradient stays.
         return chosen - tf.stop_gradient(chosen)
@@ -162,23 +172,45 @@ def _scorecam(model: _Compiled, images: np.ndarray, classes: list[int], channels
     from tf_keras_vis.scorecam import Scorecam
     from tf_keras_vis.utils.scores import CategoricalScore
 
-    explain = Scorecam(model)
+    # Its own `max_N` takes the channels of all images together, so it is asked for all of those that are chosen here.
+    maps = next(layer for layer in model.layers if layer.name == CAM_LAYER).output
+    varying = _MostVarying(min(channels, maps.shape[-1]), name="most_varying")
+    varying(maps)
+    chosen = copy.copy(model)
+    chosen.layers = [*model.layers, varying]
+    explain = Scorecam(chosen)
     return explain(
         CategoricalScore(classes),
         images,
-        penultimate_layer=CAM_LAYER,
+        penultimate_layer=varying.name,
         seek_penultimate_conv_layer=False,
-        max_N=channels,
+        batch_size=BATCH,
     )
 
 
+class _MostVarying(keras.layers.Layer):
+    """Keeps, of each image's feature maps (B, H, W, C), the `count` that vary most over the image."""
+
+    def __init__(self, count: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._count = count
+
+    def call(self, maps: Any) -> Any:
+        import tensorflow as tf
+
+        _, chosen = tf.math.top_k(tf.math.reduce_std(maps, (1, 2)), self._count)
+        return tf.gather(maps, chosen, axis=3, batch_dims=1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], self._count)
+
+
 def _layercam(model: _Compiled, images: np.ndarray, classes: list[int], _: None) -> np.ndarray:
-    import tensorflow as tf
     from tf_keras_vis.layercam import Layercam
 
     explain = Layercam(model)
     return explain(
-        lambda logits: tf.gather(logits, classes, axis=1, batch_dims=1),
+        _logits_of(classes),
         images,
         penultimate_layer=CAM_LAYER,
         seek_penultimate_conv_layer=False,

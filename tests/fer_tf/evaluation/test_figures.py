@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
-from fer_tf.evaluation import figures
+from fer_tf.evaluation import calibration, figures
 
 
 def texts(axes: object) -> list[str]:
@@ -70,5 +70,6 @@ def test_nothing_to_draw_is_an_error() -> None:
 
 def test_drawing_needs_no_pyplot() -> None:
     # pyplot keeps every figure of the process alive and picks a window system.
-    figures.to_png(figures.reliability_diagram([0.2, 0.8], [0.1, 0.9], [5, 5]))
+    rows = calibration.reliability(np.array([[0.2, 0.8], [0.98, 0.02]]), np.array([1, 1]))
+    figures.to_png(figures.reliability_diagram(rows))
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
