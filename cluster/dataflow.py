@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,8 +51,9 @@ class DataflowConfig:
     output: str = ".cluster/dataflow"
 
     def __post_init__(self) -> None:
-        if not self.bucket.startswith("gs://"):
-            raise InputError(f"`bucket` must begin with gs://. Received: {self.bucket!r}.")
+        # Of any other name Beam would quietly make a bucket of its own.
+        if not re.fullmatch(r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", self.bucket):
+            raise InputError(f"`bucket` must be gs:// and the name of a bucket. Received: {self.bucket!r}.")
         if self.workers < 1:
             raise InputError(f"`workers` must be at least 1. Received: {self.workers}.")
 

@@ -117,6 +117,8 @@ def job_server_jar(folder: str | Path, maven: str = "mvn") -> Path:
     ]
     with zipfile.ZipFile(path, "w") as jar:
         jar.writestr("META-INF/MANIFEST.MF", "".join(_folded(line) for line in lines) + "\r\n")
+        # It shares the terminal with the build, and Flink tells every step of every task.
+        jar.writestr("simplelogger.properties", "org.slf4j.simpleLogger.defaultLogLevel=warn\n")
     return path
 
 

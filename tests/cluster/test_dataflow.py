@@ -48,8 +48,9 @@ def test_both_pipelines_translate_onto_the_worker_image() -> None:
     assert any("Extract/Extract" in name for name in names)
 
 
-def test_a_bucket_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("bucket", ["/data", "gs://b", "gs://"])
+def test_a_bucket_that_is_none_is_refused(bucket: str) -> None:
     from cluster import dataflow
 
-    with pytest.raises(InputError, match="`bucket` must begin with gs://"):
-        dataflow.DataflowConfig(bucket="/data")
+    with pytest.raises(InputError, match="`bucket` must be gs:// and the name of a bucket"):
+        dataflow.DataflowConfig(bucket=bucket)
