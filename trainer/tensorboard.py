@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fer_tf.config import to_dict
 from fer_tf.data import inputs
 from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, figures, metrics, saliency
@@ -22,6 +21,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURES_LAYER
 from trainer import runtime
 from trainer.config import TaskConfig
+from trainer.recipes import recipe_of
 
 TRAINING, EVALUATION = "fa_net", "evaluation"
 INPUT_PICTURES = 24
@@ -34,8 +34,9 @@ MAX_CURVES = 12
 PR_THRESHOLDS = 101
 # A confusion matrix is drawn for this many epochs of a run, evenly spread.
 EPOCH_PICTURES = 20
-# Flags that say where and how a run was done, not what; no columns of the HParams table.
-NOT_HPARAMS = ("stage", "data", "run_dir", "profile")
+# The HParams table's columns: flags that decide what Fa-Net becomes, and what the recipe makes of those left at 0.
+HPARAM_FLAGS = ("task", "recipe", "variant", "channels", "precision", "init_from", "synthetic", "tta", "seed")
+HPARAM_RECIPE = ("epochs", "batch_size", "learning_rate", "image_size", "optimizer", "weight_decay", "dropout")
 
 
 def callbacks(config: TaskConfig) -> list[keras.callbacks.Callback]:
@@ -184,7 +185,9 @@ def _saliency(model: keras.Model, spec: FaNetSpec, faces: np.ndarray, labels: np
 def _hparams(config: TaskConfig, part: Part, logits: np.ndarray) -> None:
     from tensorboard.plugins.hparams import api
 
-    flags = {name: value for name, value in to_dict(config).items() if name not in NOT_HPARAMS}
+    recipe = recipe_of(config)
+    flags = {name: getattr(config, name) for name in HPARAM_FLAGS}
+    flags |= {name: getattr(recipe, name) for name in HPARAM_RECIPE}
     measured = ("test/accuracy", "test/mean_class_accuracy", "test/macro_f1", "test/ece_calibrated")
     api.hparams_config(
         hparams=[api.HParam(name) for name in flags],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fer_tf.data.inputs import FaceSet
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
 from fer_tf.errors import InputError
@@ -39,29 +40,35 @@ def mean_saliency(
     count: int,
     method: str = "layercam",
     expressions: Sequence[str] = (),
+    faces: FaceSet | None = None,
 ) -> tuple[list[tuple[str, list[np.ndarray | None]]], list[str]]:
     """Returns rows of overlays, one row an expression and one column a pose, and the columns' names.
 
     Args:
       run_dir: folder of a finished run.
       task: its task, whose test part is shown.
-      data: the data folder that it was trained on.
-      poses: the data's poses.
+      data: the data folder or public set that it was trained on.
+      poses: the data's poses; an empty one is an unknown one.
       count: test faces of each expression and pose.
       method: one of `fer_tf.evaluation.saliency.METHODS`.
       expressions: those to show; empty for all.
+      faces: the public set's faces; None for a data folder.
 
     Raises:
       InputError: when the test part has no such face.
     """
     model, spec = fa_net.load(os.path.join(run_dir, "fa_net"))
     wanted = {(expression, pose) for expression in expressions or spec.expressions for pose in poses}
-    found = _first_of(data, wanted, count, task)
+    found = _first_of(data, wanted, count, task) if faces is None else _first_of_part(faces, wanted, count)
     if not found:
         raise InputError(f"the test part of {task!r} in {data!r} has no face of {sorted(wanted)[:4]}.")
     kinds = sorted(found, key=lambda kind: (spec.expressions.index(kind[0]), kind[1]))
-    groups = [np.stack([_decode(image, True) for image, _ in found[kind]]) for kind in kinds]
-    inputs = [np.asarray(preprocess(group, spec.image_size, spec.channels, spec.crop)) for group in groups]
+    groups = [[_decode(image, True)[None] for image, _ in found[kind]] for kind in kinds]
+    # One by one: the pictures of a public set have different sizes.
+    inputs = [
+        np.concatenate([preprocess(face, spec.image_size, spec.channels, spec.crop) for face in group])
+        for group in groups
+    ]
     classes = [spec.expressions.index(kind[0]) for kind, group in zip(kinds, inputs, strict=True) for _ in group]
     maps = saliency.saliency_maps(model, np.concatenate(inputs), classes, method)
     overlays, start = {}, 0
@@ -73,6 +80,17 @@ def mean_saliency(
     names = [name for name in spec.expressions if any(kind[0] == name for kind in kinds)]
     rows = [(name, [overlays.get((name, pose)) for pose in columns]) for name in names]
     return rows, [pose.replace("_", " ") for pose in columns]
+
+
+def _first_of_part(faces: FaceSet, wanted: set[Kind], count: int) -> dict[Kind, list[tuple[bytes, bytes]]]:
+    """The first test faces of each kind of a public set, without masks."""
+    part = faces.parts["test"]
+    found: dict[Kind, list[tuple[bytes, bytes]]] = {}
+    for label, pose, image in zip(part.labels, part.poses, part.images or (), strict=True):
+        kind = faces.expressions[label], pose
+        if kind in wanted and len(found.get(kind, ())) < count:
+            found.setdefault(kind, []).append((image, b""))
+    return found
 
 
 def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[bytes, bytes]]]:

@@ -142,14 +142,14 @@ def picture_sheet(
     label_width = 0.1 + max(_text_width(label, FONT - 1) for label, _ in rows)
     picture_width = WIDTH - label_width - 0.05
     picture_height = picture_width * sheet.shape[0] / sheet.shape[1]
-    above = (0.28 if title else 0.03) + (0.22 if len(columns) else 0)
+    above = (0.28 if title else 0.03) + (0.22 if any(columns) else 0)
     height = picture_height + above + 0.05
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((label_width / WIDTH, 0.05 / height, picture_width / WIDTH, picture_height / height))
     axes.imshow(sheet, interpolation="antialiased", aspect="auto")
     axes.set_yticks(np.arange(len(rows)) * (cell + gap) + cell / 2, [label for label, _ in rows], fontsize=FONT - 1)
     axes.set_xticks([])
-    if len(columns):
+    if any(columns):
         widest = max(_text_width(str(name), FONT - 1) for name in columns)
         size = (FONT - 1) * min(1.0, 0.9 * picture_width / width / widest)
         axes.set_xticks(np.arange(len(columns)) * (cell + gap) + cell / 2, columns, fontsize=size)

@@ -15,6 +15,8 @@ import numpy as np
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.evaluation import figures, saliency
+from fer_tf.evaluation.corpus import read_corpus
+from fer_tf.evaluation.tables import SET_NAMES
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 
@@ -29,7 +31,7 @@ class LookConfig:
       images: face crops to explain; without any, the data's test faces are averaged by expression and pose.
       run_dir: folder of a finished run.
       method: how the maps are made; all makes the four maps, activation_maximization an input for each expression.
-      data: data folder written by beam_pipelines.build, for the averages.
+      data: the run's data folder or public set, for the averages.
       expression: the one to explain or to show; empty explains the predicted one, or shows all.
       pose: the one to average; empty for all.
       faces: test faces to average for each expression and pose.
@@ -118,18 +120,21 @@ def _means(config: LookConfig, method: str) -> figures.Figure:
 
     try:
         task = json.loads(Path(config.run_dir, "config.json").read_text())["flags"]["task"]
-        dataset = json.loads(Path(config.data, "dataset.json").read_text())
     except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"averages need a run on a data folder: {error}; give --run_dir and --data, or face images."
-        ) from None
-    if config.pose and config.pose not in dataset["poses"]:
-        raise not_one_of("pose", config.pose, dataset["poses"])
-    if config.expression and config.expression not in dataset["expressions"]:
-        raise not_one_of("expression", config.expression, dataset["expressions"])
-    poses = [config.pose] if config.pose else dataset["poses"]
+        raise InputError(f"averages need a run's config.json: {error}; give --run_dir, or face images.") from None
+    corpus = read_corpus(config.data, (task,) if task in SET_NAMES else ())
+    if corpus is None:
+        raise InputError(f"averages need the run's data: `data` {config.data!r} is none; give --data, or face images.")
+    known_poses, known_expressions = corpus.summary["poses"], corpus.summary["expressions"]
+    if config.pose and config.pose not in known_poses:
+        raise not_one_of("pose", config.pose, known_poses)
+    if config.expression and config.expression not in known_expressions:
+        raise not_one_of("expression", config.expression, known_expressions)
+    poses = [config.pose] if config.pose else known_poses
     expressions = [config.expression] if config.expression else []
-    rows, columns = mean_saliency(config.run_dir, task, config.data, poses, config.faces, method, expressions)
+    rows, columns = mean_saliency(
+        config.run_dir, task, config.data, poses, config.faces, method, expressions, corpus.faces
+    )
     return figures.picture_sheet(rows, columns, f"{method}, mean of up to {config.faces} test faces")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -16,11 +18,16 @@ import numpy as np
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.evaluation import figures, tables
+from fer_tf.evaluation.corpus import Corpus, read_corpus
 from fer_tf.evaluation.runs import Run, best, find_runs
 from fer_tf.evaluation.tables import Table
 
 PAGE_FILE, TABLES_FOLDER = "report.html", "tables"
 SHEET_EXPRESSIONS = 16
+NEEDS_DATA = "needs a data folder: python -m beam_pipelines.build"
+NO_LANDMARKS = "this set has no landmarks; needs a data folder: python -m beam_pipelines.build"
+# With one pose, the maps of this many expressions fit in one row.
+ROW_EXPRESSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class ReportConfig:
 
     Attributes:
       runs: folder of run folders, or one run folder.
-      data: data folder written by beam_pipelines.build.
+      data: data folder written by beam_pipelines.build, or a public set in one of its published layouts.
       output: where report.html and tables/ go.
       groups: k of the k-means over the expressions' eye features; the paper has 4.
       max_faces: faces measured for the groups, spread evenly over the data; 0 measures all.
@@ -100,76 +107,69 @@ def write_report(config: ReportConfig) -> Clock:
       InputError: when there is neither data nor a run to report.
     """
     clock = Clock()
-    dataset = read_dataset(config.data)
     runs = find_runs(config.runs)
-    if dataset is None and not runs:
+    corpus = read_corpus(config.data)
+    if corpus is None and not runs:
         raise InputError(
             f"nothing to report: `data` {config.data!r} has no dataset.json and `runs` {config.runs!r} no metrics.json."
             " Run `python -m beam_pipelines.build` and `python -m trainer.task` first."
         )
     made = [
-        tables.table_1(dataset),
+        tables.table_1(corpus.statistics, corpus.name) if corpus else tables.table_1(None),
         tables.table_2(runs),
         tables.table_3(runs),
         tables.table_4(runs),
         tables.table_5(runs),
     ]
     clock.lap("tables")
-    pictures = corpus_pictures(config, dataset)
+    pictures = corpus_pictures(config, corpus)
     clock.lap("corpus figures")
-    pictures["groups"] = group_picture(config, dataset)
+    pictures["groups"] = group_picture(config, corpus)
     clock.lap("eye features and groups")
     pictures["gan"] = gan_pictures(config.runs)
     pictures["confusion"] = confusion_pictures(runs)
     clock.lap("confusion and GAN figures")
-    pictures["saliency"] = saliency_picture(config, dataset, runs)
+    pictures["saliency"] = saliency_picture(config, corpus, runs)
     clock.lap("saliency")
-    _write(config, made, pictures, dataset, runs, clock)
+    _write(config, made, pictures, corpus, runs, clock)
     return clock
 
 
-def read_dataset(data: str) -> dict[str, Any] | None:
-    """Returns the data folder's dataset.json, or None when there is none."""
-    import json
-
-    path = Path(data, "dataset.json")
-    if not path.exists():
-        return None
-    try:
-        dataset = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}; run beam_pipelines.build again.") from None
-    if "statistics" not in dataset:
-        raise InputError(f"{path} has no `statistics`; run beam_pipelines.build again.")
-    return dataset
-
-
-def corpus_pictures(config: ReportConfig, dataset: dict[str, Any] | None) -> dict[str, list[Picture]]:
+def corpus_pictures(config: ReportConfig, corpus: Corpus | None) -> dict[str, list[Picture]]:
     """Returns Figs. 2, 3(b) and 4."""
     titles = ("Fig. 2. Images per expression", "Fig. 3(b). Subjects and images per pose", "Fig. 4. Faces and masks")
-    if dataset is None:
-        needs = "needs a data folder: python -m beam_pipelines.build"
-        return {"corpus": [Picture(title, needs) for title in titles]}
-    stats = dataset["statistics"]
+    if corpus is None:
+        return {"corpus": [Picture(title, NEEDS_DATA) for title in titles]}
+    stats = corpus.statistics
     expressions = stats["images_per_expression"]
     per_expression = figures.images_per_expression(expressions, "")
-    per_pose = figures.subjects_and_images_per_pose(stats["images_per_pose"], stats["subjects_per_pose"], "")
     least, most = min(expressions, key=expressions.get), max(expressions, key=expressions.get)
     text = f"{len(expressions)} expressions, from {expressions[least]:,} ({least}) to {expressions[most]:,} ({most})."
+    pictures = [_svg(per_expression, titles[0], text), _pose_picture(stats, titles[1])]
+    if corpus.faces is None:
+        pictures.append(face_sheet(config.data, stats, titles[2]))
+    else:
+        pictures.append(Picture(titles[2], NO_LANDMARKS))
+    return {"corpus": pictures}
+
+
+def _pose_picture(stats: dict[str, Any], title: str) -> Picture:
+    images, subjects = stats["images_per_pose"], stats["subjects_per_pose"]
+    if not any(subjects.values()):
+        return Picture(title, "needs faces whose pose and person are known, which this set does not tell")
+    figure = figures.subjects_and_images_per_pose(images, subjects, "")
     poses = "; ".join(
-        f"{pose} {count:,} images of {stats['subjects_per_pose'][pose]} subjects"
-        for pose, count in stats["images_per_pose"].items()
+        f"{pose.replace('_', ' ')} {count:,} images of {subjects[pose]} subjects" for pose, count in images.items()
     )
-    sheet = face_sheet(config.data, dataset, titles[2])
-    return {"corpus": [_svg(per_expression, titles[0], text), _svg(per_pose, titles[1], poses + "."), sheet]}
+    return _svg(figure, title, poses + ".")
 
 
-def face_sheet(data: str, dataset: dict[str, Any], title: str) -> Picture:
+def face_sheet(data: str, stats: dict[str, Any], title: str) -> Picture:
     """Returns Fig. 4: a face and its mask for each expression and pose, from as few record files as have them."""
     from fer_tf.evaluation.faces import first_faces
 
-    poses = [pose for pose, count in dataset["statistics"]["images_per_pose"].items() if count]
-    names = [name for name, count in dataset["statistics"]["images_per_expression"].items() if count]
+    poses = [pose for pose, count in stats["images_per_pose"].items() if count]
+    names = [name for name, count in stats["images_per_expression"].items() if count]
     found = first_faces(data, names[:SHEET_EXPRESSIONS], poses)
     rows = []
     for name in names[:SHEET_EXPRESSIONS]:
@@ -181,14 +181,14 @@ def face_sheet(data: str, dataset: dict[str, Any], title: str) -> Picture:
     return _png(figures.picture_sheet(rows, short * 2), title, text, wide=True)
 
 
-def group_picture(config: ReportConfig, dataset: dict[str, Any] | None) -> list[Picture]:
+def group_picture(config: ReportConfig, corpus: Corpus | None) -> list[Picture]:
     """Returns Fig. 1(b): the expressions in groups, with their stability."""
     from fer_tf.evaluation import clusters
 
     title = f"Fig. 1(b). The expressions in {config.groups} groups"
-    if dataset is None:
-        return [Picture(title, "needs a data folder: python -m beam_pipelines.build")]
-    present = sum(count > 0 for count in dataset["statistics"]["images_per_expression"].values())
+    if corpus is None or corpus.faces is not None:
+        return [Picture(title, NEEDS_DATA if corpus is None else NO_LANDMARKS)]
+    present = sum(count > 0 for count in corpus.statistics["images_per_expression"].values())
     if present <= config.groups:
         return [Picture(title, f"needs more than {config.groups} expressions; the data has {present} (see --groups)")]
     faces = clusters.measure_faces(config.data, config.max_faces)
@@ -249,25 +249,25 @@ def _confusion(run: Run, title: str) -> Picture:
     return _svg(figure, title, text)
 
 
-def saliency_picture(config: ReportConfig, dataset: dict[str, Any] | None, runs: Sequence[Run]) -> list[Picture]:
+def saliency_picture(config: ReportConfig, corpus: Corpus | None, runs: Sequence[Run]) -> list[Picture]:
     """Returns the mean saliency map of each expression and pose, for the best run that was trained on this data."""
     from fer_tf.evaluation.faces import mean_saliency
 
     title = "Where Fa-Net looks"
     if not config.saliency_faces:
         return []
-    fingerprint = (dataset or {}).get("fingerprint")
-    run = best(
-        [run for run in runs if run.task in tables.TASK_NAMES and run.metrics.get("data_fingerprint") == fingerprint]
-    )
-    if dataset is None or run is None:
+    run = best([run for run in runs if corpus and run.metrics.get("data_fingerprint") == corpus.fingerprint])
+    if corpus is None or run is None:
         return [Picture(title, "needs a run on this data: python -m trainer.task --task=er_ss")]
-    rows, poses = mean_saliency(run.folder, run.task, config.data, dataset["poses"], config.saliency_faces)
+    poses = corpus.summary["poses"]
+    rows, columns = mean_saliency(run.folder, run.task, config.data, poses, config.saliency_faces, faces=corpus.faces)
+    if len(columns) == 1 and len(rows) <= ROW_EXPRESSIONS:
+        rows, columns = [("", [pictures[0] for _, pictures in rows])], [name for name, _ in rows]
     text = (
         f"LayerCAM for the true expression, mean over up to {config.saliency_faces} test faces of each expression and "
-        f"pose, on their mean face; run {run.name}. Bright is where the network's answer comes from."
+        f"pose, on their mean face; run {run.name}, seed {run.seed}. Bright is where the network's answer comes from."
     )
-    return [_png(figures.picture_sheet(rows, poses), title, text)]
+    return [_png(figures.picture_sheet(rows, columns), title, text)]
 
 
 def _svg(figure: Any, title: str, text: str, lines: tuple[str, ...] = ()) -> Picture:
@@ -283,7 +283,7 @@ def _write(
     config: ReportConfig,
     made: Sequence[Table],
     pictures: dict[str, list[Picture]],
-    dataset: dict[str, Any] | None,
+    corpus: Corpus | None,
     runs: Sequence[Run],
     clock: Clock,
 ) -> None:
@@ -298,14 +298,37 @@ def _write(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_tf.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["flags"] = _unbroken_flags
     page = environment.get_template("report.html.j2").render(
-        tables={table.key: table for table in made}, pictures=pictures, dataset=dataset, runs=runs, config=config
+        tables={table.key: table for table in made},
+        pictures=pictures,
+        corpus=corpus,
+        runs=runs,
+        config=config,
+        command=shlex.join(["python", "-m", "fer_tf.evaluation.report", *_flags(config)]),
     )
     partial = Path(config.output, f"partial.{PAGE_FILE}")
     partial.write_text(page)
     os.replace(partial, Path(config.output, PAGE_FILE))
     clock.lap("page")
     logging.info("report: %s", clock.seconds)
+
+
+def _flags(config: ReportConfig) -> list[str]:
+    """The flags that make this report again."""
+    always = ("runs", "data", "output")
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return [f"--{name}={value}" for name, value in values.items() if name in always or value != defaults[name]]
+
+
+def _unbroken_flags(text: str) -> Any:
+    """HTML of a text whose flags are not broken at their hyphens."""
+    import markupsafe
+
+    flag = markupsafe.Markup('<span class="flag">{}</span>')
+    words = (flag.format(word) if word.startswith("--") else markupsafe.escape(word) for word in text.split(" "))
+    return markupsafe.Markup(" ").join(words)
 
 
 if __name__ == "__main__":

@@ -86,20 +86,22 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
 
-def table_1(dataset: dict[str, Any] | None) -> Table:
+def table_1(statistics: dict[str, Any] | None, name: str = "this corpus") -> Table:
     """Returns Table 1 with this corpus' row.
 
     Args:
-      dataset: the data folder's dataset.json, or None.
+      statistics: the corpus' `statistics`, or None; a count of None is not known.
+      name: what the row is called.
     """
     rows = [tuple(Cell(text, PAPER) for text in row) for row in TABLE_1]
-    if dataset is None:
+    if statistics is None:
         needs = Cell("needs a data folder: python -m beam_pipelines.build", MISSING)
-        rows.append((Cell("this corpus"), needs, *[Cell("")] * (len(TABLE_1_COLUMNS) - 2)))
+        rows.append((Cell(name), needs, *[Cell("")] * (len(TABLE_1_COLUMNS) - 2)))
     else:
-        own = dataset["statistics"]["table_1"]
-        counts = [f"{own[name]:,}" for name in ("expressions", "subjects", "poses", "images", "sequences")]
-        texts = ("this corpus", *counts, own["resolution"].replace("x", "×"), own["pose_list"])
+        own = statistics["table_1"]
+        counts = (own[column] for column in ("expressions", "subjects", "poses", "images", "sequences"))
+        texts = [name, *("-" if count is None else f"{count:,}" for count in counts)]
+        texts += [own["resolution"].replace("x", "×"), own["pose_list"]]
         rows.append(tuple(Cell(text, OWN) for text in texts))
     notes = ("F front, FL and FR full left and right, HL and HR half left and right, BV bird view.",)
     return Table("table_1", "Table 1. This corpus beside the public sets", TABLE_1_COLUMNS, tuple(rows), notes)
@@ -175,7 +177,9 @@ def table_5(runs: Sequence[Run]) -> Table:
     rows.append((Cell("chance, this system"), *chance))
     columns = ("accuracy, %", *(TASK_NAMES[task] for task in TASKS))
     notes = ("The paper's corpus has 54 expressions (chance 1.9 %); compare differences, not levels.",)
-    return Table("table_5", "Table 5. The four tasks, with and without FaPE-GAN", columns, tuple(rows), notes)
+    return Table(
+        "table_5", "Table 5. Accuracy on the four tasks, with and without FaPE-GAN", columns, tuple(rows), notes
+    )
 
 
 def same_but_seed(runs: Sequence[Run]) -> list[Run]:
