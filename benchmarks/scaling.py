@@ -35,7 +35,7 @@ class BenchmarkConfig:
     """
 
     videos_root: str = "samples"
-    clips: int = 24
+    clips: int = 48
     times: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
     workers: list[int] = field(default_factory=lambda: [1, 2])
     max_keyframes: int = 8
