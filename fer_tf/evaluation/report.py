@@ -327,7 +327,10 @@ def _unbroken_flags(text: str) -> Any:
     import markupsafe
 
     flag = markupsafe.Markup('<span class="flag">{}</span>')
-    words = (flag.format(word) if word.startswith("--") else markupsafe.escape(word) for word in text.split(" "))
+    words = (
+        flag.format(word) if word.startswith("-") and word != "-" else markupsafe.escape(word)
+        for word in text.split(" ")
+    )
     return markupsafe.Markup(" ").join(words)
 
 
