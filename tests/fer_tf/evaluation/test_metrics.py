@@ -16,6 +16,8 @@ PREDICTIONS = np.array([0, 0, 0, 1, 1, 0])
 def test_confusion_has_true_classes_in_rows():
     confusion = metrics.confusion_matrix(LABELS, PREDICTIONS, 3)
     assert confusion.tolist() == [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
+    # Two of three zeros are taken for ones, no one for a zero: rows and columns differ.
+    assert metrics.confusion_matrix([0, 0, 0, 1], [1, 1, 0, 1], 2).tolist() == [[1, 2], [0, 1]]
 
 
 def test_scores_by_hand():
