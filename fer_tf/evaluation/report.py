@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import shlex
@@ -19,7 +20,7 @@ from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.evaluation import figures, tables
 from fer_tf.evaluation.corpus import Corpus, read_corpus
-from fer_tf.evaluation.runs import Run, best, find_runs
+from fer_tf.evaluation.runs import Run, best, find_runs, read_run
 from fer_tf.evaluation.tables import Table
 
 PAGE_FILE, TABLES_FOLDER = "report.html", "tables"
@@ -215,10 +216,26 @@ def gan_pictures(runs: str) -> list[Picture]:
     for folder in folders:
         newest = sorted(folder.glob("*.png"))[-1]
         name = folder.parent.parent.relative_to(runs).as_posix()
-        text = f"{name}, {newest.stem}. Columns: source, mask of the wanted pose, generated, real face in that pose."
+        run = read_run(Path(runs), folder.parent.parent, evaluated=False)
+        text = (
+            f"{name}, {newest.stem}, seed {run.seed}. Columns: source, mask of the wanted pose, generated, real face "
+            f"in that pose. {_held_out(folder.parent)}{run.command}"
+        )
         uri = figures.data_uri(newest.read_bytes(), "image/png")
         pictures.append(Picture(f"{title}: {name}", text, (), uri, "rows of source, mask, generated and real face"))
     return pictures
+
+
+def _held_out(folder: Path) -> str:
+    """Says how good the held-out faces of a FaPE-GAN were after its last epoch; empty when that is not known."""
+    path = folder / "history.json"
+    last = json.loads(path.read_text())[-1] if path.exists() else {}
+    if "held_out_identity_kept" not in last:
+        return ""
+    return (
+        f"Held-out pairs: identity kept {last['held_out_identity_kept']:.0%}, landmark error "
+        f"{last['held_out_landmark_error']:.1%} of the distance between the eyes, SSIM {last['held_out_ssim']:.2f}. "
+    )
 
 
 def confusion_pictures(runs: Sequence[Run]) -> list[Picture]:

@@ -119,11 +119,15 @@ def _keep(root: Path, where: str, folders: list[str], files: list[str]) -> bool:
     return METRICS_FILE in files
 
 
-def read_run(root: Path, path: Path) -> Run:
-    """Returns the run in a folder."""
+def read_run(root: Path, path: Path, evaluated: bool = True) -> Run:
+    """Returns the run in a folder; with `evaluated` false its metrics are left out, for a run without any yet.
+
+    Raises:
+      InputError: when its config.json or metrics.json cannot be read.
+    """
     name = path.relative_to(root).as_posix()
     config = _read_json(path / CONFIG_FILE) if (path / CONFIG_FILE).exists() else {}
-    metrics = _read_json(path / METRICS_FILE)
+    metrics = _read_json(path / METRICS_FILE) if evaluated else {"task": "", "test": {}}
     if "task" not in metrics or "test" not in metrics:
         raise InputError(f"{path / METRICS_FILE} has no `task` or no `test`; run trainer.task --stage=evaluate again.")
     return Run(str(path), path.name if name == "." else name, metrics, config)

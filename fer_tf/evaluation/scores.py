@@ -11,15 +11,18 @@ import numpy as np
 from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, metrics
 
-AGE_EDGES = (0, 20, 30, 40, 50, 60, 200)
+AGE_EDGES = (0, 20, 30, 40, 50, 60)
+AGE_GROUPS = (
+    f"under {AGE_EDGES[1]}",
+    *(f"{low}-{high - 1}" for low, high in itertools.pairwise(AGE_EDGES[1:])),
+    f"{AGE_EDGES[-1]}+",
+)
 
 
 def age_groups(ages: np.ndarray) -> np.ndarray:
     """Returns the age group of each face, such as `20-29`; empty where the age is unknown."""
-    names = [f"{low}-{high - 1}" if high < 200 else f"{low}+" for low, high in itertools.pairwise(AGE_EDGES)]
-    names[0] = f"under {AGE_EDGES[1]}"
-    index = np.clip(np.searchsorted(AGE_EDGES, ages, side="right") - 1, 0, len(names) - 1)
-    return np.array([names[place] if age >= 0 else "" for place, age in zip(index, ages, strict=True)], dtype=object)
+    index = np.searchsorted(AGE_EDGES, ages, side="right") - 1
+    return np.array([AGE_GROUPS[place] if age >= 0 else "" for place, age in zip(index, ages, strict=True)], object)
 
 
 def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperature: float) -> dict[str, Any]:
@@ -42,6 +45,7 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
     right = (predictions == part.labels).astype(float)
     confusion = metrics.confusion_matrix(part.labels, predictions, len(expressions))
     known = set(part.persons.tolist()) - {""}
+    ages = age_groups(part.ages)
     persons = part.persons if known else None
     counts = confusion.sum(axis=1)
     return {
@@ -60,7 +64,7 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
         "by_pose": break_down(right, part.poses, persons),
         "by_person": break_down(right, part.persons, None),
         "by_gender": break_down(right, part.genders, persons),
-        "by_age": break_down(right, age_groups(part.ages), persons),
+        "by_age": break_down(right, ages, persons, [group for group in AGE_GROUPS if group in ages]),
         "calibration": {
             "temperature": temperature,
             "uncalibrated": _calibration(logits, part.labels, 1.0),

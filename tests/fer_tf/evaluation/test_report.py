@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -62,6 +64,20 @@ def test_pictures_have_texts_for_those_who_do_not_see_them(page: tuple[str, Path
     images = re.findall(r"<img [^>]*>", text)
     assert len(images) >= 6
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
+
+
+def test_generated_faces_carry_their_numbers_seed_and_command(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "er_up"
+    (run / "fape_gan" / "samples").mkdir(parents=True)
+    cv2.imwrite(str(run / "fape_gan" / "samples" / "epoch-0002.png"), np.zeros((8, 8, 3), np.uint8))
+    kept = {"held_out_identity_kept": 0.8125, "held_out_landmark_error": 0.064, "held_out_ssim": 0.7}
+    (run / "fape_gan" / "history.json").write_text(json.dumps([{"epoch": 0}, {"epoch": 1, **kept}]))
+    command = ["task.py", "--task=er_up", "--stage=fape_gan"]
+    (run / "config.json").write_text(json.dumps({"flags": {"seed": 5}, "command": command}))
+    picture = report.gan_pictures(str(tmp_path / "runs"))[0]
+    assert "er_up, epoch-0002, seed 5" in picture.text
+    assert "identity kept 81%, landmark error 6.4% of" in picture.text
+    assert picture.text.endswith("python -m trainer.task --task=er_up --stage=fape_gan")
 
 
 def test_nothing_to_report_is_an_error_that_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

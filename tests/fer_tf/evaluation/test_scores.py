@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -62,3 +63,10 @@ def test_ages_fall_into_groups_and_unknown_into_none():
         "60+",
         "",
     ]
+
+
+def test_ages_are_listed_from_young_to_old():
+    part = part_of([0, 1, 0, 1], ["a", "b", "a", "b"], [""] * 4)
+    assert list(score(part, np.eye(3)[[0, 1, 0, 0]], EXPRESSIONS, 1.0)["by_age"]) == ["20-29", "30-39", "60+"]
+    part = dataclasses.replace(part, ages=np.array([61, 3, 40, -1]))
+    assert list(score(part, np.eye(3)[[0, 1, 0, 0]], EXPRESSIONS, 1.0)["by_age"]) == ["under 20", "40-49", "60+"]
