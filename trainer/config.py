@@ -38,6 +38,9 @@ class TaskConfig:
       seed: seed of weights, order and augmentation.
       deterministic: makes every operation reproducible bit by bit, at some cost in speed.
       init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained.
+      teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
+        noisy labels. It must have the same labels and see the same kind of input.
+      teacher_weight: the teacher's share of a label, 0 to 1.
       profile: first and last step of Fa-Net to profile for TensorBoard, such as 20,30; empty profiles none.
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
       tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
@@ -71,6 +74,8 @@ class TaskConfig:
     seed: int = 0
     deterministic: bool = False
     init_from: str = ""
+    teacher: str = ""
+    teacher_weight: float = 0.5
     profile: str = ""
     synthetic: bool = True
     tta: Literal["none", "flip"] = "none"
@@ -98,6 +103,8 @@ class TaskConfig:
         for name in ("learning_rate", "synthetic_ratio", "max_identity_distance", "max_landmark_error"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")
+        if not 0 <= self.teacher_weight <= 1:
+            raise InputError(f"`teacher_weight` must be between 0 and 1. Received: {self.teacher_weight}.")
         if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):
             raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
         if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):

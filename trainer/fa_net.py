@@ -104,7 +104,8 @@ def _train_phase(
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps)
     if state.epoch >= end:
         return
-    stream = functools.partial(
+    teacher = load_teacher(config.teacher, spec) if config.teacher else None
+    batches_of = functools.partial(
         inputs.training_batches,
         train,
         spec.num_classes,
@@ -118,12 +119,14 @@ def _train_phase(
         worker=runtime.worker(),
         workers=runtime.workers(),
     )
-    batches = stream(first_epoch=state.epoch)
+    batches = batches_of(first_epoch=state.epoch)
+    if teacher:
+        batches = taught(batches, teacher, config.teacher_weight)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
     # Always the same faces, so that a resumed run measures what an unbroken one does.
-    measured_on = stream(first_epoch=0).take(STATISTICS_BATCHES) if recipe.ema else None
+    measured_on = batches_of(first_epoch=0).take(STATISTICS_BATCHES) if recipe.ema else None
     judge = _Judge(config, faces, spec, model, measured_on, pictures)
     model.fit(
         runtime.distribute(batches, batch_size, strategy),
@@ -250,10 +253,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
     Raises:
       InputError: when the backbones differ.
     """
-    folder = PRETRAINED if source == "pretrained" else source
-    if tf.io.gfile.exists(runtime.join(folder, FOLDER, fa_net.SPEC_FILE)):
-        folder = runtime.join(folder, FOLDER)
-    other, other_spec = fa_net.load(folder)
+    other, other_spec = fa_net.load(_folder_of(source))
     same_labels = other_spec.expressions == spec.expressions
     if (other_spec.variant, other_spec.channels, other_spec.batch_norm) != (
         spec.variant,
@@ -277,6 +277,54 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
             logging.info("init_from %s: new feature layer, because the input sizes end in other maps", source)
         else:
             raise InputError(f"`init_from` {source!r}: layer {layer.name!r} has other shapes than this network's.")
+
+
+def _folder_of(source: str) -> str:
+    """Returns the folder with spec.json that a run folder, a model folder or `pretrained` means."""
+    folder = PRETRAINED if source == "pretrained" else source
+    inner = runtime.join(folder, FOLDER)
+    return inner if tf.io.gfile.exists(runtime.join(inner, fa_net.SPEC_FILE)) else folder
+
+
+def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
+    """Returns another Fa-Net at this network's input size.
+
+    Args:
+      source: a run folder, a folder with `spec.json`, or `pretrained`.
+      spec: the network that learns from it.
+
+    Raises:
+      InputError: when its labels, channels or window differ, or it cannot read that size.
+    """
+    folder = _folder_of(source)
+    other = fa_net.load_spec(folder)
+    for name in ("expressions", "channels", "crop"):
+        if getattr(other, name) != getattr(spec, name):
+            raise InputError(
+                f"`teacher` {source!r} has the {name} {getattr(other, name)}. This run has {getattr(spec, name)}; a "
+                "teacher must answer the same question on the same faces."
+            )
+    model = fa_net.build(with_size(other, spec.image_size))
+    fa_net.load_weights(model, folder)
+    return model
+
+
+def taught(batches: tf.data.Dataset, teacher: keras.Model, weight: float) -> tf.data.Dataset:
+    """Mixes a teacher's answers into the labels: it sees each face as changed as its pupil does.
+
+    A pupil of its own twin learns less of the wrong labels by heart (Furlanello et al. 2018, Born-Again Networks).
+
+    Args:
+      batches: (faces, labels float32 (B, num_classes)).
+      teacher: faces to logits.
+      weight: the teacher's share, 0 to 1.
+    """
+
+    def mix(faces: Any, labels: Any) -> tuple[Any, Any]:
+        answers = tf.nn.softmax(tf.cast(teacher(faces, training=False), tf.float32))
+        return faces, (1.0 - weight) * labels + weight * answers
+
+    return batches.map(mix, num_parallel_calls=1).prefetch(2)
 
 
 def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "none") -> np.ndarray:

@@ -161,6 +161,26 @@ def test_init_from_takes_the_head_too_when_labels_are_equal_and_refuses_another_
         fa_net.init_from(networks.build(rgb), rgb, run_dir)
 
 
+def test_a_teachers_answers_to_the_changed_faces_are_mixed_into_the_labels(run_dir):
+    model, spec = networks.load(os.path.join(run_dir, "fa_net"))
+    faces = np.random.default_rng(0).random((6, 16, 16, 1), np.float32)
+    labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
+    batches = tf.data.Dataset.from_tensor_slices((faces, labels)).batch(3)
+    teacher = fa_net.load_teacher(run_dir, spec)
+    found = np.concatenate([mixed for _, mixed in fa_net.taught(batches, teacher, 0.25).as_numpy_iterator()])
+    answers = calibration.softmax(model.predict(faces, verbose=0))
+    np.testing.assert_allclose(found, 0.75 * labels + 0.25 * answers, atol=1e-5)
+    for changes in ({"expressions": ("a", "b", "c", "d")}, {"crop": 0.5}, {"channels": 3}):
+        with pytest.raises(InputError, match=f"`teacher` .* has the {next(iter(changes))}"):
+            fa_net.load_teacher(run_dir, dataclasses.replace(spec, **changes))
+
+
+def test_a_teacher_changes_what_a_run_learns_from_its_first_epoch_on(run_dir, toy_data, tmp_path):
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, f"--teacher={run_dir}", "--strategy=mirrored")]) == 0
+    alone, with_teacher = (read(str(run), "fa_net", "history.json")["history"] for run in (run_dir, tmp_path))
+    assert len(with_teacher) == 2 and abs(with_teacher[0]["loss"] - alone[0]["loss"]) > 1e-3
+
+
 def test_nan_stops_the_run_with_step_and_learning_rate(toy_data, tmp_path, capfd):
     code = main(["--stage=fa_net", "--recipe=paper", *flags(toy_data, tmp_path, "--learning_rate=1e30")])
     assert code == 1
