@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 import shutil
 import signal
 import threading
@@ -123,15 +124,23 @@ def test_a_swap_fails_no_request_and_sigterm_answers_what_was_accepted(
     assert "answering those that were accepted" in log and "stopped" in log and "Traceback" not in log
 
 
+def open_and_answered(server: ServerProcess) -> tuple[float, float]:
+    """How many requests the server is answering, and how many Predict it has answered."""
+    page = http(server.http, "/monitoring/prometheus/metrics")[1]
+    answered = re.findall(r'^fer_tf_requests_total\{.*method="Predict".*\} (\S+)$', page, re.MULTILINE)
+    return float(re.search(r"^fer_tf_open_requests (\S+)$", page, re.MULTILINE)[1]), sum(map(float, answered))
+
+
 def test_sigterm_lets_a_long_request_finish(
     models: Path, faces: list[bytes], server_process: Callable[..., ServerProcess]
 ) -> None:
     server = server_process(f"--model_base_path={models}", "--max_batch_size=1")
     with Connection(server.address) as connection:
         connection.wait()
-        # 64 images one by one take long enough to be under way when the signal comes.
-        calls = [connection.stub.Predict.future(predict_request(faces[:64]), timeout=60) for _ in range(4)]
-        wait_for(lambda: "fer_tf_open_requests 4.0" in http(server.http, "/monitoring/prometheus/metrics")[1])
+        # 64 images one by one take long enough for some to be under way when the signal comes.
+        calls = [connection.stub.Predict.future(predict_request(faces[:64]), timeout=60) for _ in range(16)]
+        wait_for(lambda: sum(open_and_answered(server)) == 16)
+        assert open_and_answered(server)[0] > 0
         server.process.send_signal(signal.SIGTERM)
         for call in calls:
             assert tf.make_ndarray(call.result(60).outputs["probabilities"]).shape == (64, 4)
