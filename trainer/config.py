@@ -84,7 +84,7 @@ class TaskConfig:
     gan_epochs: int = 0
     gan_batch_size: int = 0
     gan_image_size: int = 0
-    gan_recipe: Literal["paper", "best"] = "paper"
+    gan_recipe: Literal["paper", "best"] = "best"
     gan_channels: int = 0
     gan_checkpoint_steps: int = 500
     gan_quality_pairs: int = 64
