@@ -59,21 +59,26 @@ class Measured:
     """One build.
 
     Attributes:
+      faces: faces found.
       rate: faces a second, from the first finished clip to the last.
       wall: seconds of the whole command, start-up and writing included.
+      cpu: CPU seconds of the whole command.
+      steady_cores: cores in use from the first finished clip to the last.
       worker_mib, decoder_mib: the largest peak of a worker's and of a decoder's process.
-      share: CPU seconds of the whole build, by wall seconds: how much of the cores it got.
-      steady_share: the same from the first finished clip to the last.
-      cpu_ms: CPU milliseconds of the whole build for each face; what a busy machine can still compare.
     """
 
+    faces: int
     rate: float
     wall: float
+    cpu: float
+    steady_cores: float
     worker_mib: float
     decoder_mib: float
-    share: float
-    steady_share: float
-    cpu_ms: float
+
+    @property
+    def steady_cpu(self) -> float:
+        """CPU seconds for all faces at the pace between the first finished clip and the last."""
+        return self.steady_cores / self.rate * self.faces if self.rate else float("nan")
 
 
 def measure(annotations: Path, root: Path, workers: int, max_keyframes: int, cores: int = 0) -> Measured:
@@ -110,11 +115,11 @@ def measure(annotations: Path, root: Path, workers: int, max_keyframes: int, cor
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
         # From the first finished clip to the last: start-up is told apart in the wall time.
         rate = faces * (len(done) - 1) / len(done) / (done[-1] - done[0]) if len(done) > 1 else 0.0
-        steady = _share(used, done[0], done[-1])
-        return Measured(rate, wall, peaks[WORKER], peaks[DECODER], cpu / wall, steady, 1000 * cpu / faces)
+        steady = _cores(used, done[0], done[-1])
+        return Measured(faces, rate, wall, cpu, steady, peaks[WORKER], peaks[DECODER])
 
 
-def _share(used: list[tuple[float, float]], start: float, end: float) -> float:
+def _cores(used: list[tuple[float, float]], start: float, end: float) -> float:
     """Cores in use between two times, from (time, CPU seconds so far)."""
     inside = [(at, cpu) for at, cpu in used if start <= at <= end]
     return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0]) if len(inside) > 1 else 0.0
@@ -168,7 +173,8 @@ def compare_workers(config: BenchmarkConfig) -> None:
                 print(
                     f"round {number + 1}, {name}: {found.rate:.1f} faces/s, {found.wall:.0f} s in all, "
                     f"worker {found.worker_mib:.0f} MiB, decoder {found.decoder_mib:.0f} MiB, "
-                    f"{found.steady_share:.2f} cores used after start-up, {found.cpu_ms:.0f} ms of CPU a face",
+                    f"{found.steady_cores:.2f} cores used after start-up, "
+                    f"{1000 * found.cpu / found.faces:.0f} ms of CPU a face",
                     flush=True,
                 )
     rates = [statistics.median(run.rate for run in found) for found in runs.values()]

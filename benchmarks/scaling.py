@@ -90,8 +90,9 @@ def compare(config: BenchmarkConfig) -> None:
                     found = measure(annotations, Path(folder), workers, config.max_keyframes, cores=workers)
                     runs[workers].append(found)
                     print(
-                        f"| {config.clips * times} | {faces(found):.0f} | {workers} | {found.wall:.0f} | "
-                        f"{cpu(found):.0f} | {found.rate:.1f} | {steady_ms(found):.0f} | {found.worker_mib:.0f} |",
+                        f"| {config.clips * times} | {found.faces} | {workers} | {found.wall:.0f} | "
+                        f"{found.cpu:.0f} | {found.rate:.1f} | {1000 * found.steady_cpu / found.faces:.0f} | "
+                        f"{found.worker_mib:.0f} |",
                         flush=True,
                     )
     for workers, found in runs.items():
@@ -106,27 +107,12 @@ def compare(config: BenchmarkConfig) -> None:
         )
 
 
-def cpu(found: Measured) -> float:
-    """Returns the CPU seconds of the whole build."""
-    return found.wall * found.share
-
-
-def faces(found: Measured) -> float:
-    """Returns the number of faces."""
-    return 1000 * cpu(found) / found.cpu_ms
-
-
-def steady_ms(found: Measured) -> float:
-    """Returns the CPU milliseconds of a face while clips are being finished, start-up left aside."""
-    return 1000 * found.steady_share / found.rate if found.rate else float("nan")
-
-
 def growth(times: Sequence[int], found: Sequence[Measured]) -> list[str]:
     """Returns the fitted exponents in words."""
     costs = {
         "the command's time": [run.wall for run in found],
-        "CPU time": [cpu(run) for run in found],
-        "CPU time after start-up": [steady_ms(run) * faces(run) for run in found],
+        "CPU time": [run.cpu for run in found],
+        "CPU time after start-up": [run.steady_cpu for run in found],
         "a worker's peak memory": [run.worker_mib for run in found],
     }
     return [f"{name} grows as clips ** {exponent(times, values):.2f}" for name, values in costs.items()]

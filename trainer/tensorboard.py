@@ -35,7 +35,18 @@ PR_THRESHOLDS = 101
 # A confusion matrix is drawn for this many epochs of a run, evenly spread.
 EPOCH_PICTURES = 20
 # The HParams table's columns: flags that decide what Fa-Net becomes, and what the recipe makes of those left at 0.
-HPARAM_FLAGS = ("task", "recipe", "variant", "channels", "precision", "init_from", "synthetic", "tta", "seed")
+HPARAM_FLAGS = (
+    "task",
+    "recipe",
+    "variant",
+    "channels",
+    "precision",
+    "init_from",
+    "teacher",
+    "synthetic",
+    "tta",
+    "seed",
+)
 HPARAM_RECIPE = ("epochs", "batch_size", "learning_rate", "image_size", "optimizer", "weight_decay", "dropout")
 
 

@@ -20,7 +20,7 @@ from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.evaluation import figures, tables
 from fer_tf.evaluation.corpus import Corpus, read_corpus
-from fer_tf.evaluation.runs import Run, best, find_runs, read_run
+from fer_tf.evaluation.runs import Run, best, find_runs, read_unscored
 from fer_tf.evaluation.tables import Table
 
 PAGE_FILE, TABLES_FOLDER = "report.html", "tables"
@@ -215,14 +215,13 @@ def gan_pictures(runs: str) -> list[Picture]:
     pictures = []
     for folder in folders:
         newest = sorted(folder.glob("*.png"))[-1]
-        name = folder.parent.parent.relative_to(runs).as_posix()
-        run = read_run(Path(runs), folder.parent.parent, evaluated=False)
+        run = read_unscored(Path(runs), folder.parent.parent)
         text = (
-            f"{name}, {newest.stem}, seed {run.seed}. Columns: source, mask of the wanted pose, generated, real face "
-            f"in that pose. {_held_out(folder.parent)}{run.command}"
+            f"{run.name}, {newest.stem}, seed {run.seed}. Columns: source, mask of the wanted pose, generated, "
+            f"real face in that pose. {_held_out(folder.parent)}{run.command}"
         )
         uri = figures.data_uri(newest.read_bytes(), "image/png")
-        pictures.append(Picture(f"{title}: {name}", text, (), uri, "rows of source, mask, generated and real face"))
+        pictures.append(Picture(f"{title}: {run.name}", text, (), uri, "rows of source, mask, generated and real face"))
     return pictures
 
 

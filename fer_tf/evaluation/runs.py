@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -119,18 +120,24 @@ def _keep(root: Path, where: str, folders: list[str], files: list[str]) -> bool:
     return METRICS_FILE in files
 
 
-def read_run(root: Path, path: Path, evaluated: bool = True) -> Run:
-    """Returns the run in a folder; with `evaluated` false its metrics are left out, for a run without any yet.
+def read_run(root: Path, path: Path) -> Run:
+    """Returns the evaluated run in a folder.
 
     Raises:
       InputError: when its config.json or metrics.json cannot be read.
     """
-    name = path.relative_to(root).as_posix()
-    config = _read_json(path / CONFIG_FILE) if (path / CONFIG_FILE).exists() else {}
-    metrics = _read_json(path / METRICS_FILE) if evaluated else {"task": "", "test": {}}
+    run = read_unscored(root, path)
+    metrics = _read_json(path / METRICS_FILE)
     if "task" not in metrics or "test" not in metrics:
         raise InputError(f"{path / METRICS_FILE} has no `task` or no `test`; run trainer.task --stage=evaluate again.")
-    return Run(str(path), path.name if name == "." else name, metrics, config)
+    return dataclasses.replace(run, metrics=metrics)
+
+
+def read_unscored(root: Path, path: Path) -> Run:
+    """Returns the run in a folder without its metrics, such as one that has trained FaPE-GAN alone."""
+    name = path.relative_to(root).as_posix()
+    config = _read_json(path / CONFIG_FILE) if (path / CONFIG_FILE).exists() else {}
+    return Run(str(path), path.name if name == "." else name, {}, config)
 
 
 def _read_json(path: Path) -> Any:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, figures
@@ -57,7 +58,9 @@ def test_a_sheet_takes_grey_and_colour_pictures_and_empty_cells() -> None:
 
 
 def test_svg_is_the_same_twice_and_png_is_a_png() -> None:
-    draw = lambda: figures.images_per_expression({"sad": 3, "happy": 12})  # noqa: E731
+    def draw() -> Figure:
+        return figures.images_per_expression({"sad": 3, "happy": 12})
+
     assert figures.to_svg(draw()) == figures.to_svg(draw())
     assert figures.to_png(draw()).startswith(b"\x89PNG")
     assert figures.to_rgb(draw(), dpi=50).shape[1:] == (250, 3)

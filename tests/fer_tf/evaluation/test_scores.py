@@ -16,7 +16,10 @@ EXPRESSIONS = ("angry", "happy", "sad")
 
 def part_of(labels: list[int], persons: list[str], poses: list[str]) -> Part:
     count = len(labels)
-    texts = lambda values: np.array(values, dtype=object)  # noqa: E731
+
+    def texts(values: list[str]) -> np.ndarray:
+        return np.array(values, dtype=object)
+
     return Part(
         image_ids=texts([f"i{number}" for number in range(count)]),
         labels=np.array(labels),
