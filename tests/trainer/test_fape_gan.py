@@ -38,6 +38,7 @@ def config_of(data: str, run_dir: Path, **changes: Any) -> TaskConfig:
         "gan_quality_pairs": 4,
         "precision": "float32",
         "stage": "fape_gan",
+        "gan_recipe": "paper",
     }
     return TaskConfig(data=data, run_dir=str(run_dir), **{**small, **changes})
 
@@ -48,6 +49,7 @@ def finished(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("gan") / "run"
     flags = ["--task=er_up", "--stage=fape_gan", f"--data={toy_data}", f"--run_dir={run_dir}", "--gan_epochs=2"]
     flags += ["--gan_image_size=16", "--gan_channels=4", "--gan_batch_size=32", "--gan_quality_pairs=4"]
+    flags += ["--gan_recipe=paper"]
     assert task.main([*flags, "--precision=float32"]) == 0
     return run_dir / "fape_gan"
 
