@@ -94,7 +94,7 @@ def run(config: TaskConfig) -> None:
     with runtime.dtype_policy(policy), runtime.strategy(config).scope():
         keras.utils.set_random_seed(config.seed)
         gan = FapeGan(spec, config.seed)
-        gan.compile(loss_scale=policy == "mixed_float16")
+        gan.compile(loss_scale=policy == "mixed_float16", steps=schedule.epochs * steps)
         monitor = Monitor(config, dataclasses.replace(stream, split="val", flip=False), found)
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)

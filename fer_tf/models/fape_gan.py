@@ -39,6 +39,7 @@ class GanSpec:
       attention: whether the generator's 8 x 8 map has self-attention.
       ema: decay of the generator's moving average, 0 to 1; 0 keeps none.
       learning_rate, beta_1, beta_2: Adam's, for both networks.
+      decay_share: share of the steps, at the end, over which both learning rates fall linearly to 0; 0 to 1.
     """
 
     image_size: int = 128
@@ -54,9 +55,17 @@ class GanSpec:
     learning_rate: float = 2e-4
     beta_1: float = 0.5
     beta_2: float = 0.999
+    decay_share: float = 0.0
 
 
-BEST = {"sees_mask": True, "spectral_norm": True, "feature_weight": 2.0, "attention": True, "ema": 0.999}
+BEST = {
+    "sees_mask": True,
+    "spectral_norm": True,
+    "feature_weight": 2.0,
+    "attention": True,
+    "ema": 0.999,
+    "decay_share": 0.5,
+}
 
 
 def spec_of(recipe: str, image_size: int, base_channels: int, **changes: Any) -> GanSpec:
@@ -75,6 +84,27 @@ def spec_of(recipe: str, image_size: int, base_channels: int, **changes: Any) ->
         raise InputError(f"`gan_channels` must be at least 1. Received: {base_channels}.")
     options = {**(BEST if recipe == "best" else {}), **changes}
     return GanSpec(image_size=image_size, base_channels=base_channels, recipe=recipe, **options)
+
+
+@keras.saving.register_keras_serializable(package="fer_tf")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that stays, then falls linearly to 0 (as Isola et al. and Zhu et al. train image to image).
+
+    Args:
+      rate: the learning rate at first.
+      constant: steps at that rate.
+      falling: steps of the fall that follows.
+    """
+
+    def __init__(self, rate: float, constant: int, falling: int) -> None:
+        self.rate, self.constant, self.falling = rate, constant, falling
+
+    def __call__(self, step: Any) -> Any:
+        done = (tf.cast(step, tf.float32) - self.constant) / self.falling
+        return self.rate * (1.0 - tf.clip_by_value(done, 0.0, 1.0))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self.rate, "constant": self.constant, "falling": self.falling}
 
 
 @keras.saving.register_keras_serializable(package="fer_tf")
@@ -256,22 +286,26 @@ class FapeGan(keras.Model):
         names = ("generator_loss", "generator_l1", "generator_adversarial", "discriminator_loss")
         self.trackers = {name: keras.metrics.Mean(name) for name in (*names, "discriminator_accuracy")}
 
-    def compile(self, *, loss_scale: bool = False, **options: Any) -> None:
+    def compile(self, *, loss_scale: bool = False, steps: int = 0, **options: Any) -> None:
         """Makes the two optimizers and their slots.
 
         Args:
           loss_scale: whether the losses are scaled, as float16 needs.
+          steps: steps of the whole training, for a learning rate that falls at its end; 0 keeps it constant.
           **options: for `keras.Model.compile`, such as `steps_per_execution`.
         """
         super().compile(jit_compile=options.pop("jit_compile", False), **options)
-        self.generator_optimizer = self._optimizer(loss_scale)
-        self.discriminator_optimizer = self._optimizer(loss_scale)
+        self.generator_optimizer = self._optimizer(loss_scale, steps)
+        self.discriminator_optimizer = self._optimizer(loss_scale, steps)
         # Built now: a checkpoint restored into an optimizer without slots would leave them fresh.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
-    def _optimizer(self, loss_scale: bool) -> keras.optimizers.Optimizer:
-        adam = keras.optimizers.Adam(self.spec.learning_rate, self.spec.beta_1, self.spec.beta_2)
+    def _optimizer(self, loss_scale: bool, steps: int) -> keras.optimizers.Optimizer:
+        rate = self.spec.learning_rate
+        if falling := round(steps * self.spec.decay_share):
+            rate = LinearDecay(rate, steps - falling, falling)
+        adam = keras.optimizers.Adam(rate, self.spec.beta_1, self.spec.beta_2)
         return keras.optimizers.LossScaleOptimizer(adam) if loss_scale else adam
 
     @property

@@ -71,9 +71,11 @@ def test_other_weights_give_another_map(mouth_task: tuple, method: str) -> None:
 def test_a_map_does_not_depend_on_its_neighbours(mouth_task: tuple, method: str) -> None:
     model, images, labels = mouth_task
     together = saliency.saliency_maps(model, images[:3], labels[:3].tolist(), method)
-    alone = saliency.saliency_maps(model, images[:1], labels[:1].tolist(), method)
-    # Grad-CAM++ divides by sums that can be close to 0, which magnifies rounding.
-    np.testing.assert_allclose(together[:1], alone, atol=0.05 if method == "gradcam++" else 2e-3)
+    alone = saliency.saliency_maps(model, images[1:2], labels[1:2].tolist(), method)
+    # Rounding depends on the batch's size, and where two feature maps are equal it decides which of them the maximum
+    # passes the gradient to: single pixels may differ (0.3 % in all), another face's map differs by a third.
+    assert np.abs(together[1:2] - alone).sum() < 0.05 * alone.sum()
+    assert np.abs(together[:1] - alone).sum() > 0.2 * alone.sum()
 
 
 def test_without_classes_the_predicted_ones_are_explained(mouth_task: tuple) -> None:
