@@ -52,7 +52,8 @@ class TaskConfig:
       gan_recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention and averaged weights.
       gan_channels: channels of FaPE-GAN's widest maps; 0 takes the recipe's.
       gan_checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
-      gan_quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch.
+      gan_quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
+      gan_final_pairs: held-out pairs on which the trained FaPE-GAN is measured in the end; 0 measures none.
       synthetic_ratio: synthetic faces for one real training face; 0 makes none.
       max_identity_distance: a synthetic face whose dlib descriptor is farther from its source's is rejected.
       max_landmark_error: a synthetic face whose points are off by more, in eye distances, is rejected.
@@ -88,12 +89,13 @@ class TaskConfig:
     gan_channels: int = 0
     gan_checkpoint_steps: int = 500
     gan_quality_pairs: int = 64
+    gan_final_pairs: int = 512
     synthetic_ratio: float = 1.0
     max_identity_distance: float = 0.6
     max_landmark_error: float = 0.12
 
     def __post_init__(self) -> None:
-        gan = ("gan_epochs", "gan_batch_size", "gan_image_size", "gan_channels", "gan_quality_pairs")
+        gan = ("gan_epochs", "gan_batch_size", "gan_image_size", "gan_channels", "gan_quality_pairs", "gan_final_pairs")
         for name in ("epochs", "batch_size", "image_size", *gan, "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")

@@ -16,7 +16,7 @@ from fer_tf.models import fa_net
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
 from trainer import runtime
 from trainer.config import TaskConfig
-from trainer.gan_monitor import Monitor
+from trainer.gan_monitor import HeldOut, Monitor
 
 FOLDER = "fape_gan"
 FINISHED_FILE = "FINISHED"
@@ -95,25 +95,39 @@ def run(config: TaskConfig) -> None:
         keras.utils.set_random_seed(config.seed)
         gan = FapeGan(spec, config.seed)
         gan.compile(loss_scale=policy == "mixed_float16", steps=schedule.epochs * steps)
-        monitor = Monitor(config, dataclasses.replace(stream, split="val", flip=False), found)
+        held_out = dataclasses.replace(stream, split="val", flip=False)
+        monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs))
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)
-    last = {**history[-1], **_frechet(config, gan, monitor)}
-    metrics = {"survey": _plain(found), "last_epoch": last, "real_targets": monitor.reference()}
+    metrics = {
+        "survey": _plain(found),
+        "last_epoch": history[-1],
+        "held_out": _judge(config, gan, _pairs(held_out, found, config.gan_final_pairs)),
+    }
     runtime.write_json(runtime.join(folder, "metrics.json"), metrics)
     runtime.write_text(
         runtime.join(folder, FINISHED_FILE), f"{schedule.epochs} epochs, {schedule.epochs * steps} steps\n"
     )
 
 
-def _frechet(config: TaskConfig, gan: FapeGan, monitor: Monitor) -> dict[str, float]:
-    """Returns the Fréchet distance, which needs a trained Fa-Net: the run's own, or the one to begin with."""
+def _pairs(stream: PairStream, found: PairSurvey, limit: int) -> HeldOut | None:
+    return HeldOut(stream, limit) if found.splits.get("val") and limit else None
+
+
+def _judge(config: TaskConfig, gan: FapeGan, held_out: HeldOut | None) -> dict[str, Any]:
+    """Returns how good the trained generator's faces are, beside the real targets at its image size."""
+    if held_out is None:
+        return {"pairs": 0}
+    generated = held_out.measure(held_out.generate(gan))
+    # It needs a trained Fa-Net: the run's own, or the one to begin with.
     folders = [runtime.join(folder, name) for folder in (config.run_dir, config.init_from) for name in ("fa_net", "")]
-    for folder in folders if monitor.has_pairs else ():
-        if tf.io.gfile.exists(runtime.join(folder, fa_net.WEIGHTS_FILE)):
-            return monitor.frechet(gan, folder)
-    logging.info("no Fréchet distance: it needs held-out pairs and a trained Fa-Net, in the run or by --init_from")
-    return {}
+    found = [folder for folder in folders if tf.io.gfile.exists(runtime.join(folder, fa_net.WEIGHTS_FILE))]
+    if found:
+        generated["held_out_frechet"] = held_out.frechet(gan, found[0])
+    else:
+        logging.info("no Fréchet distance: it needs a trained Fa-Net, in the run or by --init_from")
+    logging.info("FaPE-GAN on %d held-out pairs: %s", len(held_out), _line(generated))
+    return {"pairs": len(held_out), "generated": generated, "real_targets": held_out.reference()}
 
 
 def _report(found: PairSurvey, config: TaskConfig, schedule: Schedule) -> None:
@@ -124,6 +138,8 @@ def _report(found: PairSurvey, config: TaskConfig, schedule: Schedule) -> None:
             f"`gan_batch_size` {schedule.batch_size} is more than the {found.splits['train']} training pairs; give a "
             "smaller one."
         )
+    if not found.splits.get("val"):
+        logging.warning("task %s has no held-out pairs: FaPE-GAN's faces are not measured", config.task)
     for pose, images in found.targets.items():
         if images == 1:
             logging.warning("pose %s has 1 training image: what is generated in it will copy that face's points", pose)

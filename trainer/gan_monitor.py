@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fer_tf.data.pairs import PairStream, PairSurvey
+from fer_tf.data.pairs import PairStream
 from fer_tf.data.preprocess import preprocess
 from fer_tf.evaluation import face_quality
 from fer_tf.models import fa_net
@@ -24,56 +23,38 @@ COLLAPSE_SPREAD = 0.1
 COLLAPSE_EPOCHS = 3
 
 
-class Monitor:
-    """Measures and draws the same held-out pairs after each epoch.
+class HeldOut:
+    """Pairs of the validation part with what is needed to measure the faces that a generator makes of them.
 
     Args:
-      config: the run's flags.
-      stream: the pairs of the validation part; without any, nothing is measured.
-      found: the survey of the pairs.
+      stream: the pairs of the validation part.
+      limit: how many of them at most, mixed; there must be at least one.
     """
 
-    def __init__(self, config: TaskConfig, stream: PairStream, found: PairSurvey) -> None:
-        self._config, self._stream = config, stream
-        self._folder = runtime.join(config.run_dir, "fape_gan")
-        self._writer = tf.summary.create_file_writer(runtime.join(runtime.tensorboard_dir(config), "fape_gan"))
+    def __init__(self, stream: PairStream, limit: int) -> None:
+        self._batch_size = stream.batch_size
         self._meter = face_quality.FaceMeter()
-        self._pairs: dict[str, np.ndarray] = {}
-        self._identities: list[np.ndarray] = []
-        if found.splits.get("val") and config.gan_quality_pairs:
-            batches = list(stream.in_order(config.gan_quality_pairs).as_numpy_iterator())
-            self._pairs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-            faces = zip(self._pairs.pop("source_face"), self._pairs["source_landmarks"], strict=True)
-            self._identities = [self._meter.descriptor(face, landmarks) for face, landmarks in faces]
-        else:
-            logging.warning("task %s has no held-out pairs: FaPE-GAN's faces are not measured", config.task)
+        batches = list(stream.in_order(limit).as_numpy_iterator())
+        self.pairs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        faces = zip(self.pairs.pop("source_face"), self.pairs["source_landmarks"], strict=True)
+        self._identities = [self._meter.descriptor(face, landmarks) for face, landmarks in faces]
 
-    @property
-    def has_pairs(self) -> bool:
-        """Whether there are held-out pairs to measure."""
-        return bool(self._pairs)
+    def __len__(self) -> int:
+        return len(self._identities)
 
     def generate(self, gan: FapeGan) -> np.ndarray:
         """Returns the held-out faces made by the averaged generator, uint8 (N, S, S, 3)."""
         generator = gan.averaged_generator()
         made = []
-        for start in range(0, len(self._pairs["source"]), self._stream.batch_size):
-            part = slice(start, start + self._stream.batch_size)
-            made.append(generator([self._pairs["source"][part], self._pairs["mask"][part]], training=False))
+        for start in range(0, len(self), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            made.append(generator([self.pairs["source"][part], self.pairs["mask"][part]], training=False))
         return face_quality.to_uint8(np.concatenate(made))
-
-    def after_epoch(self, gan: FapeGan, epoch: int) -> dict[str, float]:
-        """Returns the numbers of the held-out faces and draws them."""
-        if not self._pairs:
-            return {}
-        generated = self.generate(gan)
-        self._draw(generated, epoch)
-        return self.measure(generated)
 
     def measure(self, generated: np.ndarray) -> dict[str, float]:
         """Returns L1, SSIM, spread, landmark error and identity of generated held-out faces."""
-        targets = face_quality.to_uint8(self._pairs["target"])
-        triples = zip(self._identities, generated, self._pairs["target_landmarks"], strict=True)
+        targets = face_quality.to_uint8(self.pairs["target"])
+        triples = zip(self._identities, generated, self.pairs["target_landmarks"], strict=True)
         measures = [self._meter.measure(*triple) for triple in triples]
         distances = np.array([measure.identity_distance for measure in measures])
         return {
@@ -86,7 +67,11 @@ class Monitor:
             "held_out_identity_kept": float(np.mean(distances <= face_quality.SAME_PERSON)),
         }
 
-    def frechet(self, gan: FapeGan, folder: str) -> dict[str, float]:
+    def reference(self) -> dict[str, float]:
+        """Returns the same numbers for the real targets at FaPE-GAN's image size: what no generator can beat."""
+        return self.measure(face_quality.to_uint8(self.pairs["target"]))
+
+    def frechet(self, gan: FapeGan, folder: str) -> float:
         """Returns the Fréchet distance of the held-out faces to the real targets on a Fa-Net's features.
 
         Args:
@@ -99,15 +84,36 @@ class Monitor:
         def of(faces: np.ndarray) -> np.ndarray:
             return features.predict(preprocess(faces, spec.image_size, spec.channels, spec.crop), verbose=0)
 
-        targets = face_quality.to_uint8(self._pairs["target"])
-        return {"held_out_frechet": face_quality.frechet(of(targets), of(self.generate(gan)))}
+        return face_quality.frechet(of(face_quality.to_uint8(self.pairs["target"])), of(self.generate(gan)))
+
+
+class Monitor:
+    """Measures and draws the same held-out pairs after each epoch.
+
+    Args:
+      config: the run's flags.
+      held_out: the pairs; None measures and draws nothing.
+    """
+
+    def __init__(self, config: TaskConfig, held_out: HeldOut | None) -> None:
+        self._held_out = held_out
+        self._folder = runtime.join(config.run_dir, "fape_gan")
+        self._writer = tf.summary.create_file_writer(runtime.join(runtime.tensorboard_dir(config), "fape_gan"))
+
+    def after_epoch(self, gan: FapeGan, epoch: int) -> dict[str, float]:
+        """Returns the numbers of the held-out faces and draws them."""
+        if self._held_out is None:
+            return {}
+        generated = self._held_out.generate(gan)
+        self._draw(generated, epoch)
+        return self._held_out.measure(generated)
 
     def _draw(self, generated: np.ndarray, epoch: int) -> None:
         """Writes a picture, one row a pair: source, mask, generated, target."""
         rows = min(PICTURES, len(generated))
-        masks = np.repeat((self._pairs["mask"][:rows] * 255).astype(np.uint8), 3, axis=-1)
-        columns = [face_quality.to_uint8(self._pairs["source"][:rows]), masks, generated[:rows]]
-        columns.append(face_quality.to_uint8(self._pairs["target"][:rows]))
+        masks = np.repeat((self._held_out.pairs["mask"][:rows] * 255).astype(np.uint8), 3, axis=-1)
+        columns = [face_quality.to_uint8(self._held_out.pairs["source"][:rows]), masks, generated[:rows]]
+        columns.append(face_quality.to_uint8(self._held_out.pairs["target"][:rows]))
         picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
         path = runtime.join(self._folder, "samples", f"epoch-{epoch + 1:04d}.png")
         tf.io.gfile.makedirs(runtime.join(self._folder, "samples"))
@@ -132,7 +138,3 @@ class Monitor:
                 f"FaPE-GAN collapsed: for {COLLAPSE_EPOCHS} epochs its faces differ by {last[-1]:.1%} of what real"
                 " faces do. Begin anew with another --seed, a larger --gan_batch_size or --gan_recipe=best."
             )
-
-    def reference(self) -> dict[str, float]:
-        """Returns the same numbers for the real targets at FaPE-GAN's image size: what no generator can beat."""
-        return self.measure(face_quality.to_uint8(self._pairs["target"])) if self._pairs else {}

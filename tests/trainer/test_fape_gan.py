@@ -36,6 +36,7 @@ def config_of(data: str, run_dir: Path, **changes: Any) -> TaskConfig:
         "gan_channels": 4,
         "gan_batch_size": 32,
         "gan_quality_pairs": 4,
+        "gan_final_pairs": 0,
         "precision": "float32",
         "stage": "fape_gan",
         "gan_recipe": "paper",
@@ -49,7 +50,7 @@ def finished(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("gan") / "run"
     flags = ["--task=er_up", "--stage=fape_gan", f"--data={toy_data}", f"--run_dir={run_dir}", "--gan_epochs=2"]
     flags += ["--gan_image_size=16", "--gan_channels=4", "--gan_batch_size=32", "--gan_quality_pairs=4"]
-    flags += ["--gan_recipe=paper"]
+    flags += ["--gan_recipe=paper", "--gan_final_pairs=8"]
     assert task.main([*flags, "--precision=float32"]) == 0
     return run_dir / "fape_gan"
 
@@ -62,7 +63,9 @@ def test_a_finished_run_tells_its_story(finished: Path) -> None:
     assert wanted <= set(history[0])
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["survey"]["splits"]["train"] == 288
-    assert metrics["real_targets"]["held_out_l1"] == 0
+    held_out = metrics["held_out"]
+    assert held_out["pairs"] == 8
+    assert held_out["real_targets"]["held_out_l1"] == 0 < held_out["generated"]["held_out_l1"]
     _, spec = load_generator(str(finished))
     assert (spec.image_size, spec.base_channels, spec.recipe) == (16, 4, "paper")
 
@@ -107,7 +110,8 @@ def save_and_die(self, step):
         os.kill(os.getpid(), signal.SIGKILL)
 stage._Trainer.checkpoint = save_and_die
 flags = ["--task=er_ss", "--stage=fape_gan", "--data={data}", "--gan_epochs=2", "--gan_image_size=16"]
-flags += ["--gan_channels=4", "--gan_batch_size=32", "--gan_quality_pairs=0", "--gan_checkpoint_steps=4"]
+flags += ["--gan_channels=4", "--gan_batch_size=32", "--gan_quality_pairs=0", "--gan_final_pairs=0"]
+flags += ["--gan_checkpoint_steps=4"]
 flags += ["--gan_recipe=best", "--deterministic", "--precision=float32"]
 code = task.main([*flags, "--run_dir=" + run_dir])
 if len(sys.argv) > 3:
