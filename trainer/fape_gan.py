@@ -10,8 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from fer_tf.data.augment import Augmentation
-from fer_tf.data.pairs import UNCHANGED, PairStream, PairSurvey, survey
+from fer_tf.data.pairs import PairStream, PairSurvey, survey
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
@@ -43,12 +42,6 @@ class Schedule:
 
 # The paper gives the epochs alone (section 5); batch and width are those of image-to-image GANs of its time.
 SCHEDULES = {"paper": Schedule(100, 16, 128, 64), "best": Schedule(40, 16, 64, 32)}
-
-# Few persons are seen in few moments: without changes the generator learns their pairs by heart (docs/training.md).
-AUGMENTATIONS = {
-    "paper": UNCHANGED,
-    "best": Augmentation(flip=True, rotation=6.0, scale=0.08, shift=0.05, contrast=0.2, brightness=0.1),
-}
 
 
 def is_wanted(config: TaskConfig) -> bool:
@@ -94,7 +87,7 @@ def run(config: TaskConfig) -> None:
         spec.image_size,
         schedule.batch_size,
         config.seed,
-        AUGMENTATIONS[config.gan_recipe],
+        config.gan_recipe == "best",
     )
     steps = found.splits["train"] // schedule.batch_size
     policy = runtime.precision(config)
@@ -102,7 +95,7 @@ def run(config: TaskConfig) -> None:
         keras.utils.set_random_seed(config.seed)
         gan = FapeGan(spec, config.seed)
         gan.compile(loss_scale=policy == "mixed_float16", steps=schedule.epochs * steps)
-        held_out = dataclasses.replace(stream, split="val", augmentation=UNCHANGED)
+        held_out = dataclasses.replace(stream, split="val", flip=False)
         monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs))
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)

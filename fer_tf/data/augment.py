@@ -53,8 +53,8 @@ def augment(images: Any, labels: Any, image_size: int, crop: float, seed: Any, o
     """
     import tensorflow as tf
 
-    draws = Draws(tf.shape(images)[0], seed)
-    images = warp(images, image_size, crop, draws, options)
+    draws = _Draws(tf.shape(images)[0], seed)
+    images = _warp(images, image_size, crop, draws, options)
     if options.contrast or options.brightness:
         gain = draws.around(1.0, options.contrast)[:, None, None, None]
         offset = draws.around(0.0, options.brightness)[:, None, None, None]
@@ -67,13 +67,8 @@ def augment(images: Any, labels: Any, image_size: int, crop: float, seed: Any, o
     return images, labels
 
 
-class Draws:
-    """Uniform numbers for a batch; each call has its own seed, counted on from the batch's.
-
-    Args:
-      batch: how many numbers a draw has.
-      seed: int (2,), the batch's own seed.
-    """
+class _Draws:
+    """Uniform numbers for a batch; each call has its own seed, counted on from the batch's."""
 
     def __init__(self, batch: Any, seed: Any) -> None:
         self._batch, self._seed, self._count = batch, seed, 0
@@ -89,19 +84,8 @@ class Draws:
         return self.uniform(centre - reach, centre + reach)
 
 
-def warp(images: Any, image_size: int, crop: float, draws: Draws, options: Augmentation) -> Any:
-    """Returns images turned, sized, shifted and mirrored at random: one interpolation for all.
-
-    Args:
-      images: float32 (B, H, H, C).
-      image_size: side of the output, pixels.
-      crop: share of the side that an unchanged image keeps around its centre, 0 < crop <= 1.
-      draws: where the random numbers come from.
-      options: what may change; only the geometry is looked at.
-
-    Returns:
-      float32 (B, image_size, image_size, C); beyond the edge the edge's pixels go on.
-    """
+def _warp(images: Any, image_size: int, crop: float, draws: _Draws, options: Augmentation) -> Any:
+    """Samples each output pixel where rotation, scale, shift and mirror put it: one interpolation for all."""
     import tensorflow as tf
 
     side = tf.cast(tf.shape(images)[1], tf.float32)
@@ -136,7 +120,7 @@ def warp(images: Any, image_size: int, crop: float, draws: Draws, options: Augme
     )
 
 
-def _erase(images: Any, image_size: int, draws: Draws, share: float) -> Any:
+def _erase(images: Any, image_size: int, draws: _Draws, share: float) -> Any:
     import tensorflow as tf
 
     chosen = draws.uniform(0.0, 1.0) < share
@@ -151,7 +135,7 @@ def _erase(images: Any, image_size: int, draws: Draws, share: float) -> Any:
     return tf.where((inside & chosen[:, None, None])[..., None], grey, images)
 
 
-def _mixup(images: Any, labels: Any, draws: Draws, alpha: float) -> Any:
+def _mixup(images: Any, labels: Any, draws: _Draws, alpha: float) -> Any:
     import tensorflow as tf
 
     # A beta(a, a) draw by inverse: the ratio of two gammas would need its own seed handling; for the small a in use

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from fer_tf.data import schema
-from fer_tf.data.augment import Augmentation, Draws, warp
 from fer_tf.data.schema import FACE_SIZE, PairRecord
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS, TASKS
@@ -19,7 +17,6 @@ from fer_tf.labels import SPLITS, TASKS
 # Serialized pairs held to be shuffled: about 50 kB each.
 SHUFFLE_BUFFER = 2048
 READ_BATCH = 256
-UNCHANGED = Augmentation()
 
 
 @dataclass(frozen=True)
@@ -134,9 +131,8 @@ class PairStream:
       split: `train`, `val` or `test`.
       image_size: side of the images, pixels.
       batch_size: pairs in a global batch; an incomplete last batch is dropped when training.
-      seed: seed of the order and of the changes.
-      augmentation: what changes at random in a pair. It is mirrored as a whole and takes one brightness and contrast;
-        the source moves by itself, the target together with its mask.
+      seed: seed of the order and of the flips.
+      flip: whether a pair is mirrored at random; its mask goes along.
     """
 
     data: str
@@ -145,7 +141,7 @@ class PairStream:
     image_size: int = 64
     batch_size: int = 16
     seed: int = 0
-    augmentation: Augmentation = UNCHANGED
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -171,13 +167,9 @@ class PairStream:
         dataset = self._serialized(files).shuffle(SHUFFLE_BUFFER, seed=int(order.integers(2**31)))
         # Skipped before anything is decoded, so a resumed epoch starts at once.
         dataset = dataset.batch(self.batch_size, drop_remainder=True).skip(skip)
-        dataset = tf.data.Dataset.zip(dataset, tf.data.Dataset.counter(skip))
-
-        def changed(serialized: Any, step: Any) -> dict[str, Any]:
-            seed = tf.stack([tf.constant(self.seed * 100_003 + number, tf.int64), step])
-            return change(self._images(serialized), seed, self.augmentation)
-
-        return dataset.map(changed, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+        flips = tf.data.Dataset.counter(skip).map(lambda step: self._flips(number, step))
+        dataset = tf.data.Dataset.zip(dataset, flips)
+        return dataset.map(self._decode, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
     def in_order(self, limit: int = 0) -> Any:
         """Returns the same batches each time, with what is needed to measure them, the last one possibly smaller.
@@ -197,7 +189,7 @@ class PairStream:
             return {
                 **facts,
                 "source_face": images_of(facts["source"], 3, FACE_SIZE, "uint8"),
-                **scaled(self._images(serialized)),
+                **self._decode(serialized),
             }
 
         dataset = self._serialized(pair_files(self.data))
@@ -213,49 +205,26 @@ class PairStream:
 
         return tf.data.TFRecordDataset(files).filter(belongs)
 
-    def _images(self, serialized: Any) -> dict[str, Any]:
-        """Returns source, target and mask, values 0 to 255."""
+    def _flips(self, epoch: int, step: Any) -> Any:
+        import tensorflow as tf
+
+        if not self.flip:
+            return tf.zeros((self.batch_size,), tf.bool)
+        seed = tf.stack([tf.constant(self.seed * 100_003 + epoch, tf.int64), step])
+        return tf.random.stateless_uniform((self.batch_size,), seed) < 0.5
+
+    def _decode(self, serialized: Any, flips: Any = None) -> dict[str, Any]:
+        import tensorflow as tf
+
         parsed = schema.parse(serialized, PairRecord, ("source", "target", "target_mask"))
         columns = {"source": ("source", 3), "target": ("target", 3), "mask": ("target_mask", 1)}
-        return {
-            name: images_of(parsed[column], channels, self.image_size) for name, (column, channels) in columns.items()
-        }
-
-
-def change(batch: dict[str, Any], seed: Any, options: Augmentation) -> dict[str, Any]:
-    """Returns a changed batch of pairs as FaPE-GAN reads it.
-
-    Args:
-      batch: `source` and `target` float32 (B, S, S, 3), `mask` float32 (B, S, S, 1), values 0 to 255.
-      seed: int (2,), the batch's own seed.
-      options: what may change; `erase` and `mixup` do not apply to pairs.
-    """
-    import tensorflow as tf
-
-    source, size = batch["source"], batch["source"].shape[1]
-    draws = Draws(tf.shape(source)[0], seed)
-    target = tf.concat([batch["target"], batch["mask"]], -1)
-    if options.flip:
-        mirrored = (draws.uniform(0.0, 1.0) < 0.5)[:, None, None, None]
-        source, target = (tf.where(mirrored, images[:, :, ::-1], images) for images in (source, target))
-    if options.rotation or options.scale or options.shift:
-        moves = dataclasses.replace(options, flip=False)
-        source, target = (warp(images, size, 1.0, draws, moves) for images in (source, target))
-    target, mask = target[..., :3], target[..., 3:]
-    if options.contrast or options.brightness:
-        gain = draws.around(1.0, options.contrast)[:, None, None, None]
-        offset = 127.5 + 255.0 * draws.around(0.0, options.brightness)[:, None, None, None]
-        source, target = (tf.clip_by_value((x - 127.5) * gain + offset, 0.0, 255.0) for x in (source, target))
-    return scaled({"source": source, "target": target, "mask": mask})
-
-
-def scaled(batch: dict[str, Any]) -> dict[str, Any]:
-    """Returns a batch of `source`, `target` and `mask`, values 0 to 255, as FaPE-GAN reads it."""
-    return {
-        "source": face_input(batch["source"]),
-        "target": face_input(batch["target"]),
-        "mask": mask_input(batch["mask"]),
-    }
+        batch = {}
+        for name, (column, channels) in columns.items():
+            images = images_of(parsed[column], channels, self.image_size)
+            if flips is not None:
+                images = tf.where(flips[:, None, None, None], images[:, :, ::-1], images)
+            batch[name] = mask_input(images) if name == "mask" else face_input(images)
+        return batch
 
 
 def face_input(images: Any) -> Any:
