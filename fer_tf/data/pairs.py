@@ -169,7 +169,11 @@ class PairStream:
         dataset = dataset.batch(self.batch_size, drop_remainder=True).skip(skip)
         flips = tf.data.Dataset.counter(skip).map(lambda step: self._flips(number, step))
         dataset = tf.data.Dataset.zip(dataset, flips)
-        return dataset.map(self._decode, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+        dataset = dataset.map(self._decode, os.cpu_count() or 1, deterministic=True).prefetch(2)
+        # Autotuning's thread sleeps for up to a minute and can miss the end of an epoch: training then waits for it.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.with_options(options)
 
     def in_order(self, limit: int = 0) -> Any:
         """Returns the same batches each time, with what is needed to measure them, the last one possibly smaller.
