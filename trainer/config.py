@@ -49,7 +49,11 @@ class TaskConfig:
       gan_epochs: passes of FaPE-GAN over the pairs; 0 takes the recipe's.
       gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes the recipe's.
       gan_image_size: side of FaPE-GAN's images, pixels; 0 takes the recipe's.
-      gan_recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention and averaged weights.
+      gan_recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention, averaged weights, and
+        a Fa-Net that compares generated with target faces.
+      gan_face_net: a run or model folder with the Fa-Net whose inner maps of generated and target faces are matched,
+        pretrained, or none; empty takes the recipe's, pretrained for best and none for paper.
+      gan_face_weight: weight of that match beside the L1 distance's 10.
       gan_channels: channels of FaPE-GAN's widest maps; 0 takes the recipe's.
       gan_checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
       gan_quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
@@ -86,6 +90,8 @@ class TaskConfig:
     gan_batch_size: int = 0
     gan_image_size: int = 0
     gan_recipe: Literal["paper", "best"] = "best"
+    gan_face_net: str = ""
+    gan_face_weight: float = 5.0
     gan_channels: int = 0
     gan_checkpoint_steps: int = 500
     gan_quality_pairs: int = 64
@@ -102,7 +108,13 @@ class TaskConfig:
         for name in ("gan_checkpoint_steps", "seeds"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
-        for name in ("learning_rate", "synthetic_ratio", "max_identity_distance", "max_landmark_error"):
+        for name in (
+            "learning_rate",
+            "synthetic_ratio",
+            "max_identity_distance",
+            "max_landmark_error",
+            "gan_face_weight",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")
         if not 0 <= self.teacher_weight <= 1:

@@ -253,7 +253,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
     Raises:
       InputError: when the backbones differ.
     """
-    other, other_spec = fa_net.load(_folder_of(source))
+    other, other_spec = fa_net.load(folder_of(source))
     same_labels = other_spec.expressions == spec.expressions
     if (other_spec.variant, other_spec.channels, other_spec.batch_norm) != (
         spec.variant,
@@ -279,7 +279,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
             raise InputError(f"`init_from` {source!r}: layer {layer.name!r} has other shapes than this network's.")
 
 
-def _folder_of(source: str) -> str:
+def folder_of(source: str) -> str:
     """Returns the folder with spec.json that a run folder, a model folder or `pretrained` means."""
     folder = PRETRAINED if source == "pretrained" else source
     inner = runtime.join(folder, FOLDER)
@@ -296,7 +296,7 @@ def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
     Raises:
       InputError: when its labels, channels or window differ, or it cannot read that size.
     """
-    folder = _folder_of(source)
+    folder = folder_of(source)
     other = fa_net.load_spec(folder)
     for name in ("expressions", "channels", "crop"):
         if getattr(other, name) != getattr(spec, name):

@@ -13,9 +13,11 @@ import tensorflow as tf
 from fer_tf.data.pairs import PairStream, PairSurvey, survey
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
+from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
 from trainer import runtime
 from trainer.config import TaskConfig
+from trainer.fa_net import folder_of
 from trainer.gan_monitor import HeldOut, Monitor
 
 FOLDER = "fape_gan"
@@ -60,6 +62,12 @@ def schedule_of(config: TaskConfig) -> Schedule:
     return dataclasses.replace(SCHEDULES[config.recipe], **{name: value for name, value in given.items() if value})
 
 
+def face_net_of(config: TaskConfig) -> str:
+    """Returns the folder of the Fa-Net whose inner maps FaPE-GAN matches, or empty when it matches none."""
+    chosen = config.gan_face_net or ("pretrained" if config.gan_recipe == "best" else "none")
+    return "" if chosen == "none" else folder_of(chosen)
+
+
 def run(config: TaskConfig) -> None:
     """Trains FaPE-GAN, or goes on where an interrupted run stopped; does nothing when it is finished.
 
@@ -77,7 +85,9 @@ def run(config: TaskConfig) -> None:
     if config.strategy == "multi_worker":
         raise InputError("`strategy` multi_worker trains Fa-Net alone; give --strategy=mirrored to train FaPE-GAN.")
     schedule = schedule_of(config)
-    spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels)
+    face_net = face_net_of(config)
+    weight = config.gan_face_weight if face_net else 0.0
+    spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels, face_weight=weight)
     found = survey(config.data, config.task)
     _report(found, config, schedule)
     stream = PairStream(
@@ -93,7 +103,8 @@ def run(config: TaskConfig) -> None:
     policy = runtime.precision(config)
     with runtime.dtype_policy(policy), runtime.strategy(config).scope():
         keras.utils.set_random_seed(config.seed)
-        gan = FapeGan(spec, config.seed)
+        face_features = FaceFeatures.load(face_net) if weight else None
+        gan = FapeGan(spec, config.seed, face_features)
         gan.compile(loss_scale=policy == "mixed_float16", steps=schedule.epochs * steps)
         held_out = dataclasses.replace(stream, split="val", flip=False)
         monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs))

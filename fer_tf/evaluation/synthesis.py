@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,8 @@ SHARD_FACES = 2000
 # Faces that pass through the generator together.
 BATCH = 64
 JPEG_QUALITY = 95
+# Between two lines that say how far a shard is.
+PROGRESS_SECONDS = 30.0
 # Descriptors of sources kept: a source has several targets, and its descriptor costs as much as its face.
 DESCRIPTORS = 4096
 
@@ -149,6 +153,7 @@ def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request
     notes = _notes_path(folder, shard, shards)
     for file in (path, notes):
         tf.io.gfile.makedirs(file.rsplit("/", 1)[0])
+    report = _progress(shard, shards, len(requests))
     with tf.io.TFRecordWriter(f"{path}.partial") as writer, tf.io.gfile.GFile(notes, "w") as lines:
         for start in range(0, len(requests), BATCH):
             for made in maker.make(requests[start : start + BATCH]):
@@ -156,8 +161,26 @@ def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request
                     writer.write(schema.encode(made.record))
                 facts = {**dataclasses.asdict(made.item), **dataclasses.asdict(made.measure), "reason": made.reason}
                 lines.write(json.dumps(facts) + "\n")
+            report()
     # The notes first: a shard that has its name is complete, notes and all.
     tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
+
+
+def _progress(shard: int, shards: int, faces: int) -> Callable[[], None]:
+    """Returns what is called after each batch: now and then it logs how many faces are made and the time left."""
+    begun = last = time.monotonic()
+    done = 0
+
+    def report() -> None:
+        nonlocal last, done
+        done = min(done + BATCH, faces)
+        if (now := time.monotonic()) - last < PROGRESS_SECONDS:
+            return
+        last = now
+        left = (now - begun) / done * (faces - done)
+        logging.info("synthetic shard %d of %d: %d of %d faces, %.0f s left", shard + 1, shards, done, faces, left)
+
+    return report
 
 
 def _notes_path(folder: str, shard: int, shards: int) -> str:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.models import losses
+from fer_tf.models.face_features import FaceFeatures
 
 RECIPES = ("paper", "best")
 IMAGE_SIZES = (64, 128, 256)
@@ -33,6 +34,7 @@ class GanSpec:
       recipe: `paper` (equations 1 to 3 as printed) or `best`.
       l1_weight: lambda of equation 3.
       feature_weight: weight of the match of the discriminator's inner maps; 0 leaves it out.
+      face_weight: weight of the distance on the inner maps of the Fa-Net that `FapeGan` is given; 0 leaves it out.
       hinge: whether the adversarial loss is the hinge loss and not the cross entropy of equations 1 and 2.
       spectral_norm: whether the discriminator's kernels are divided by their largest singular value.
       sees_mask: whether the discriminator also sees the pose mask.
@@ -47,6 +49,7 @@ class GanSpec:
     recipe: str = "paper"
     l1_weight: float = losses.L1_WEIGHT
     feature_weight: float = 0.0
+    face_weight: float = 0.0
     hinge: bool = False
     spectral_norm: bool = False
     sees_mask: bool = False
@@ -269,10 +272,17 @@ class FapeGan(keras.Model):
     Args:
       spec: the GAN's spec.
       seed: seed of the initial weights.
+      face_features: the Fa-Net of the spec's `face_weight`; None without it.
+
+    Raises:
+      InputError: a `face_weight` without the Fa-Net.
     """
 
-    def __init__(self, spec: GanSpec, seed: int = 0) -> None:
+    def __init__(self, spec: GanSpec, seed: int = 0, face_features: FaceFeatures | None = None) -> None:
         super().__init__(name="fape_gan")
+        if spec.face_weight and face_features is None:
+            raise InputError(f"`face_weight` {spec.face_weight} needs `face_features`.")
+        self._face_features = face_features
         self.spec = spec
         self.generator = generator(spec, seed)
         self.discriminator = discriminator(spec, seed)
@@ -367,6 +377,8 @@ class FapeGan(keras.Model):
         if spec.feature_weight:
             real_inner = self.discriminator([target, mask], training=True)[1:]
             total += spec.feature_weight * losses.feature_matching(real_inner, inner)
+        if spec.face_weight:
+            total += spec.face_weight * self._face_features.distance(target, generated)
         return {"generator_loss": total, "generator_l1": distance, "generator_adversarial": adversarial}
 
     def _replicas(self) -> int:

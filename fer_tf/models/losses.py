@@ -22,7 +22,7 @@ def generator_adversarial(fake_logits: Any) -> tf.Tensor:
     Returns:
       float32 (B,).
     """
-    return _per_image(tf.nn.softplus(-_float32(fake_logits)))
+    return per_image_mean(tf.nn.softplus(-_float32(fake_logits)))
 
 
 def discriminator_adversarial(real_logits: Any, fake_logits: Any) -> tf.Tensor:
@@ -35,18 +35,20 @@ def discriminator_adversarial(real_logits: Any, fake_logits: Any) -> tf.Tensor:
     Returns:
       float32 (B,).
     """
-    return _per_image(tf.nn.softplus(-_float32(real_logits))) + _per_image(tf.nn.softplus(_float32(fake_logits)))
+    return per_image_mean(tf.nn.softplus(-_float32(real_logits))) + per_image_mean(
+        tf.nn.softplus(_float32(fake_logits))
+    )
 
 
 def generator_hinge(fake_logits: Any) -> tf.Tensor:
     """Returns -D(G(I, P)), the generator's part of the hinge loss; float32 (B,)."""
-    return -_per_image(_float32(fake_logits))
+    return -per_image_mean(_float32(fake_logits))
 
 
 def discriminator_hinge(real_logits: Any, fake_logits: Any) -> tf.Tensor:
     """Returns max(0, 1 - D(I)) + max(0, 1 + D(G(I, P))), the mean over the patches; float32 (B,)."""
     real, fake = _float32(real_logits), _float32(fake_logits)
-    return _per_image(tf.nn.relu(1.0 - real)) + _per_image(tf.nn.relu(1.0 + fake))
+    return per_image_mean(tf.nn.relu(1.0 - real)) + per_image_mean(tf.nn.relu(1.0 + fake))
 
 
 def l1(target: Any, generated: Any) -> tf.Tensor:
@@ -59,13 +61,13 @@ def l1(target: Any, generated: Any) -> tf.Tensor:
     Returns:
       float32 (B,), 0 to 2.
     """
-    return _per_image(tf.abs(_float32(target) - _float32(generated)))
+    return per_image_mean(tf.abs(_float32(target) - _float32(generated)))
 
 
 def feature_matching(real_features: list[Any], fake_features: list[Any]) -> tf.Tensor:
     """Returns the mean absolute difference of the discriminator's inner maps over its layers; float32 (B,)."""
     terms = [
-        _per_image(tf.abs(tf.stop_gradient(_float32(real)) - _float32(fake)))
+        per_image_mean(tf.abs(tf.stop_gradient(_float32(real)) - _float32(fake)))
         for real, fake in zip(real_features, fake_features, strict=True)
     ]
     return tf.add_n(terms) / len(terms)
@@ -87,5 +89,6 @@ def _float32(values: Any) -> tf.Tensor:
     return tf.cast(values, tf.float32)
 
 
-def _per_image(values: tf.Tensor) -> tf.Tensor:
+def per_image_mean(values: tf.Tensor) -> tf.Tensor:
+    """Returns each image's mean; (B, ...) to (B,)."""
     return tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))
