@@ -23,6 +23,13 @@ def test_the_papers_rate_falls_by_0457_every_ten_epochs():
     assert float(rate(4999)) == pytest.approx(0.01 * 0.457**9, rel=1e-4)
 
 
+def test_fewer_longer_epochs_fall_at_the_same_steps():
+    short, long = (recipe_of(TaskConfig(task="er_up", recipe="paper", epochs=epochs)) for epochs in (20, 15))
+    rates = [(float(short.build_schedule(60)(step)), float(long.build_schedule(80)(step))) for step in range(1200)]
+    assert all(first == second for first, second in rates)
+    assert rates[119][0] == pytest.approx(0.01) and rates[120][0] == pytest.approx(0.01 * 0.457)
+
+
 def test_the_best_rate_warms_up_and_ends_at_zero():
     recipe = BEST["f2ed"]
     rate = recipe.build_schedule(100)
