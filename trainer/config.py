@@ -31,6 +31,7 @@ class TaskConfig:
       epochs: passes of Fa-Net over the training part; 0 takes the recipe's.
       batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
       learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
+      decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware has it.
@@ -72,6 +73,7 @@ class TaskConfig:
     epochs: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0
+    decay_epochs: float = 0.0
     image_size: int = 0
     channels: Literal[1, 3] = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
@@ -110,6 +112,7 @@ class TaskConfig:
                 raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
         for name in (
             "learning_rate",
+            "decay_epochs",
             "synthetic_ratio",
             "max_identity_distance",
             "max_landmark_error",

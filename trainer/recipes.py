@@ -25,8 +25,8 @@ class Recipe:
       image_size: side of the input, pixels.
       crop: share of the face's side that the network sees.
       optimizer: SGD with (Nesterov) momentum 0.9, or AdamW.
-      schedule: `step` multiplies by 0.457 after each tenth of the run, every 10 of section 5's 100 epochs; `cosine`
-        warms up and falls to 0.
+      schedule: `step` multiplies by 0.457 every `decay_epochs`; `cosine` warms up and falls to 0.
+      decay_epochs: epochs between two falls under `step`, 10 in section 5.
       warmup_epochs: epochs of linear warm-up under `cosine`.
       weight_decay: decoupled weight decay of kernels.
       label_smoothing: share of the label spread over all classes.
@@ -45,6 +45,7 @@ class Recipe:
     crop: float = 1.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     schedule: Literal["step", "cosine"] = "step"
+    decay_epochs: float = 10.0
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
@@ -64,9 +65,8 @@ class Recipe:
     def build_schedule(self, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
         """Returns the learning rate as a function of the step."""
         if self.schedule == "step":
-            # A share of the run, not 10 epochs: a run of fewer but longer epochs (Table 5) falls at the same steps.
-            tenth = max(1, round(self.epochs * steps_per_epoch / 10))
-            return keras.optimizers.schedules.ExponentialDecay(self.learning_rate, tenth, 0.457, staircase=True)
+            interval = max(1, round(self.decay_epochs * steps_per_epoch))
+            return keras.optimizers.schedules.ExponentialDecay(self.learning_rate, interval, 0.457, staircase=True)
         warmup = round(self.warmup_epochs * steps_per_epoch)
         return keras.optimizers.schedules.CosineDecay(
             0.0 if warmup else self.learning_rate,
@@ -152,7 +152,7 @@ def recipe_of(config: TaskConfig) -> Recipe:
     recipe = recipes.get(config.task, recipes["f2ed"])
     changes = {
         name: getattr(config, name)
-        for name in ("epochs", "batch_size", "learning_rate", "image_size")
+        for name in ("epochs", "batch_size", "learning_rate", "image_size", "decay_epochs")
         if getattr(config, name)
     }
     if config.image_size:

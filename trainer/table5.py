@@ -52,14 +52,19 @@ def row_config(config: TaskConfig, task: str, row: str, seed: int) -> TaskConfig
         return run
     gan = _config(config, task, "gan")
     run = dataclasses.replace(run, synthetic_from=gan.run_dir)
-    return dataclasses.replace(run, epochs=_equal_epochs(run))
+    return _with_equal_steps(run)
 
 
-def _equal_epochs(config: TaskConfig) -> int:
-    """Returns how many epochs over real and synthetic faces take as many steps as the recipe's over the real ones."""
+def _with_equal_steps(config: TaskConfig) -> TaskConfig:
+    """Returns flags under which real and synthetic faces take as many steps as the real ones alone.
+
+    An epoch of both is longer: there are fewer, and the learning rate falls after fewer, so at the same steps.
+    """
     real = len(fa_net.read_faces(dataclasses.replace(config, synthetic=False)).parts["train"])
     both = len(fa_net.read_faces(config).parts["train"])
-    return max(1, round(recipe_of(config).epochs * real / both))
+    recipe = recipe_of(config)
+    epochs = max(1, round(recipe.epochs * real / both))
+    return dataclasses.replace(config, epochs=epochs, decay_epochs=recipe.decay_epochs * real / both)
 
 
 def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:

@@ -24,10 +24,10 @@ def test_the_papers_rate_falls_by_0457_every_ten_epochs():
 
 
 def test_fewer_longer_epochs_fall_at_the_same_steps():
-    short, long = (recipe_of(TaskConfig(task="er_up", recipe="paper", epochs=epochs)) for epochs in (20, 15))
-    rates = [(float(short.build_schedule(60)(step)), float(long.build_schedule(80)(step))) for step in range(1200)]
-    assert all(first == second for first, second in rates)
-    assert rates[119][0] == pytest.approx(0.01) and rates[120][0] == pytest.approx(0.01 * 0.457)
+    short = recipe_of(TaskConfig(task="er_up", recipe="paper", epochs=20)).build_schedule(60)
+    long = recipe_of(TaskConfig(task="er_up", recipe="paper", epochs=15, decay_epochs=7.5)).build_schedule(80)
+    assert all(float(short(step)) == float(long(step)) for step in range(0, 1200, 30))
+    assert float(short(599)) == pytest.approx(0.01) and float(short(600)) == pytest.approx(0.01 * 0.457)
 
 
 def test_the_best_rate_warms_up_and_ends_at_zero():

@@ -80,7 +80,8 @@ def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch
         return faces
 
     monkeypatch.setattr(table5.fa_net, "read_faces", with_twice_as_many)
-    assert table5.row_config(config, "er_ue", "FaPE-GAN+Fa-Net", 4).epochs == 15
+    both = table5.row_config(config, "er_ue", "FaPE-GAN+Fa-Net", 4)
+    assert (both.epochs, both.decay_epochs) == (15, 5.0)
 
 
 def test_the_command_trains_all_four_tasks_and_is_resumable(
