@@ -84,18 +84,13 @@ def _sides(config: BenchmarkConfig, recipe: str, policy: str) -> dict[str, Calla
     import keras
     import tensorflow as tf
 
-    from fer_tf.models.face_features import FaceFeatures
-    from fer_tf.models.fape_gan import FapeGan, spec_of
+    from trainer import fape_gan
     from trainer.config import TaskConfig
-    from trainer.fape_gan import face_net_of
 
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
-    # As the trainer trains it: recipe best looks at the faces through the pretrained Fa-Net.
-    task = TaskConfig(gan_recipe=recipe)
-    face_net = face_net_of(task)
-    spec = spec_of(recipe, config.image_size, config.channels, face_weight=task.gan_face_weight if face_net else 0.0)
-    gan = FapeGan(spec, face_features=FaceFeatures.load(face_net) if face_net else None)
+    task = TaskConfig(gan_recipe=recipe, gan_image_size=config.image_size, gan_channels=config.channels)
+    gan = fape_gan.build(task)
     gan.compile()
     keras.config.set_dtype_policy(before)
     rng = np.random.default_rng(0)

@@ -68,6 +68,14 @@ def face_net_of(config: TaskConfig) -> str:
     return "" if chosen == "none" else folder_of(chosen)
 
 
+def build(config: TaskConfig) -> FapeGan:
+    """Returns the untrained FaPE-GAN of a config, in the current dtype policy and strategy."""
+    schedule, face_net = schedule_of(config), face_net_of(config)
+    weight = config.gan_face_weight if face_net else 0.0
+    spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels, face_weight=weight)
+    return FapeGan(spec, config.seed, FaceFeatures.load(face_net) if weight else None)
+
+
 def run(config: TaskConfig) -> None:
     """Trains FaPE-GAN, or goes on where an interrupted run stopped; does nothing when it is finished.
 
@@ -85,16 +93,13 @@ def run(config: TaskConfig) -> None:
     if config.strategy == "multi_worker":
         raise InputError("`strategy` multi_worker trains Fa-Net alone; give --strategy=mirrored to train FaPE-GAN.")
     schedule = schedule_of(config)
-    face_net = face_net_of(config)
-    weight = config.gan_face_weight if face_net else 0.0
-    spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels, face_weight=weight)
     found = survey(config.data, config.task)
     _report(found, config, schedule)
     stream = PairStream(
         config.data,
         config.task,
         "train",
-        spec.image_size,
+        schedule.image_size,
         schedule.batch_size,
         config.seed,
         config.gan_recipe == "best",
@@ -103,8 +108,7 @@ def run(config: TaskConfig) -> None:
     policy = runtime.precision(config)
     with runtime.dtype_policy(policy), runtime.strategy(config).scope():
         keras.utils.set_random_seed(config.seed)
-        face_features = FaceFeatures.load(face_net) if weight else None
-        gan = FapeGan(spec, config.seed, face_features)
+        gan = build(config)
         gan.compile(loss_scale=policy == "mixed_float16", steps=schedule.epochs * steps)
         held_out = dataclasses.replace(stream, split="val", flip=False)
         monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs))
@@ -122,6 +126,7 @@ def run(config: TaskConfig) -> None:
 
 
 def _pairs(stream: PairStream, found: PairSurvey, limit: int) -> HeldOut | None:
+    """Returns the held-out pairs to measure, or None when there are none or none are wanted."""
     return HeldOut(stream, limit) if found.splits.get("val") and limit else None
 
 
@@ -129,12 +134,13 @@ def _judge(config: TaskConfig, gan: FapeGan, held_out: HeldOut | None) -> dict[s
     """Returns how good the trained generator's faces are, beside the real targets at its image size."""
     if held_out is None:
         return {"pairs": 0}
-    generated = held_out.measure(held_out.generate(gan))
+    faces = held_out.generate(gan)
+    generated = held_out.measure(faces)
     # It needs a trained Fa-Net: the run's own, or the one to begin with.
     folders = [runtime.join(folder, name) for folder in (config.run_dir, config.init_from) for name in ("fa_net", "")]
     found = [folder for folder in folders if tf.io.gfile.exists(runtime.join(folder, fa_net.WEIGHTS_FILE))]
     if found:
-        generated["held_out_frechet"] = held_out.frechet(gan, found[0])
+        generated["held_out_frechet"] = held_out.frechet(faces, found[0])
     else:
         logging.info("no Fréchet distance: it needs a trained Fa-Net, in the run or by --init_from")
     logging.info("FaPE-GAN on %d held-out pairs: %s", len(held_out), _line(generated))

@@ -71,11 +71,11 @@ class HeldOut:
         """Returns the same numbers for the real targets at FaPE-GAN's image size: what no generator can beat."""
         return self.measure(face_quality.to_uint8(self.pairs["target"]))
 
-    def frechet(self, gan: FapeGan, folder: str) -> float:
-        """Returns the Fréchet distance of the held-out faces to the real targets on a Fa-Net's features.
+    def frechet(self, generated: np.ndarray, folder: str) -> float:
+        """Returns the Fréchet distance of generated held-out faces to the real targets on a Fa-Net's features.
 
         Args:
-          gan: the trained FaPE-GAN.
+          generated: what `generate` gave.
           folder: a folder with a Fa-Net.
         """
         model, spec = fa_net.load(folder)
@@ -84,7 +84,7 @@ class HeldOut:
         def of(faces: np.ndarray) -> np.ndarray:
             return features.predict(preprocess(faces, spec.image_size, spec.channels, spec.crop), verbose=0)
 
-        return face_quality.frechet(of(face_quality.to_uint8(self.pairs["target"])), of(self.generate(gan)))
+        return face_quality.frechet(of(face_quality.to_uint8(self.pairs["target"])), of(generated))
 
 
 class Monitor:

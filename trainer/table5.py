@@ -125,7 +125,7 @@ def results(config: TaskConfig) -> dict[str, Any]:
 def _difference(first: _Scores, second: _Scores) -> dict[str, float]:
     """Returns the mean difference in points with its interval: faces are paired, persons and seeds are drawn."""
     order_1, order_2 = np.argsort(first.image_ids), np.argsort(second.image_ids)
-    found = metrics.seeds_bootstrap(first.right[:, order_1], second.right[:, order_2], first.persons[order_1])
+    found = metrics.paired_bootstrap(first.right[:, order_1], second.right[:, order_2], first.persons[order_1])
     return {name: value if name == "p" else 100 * value for name, value in found.items()}
 
 

@@ -67,11 +67,11 @@ def bootstrap_interval(
     Returns:
       (low, high); (nan, nan) with fewer than two values, or fewer than two groups.
     """
-    means = _bootstrap_means(np.asarray(values, float), groups, samples, seed)
+    means = _bootstrap_means([np.asarray(values, float)[None]], groups, samples, seed)
     if means is None:
         return float("nan"), float("nan")
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(means[0], [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -80,8 +80,12 @@ def paired_bootstrap(
 ) -> dict[str, float]:
     """Returns the mean difference `second - first` over the same faces, its 95 % interval and a two-sided p value.
 
+    Where a method was trained with several seeds, each draw also takes its seeds with replacement: what another
+    training would have given belongs to the interval as much as what other persons would.
+
     Args:
-      first, second: float (N,), 1 for a right prediction and 0 for a wrong one, of the same faces in the same order.
+      first, second: float (N,) or (seeds, N), 1 for a right prediction and 0 for a wrong one, of the same faces in the
+        same order; the numbers of seeds may differ.
       groups: (N,) persons, drawn whole; None draws faces.
       samples: bootstrap draws.
       seed: of the draws.
@@ -89,65 +93,45 @@ def paired_bootstrap(
     Returns:
       `difference`, `low`, `high` and `p`; the last three are nan with fewer than two faces or groups.
     """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    if first.shape != second.shape:
-        raise InputError(f"`second` must have the shape of `first` {first.shape}. Received: {second.shape}.")
-    difference = second - first
-    means = _bootstrap_means(difference, groups, samples, seed)
-    if means is None:
-        return {"difference": float(np.mean(difference)), **dict.fromkeys(("low", "high", "p"), float("nan"))}
-    low, high = np.quantile(means, [0.025, 0.975])
-    p = min(1.0, 2 * min(np.mean(means <= 0), np.mean(means >= 0)))
-    return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}
-
-
-def seeds_bootstrap(
-    first: np.ndarray, second: np.ndarray, groups: Sequence[str], *, samples: int = 2000, seed: int = 0
-) -> dict[str, float]:
-    """Returns `paired_bootstrap`'s numbers for two methods that were each trained with several seeds.
-
-    Each draw takes persons, and seeds of either method, with replacement: what another training would have given
-    belongs to the interval as much as what other persons would.
-
-    Args:
-      first, second: float (seeds, N), 1 for a right prediction and 0 for a wrong one, of the same faces in the same
-        order; the numbers of seeds may differ.
-      groups: (N,) persons, drawn whole.
-      samples: bootstrap draws.
-      seed: of the draws.
-    """
+    first, second = (np.atleast_2d(np.asarray(rows, float)) for rows in (first, second))
     if first.shape[1] != second.shape[1]:
         raise InputError(f"`second` must have the {first.shape[1]} faces of `first`. Received: {second.shape[1]}.")
-    persons = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-    counts = np.bincount(persons).astype(float)
-    sums = [np.stack([np.bincount(persons, weights=row) for row in rows]) for rows in (first, second)]
     difference = float(second.mean() - first.mean())
-    if len(counts) < 2:
+    means = _bootstrap_means((first, second), groups, samples, seed)
+    if means is None:
         return {"difference": difference, **dict.fromkeys(("low", "high", "p"), float("nan"))}
-    rng = np.random.default_rng(seed)
-    found = np.empty(samples)
-    for place in range(samples):
-        drawn = rng.integers(0, len(counts), len(counts))
-        rates = [rows[rng.integers(0, len(rows), len(rows))].mean(0)[drawn].sum() for rows in sums]
-        found[place] = (rates[1] - rates[0]) / counts[drawn].sum()
+    found = means[1] - means[0]
     low, high = np.quantile(found, [0.025, 0.975])
     p = min(1.0, 2 * min(np.mean(found <= 0), np.mean(found >= 0)))
     return {"difference": difference, "low": float(low), "high": float(high), "p": float(p)}
 
 
-def _bootstrap_means(values: np.ndarray, groups: Sequence[str] | None, samples: int, seed: int) -> np.ndarray | None:
-    """The means of resampled values, float64 (samples,); None when there is nothing to draw from."""
+def _bootstrap_means(
+    methods: Sequence[np.ndarray], groups: Sequence[str] | None, samples: int, seed: int
+) -> np.ndarray | None:
+    """The means of resampled values, float64 (methods, samples); None when there is nothing to draw from.
+
+    Args:
+      methods: float (seeds, N) each; a draw takes the same faces of all methods, and of each its own seeds.
+      groups: (N,) what is drawn whole; None draws single faces.
+    """
     if groups is None:
-        sums, counts = values, np.ones(len(values))
+        sums, counts = list(methods), np.ones(methods[0].shape[1])
     else:
         _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(float)
-    if len(sums) < 2:
+        sums = [np.stack([np.bincount(index, weights=row) for row in rows]) for rows in methods]
+        counts = np.bincount(index).astype(float)
+    if len(counts) < 2:
         return None
     rng = np.random.default_rng(seed)
-    means = np.empty(samples)
-    block = max(1, MAX_DRAWS // len(sums))
+    means = np.empty((len(sums), samples))
+    block = max(1, MAX_DRAWS // len(counts))
     for start in range(0, samples, block):
-        drawn = rng.integers(0, len(sums), (min(block, samples - start), len(sums)))
-        means[start : start + block] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        part = slice(start, min(start + block, samples))
+        drawn = rng.integers(0, len(counts), (part.stop - start, len(counts)))
+        for method, rows in enumerate(sums):
+            seeds = len(rows)
+            shares = rng.multinomial(seeds, [1 / seeds] * seeds, len(drawn)) / seeds if seeds > 1 else [[1.0]]
+            by_seed = np.stack([row[drawn].sum(axis=1) for row in rows], axis=1)
+            means[method, part] = (by_seed * shares).sum(axis=1) / counts[drawn].sum(axis=1)
     return means

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,18 +171,18 @@ def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
 def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | None:
     """Returns how much more accurate the second runs are on the same faces, in points; None without such faces.
 
-    Each face is compared with itself, so the interval is narrower than those of the two accuracies.
+    Each face that all runs have is compared with itself; persons are drawn, and seeds where there are several.
     """
     if not first or not second or any(run.predictions is None for run in (*first, *second)):
         return None
-    before, after = _mean_hits(first), _mean_hits(second)
-    common = {key: (value, after[key]) for key, value in before.items() if key in after}
-    if not common:
+    hits = [[_mean_hits([run]) for run in runs] for runs in (first, second)]
+    seen = [key for key in hits[0][0] if all(key in run for runs in hits for run in runs)]
+    if not seen:
         return None
-    groups = _persons(common)
-    found = paired_bootstrap(*np.array(list(common.values())).T, groups)
+    groups = _persons(seen)
+    found = paired_bootstrap(*(np.array([[run[key] for key in seen] for run in runs]) for runs in hits), groups)
     low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
-    return Accuracy(value, low, high, len(common), "faces" if groups is None else "persons", (*first, *second))
+    return Accuracy(value, low, high, len(seen), "faces" if groups is None else "persons", (*first, *second))
 
 
 def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
@@ -195,7 +195,7 @@ def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
     return {key: float(np.mean(values)) for key, values in hits.items()}
 
 
-def _persons(faces: dict[tuple[str, str], Any]) -> list[str] | None:
+def _persons(faces: Iterable[tuple[str, str]]) -> list[str] | None:
     """The person of each face, or None when they are not known."""
     persons = [person for _, person in faces]
     return persons if len(set(persons) - {""}) > 1 else None

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +153,7 @@ def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request
     notes = _notes_path(folder, shard, shards)
     for file in (path, notes):
         tf.io.gfile.makedirs(file.rsplit("/", 1)[0])
-    report = _progress(shard, shards, len(requests))
+    begun = said = time.monotonic()
     with tf.io.TFRecordWriter(f"{path}.partial") as writer, tf.io.gfile.GFile(notes, "w") as lines:
         for start in range(0, len(requests), BATCH):
             for made in maker.make(requests[start : start + BATCH]):
@@ -161,26 +161,14 @@ def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request
                     writer.write(schema.encode(made.record))
                 facts = {**dataclasses.asdict(made.item), **dataclasses.asdict(made.measure), "reason": made.reason}
                 lines.write(json.dumps(facts) + "\n")
-            report()
+            done, now = min(start + BATCH, len(requests)), time.monotonic()
+            if now - said >= PROGRESS_SECONDS:
+                left, said = (now - begun) / done * (len(requests) - done), now
+                logging.info(
+                    "shard %d of %d: %d of %d faces, %.0f s left", shard + 1, shards, done, len(requests), left
+                )
     # The notes first: a shard that has its name is complete, notes and all.
     tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
-
-
-def _progress(shard: int, shards: int, faces: int) -> Callable[[], None]:
-    """Returns what is called after each batch: now and then it logs how many faces are made and the time left."""
-    begun = last = time.monotonic()
-    done = 0
-
-    def report() -> None:
-        nonlocal last, done
-        done = min(done + BATCH, faces)
-        if (now := time.monotonic()) - last < PROGRESS_SECONDS:
-            return
-        last = now
-        left = (now - begun) / done * (faces - done)
-        logging.info("synthetic shard %d of %d: %d of %d faces, %.0f s left", shard + 1, shards, done, faces, left)
-
-    return report
 
 
 def _notes_path(folder: str, shard: int, shards: int) -> str:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.models import losses
 from fer_tf.models.face_features import FaceFeatures
+from fer_tf.models.gan_layers import LinearDecay, SelfAttention, SpectralConv2D
 
 RECIPES = ("paper", "best")
 IMAGE_SIZES = (64, 128, 256)
@@ -87,82 +88,6 @@ def spec_of(recipe: str, image_size: int, base_channels: int, **changes: Any) ->
         raise InputError(f"`gan_channels` must be at least 1. Received: {base_channels}.")
     options = {**(BEST if recipe == "best" else {}), **changes}
     return GanSpec(image_size=image_size, base_channels=base_channels, recipe=recipe, **options)
-
-
-@keras.saving.register_keras_serializable(package="fer_tf")
-class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that stays, then falls linearly to 0 (as Isola et al. and Zhu et al. train image to image).
-
-    Args:
-      rate: the learning rate at first.
-      constant: steps at that rate.
-      falling: steps of the fall that follows.
-    """
-
-    def __init__(self, rate: float, constant: int, falling: int) -> None:
-        self.rate, self.constant, self.falling = rate, constant, falling
-
-    def __call__(self, step: Any) -> Any:
-        done = (tf.cast(step, tf.float32) - self.constant) / self.falling
-        return self.rate * (1.0 - tf.clip_by_value(done, 0.0, 1.0))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rate": self.rate, "constant": self.constant, "falling": self.falling}
-
-
-@keras.saving.register_keras_serializable(package="fer_tf")
-class SpectralConv2D(keras.layers.Conv2D):
-    """A convolution whose kernel is divided by its largest singular value (Miyato et al., arXiv 1802.05957).
-
-    The power iteration starts from the same vector each time: no state, so replicas and a resumed run agree.
-    """
-
-    ITERATIONS = 4
-
-    def call(self, inputs: Any) -> Any:
-        kernel = tf.cast(self.kernel, tf.float32)
-        flat = tf.reshape(kernel, (-1, kernel.shape[-1]))
-        right = tf.fill((flat.shape[-1], 1), flat.shape[-1] ** -0.5)
-        fixed = tf.stop_gradient(flat)
-        for _ in range(self.ITERATIONS):
-            left = tf.math.l2_normalize(fixed @ right)
-            right = tf.math.l2_normalize(tf.matmul(fixed, left, transpose_a=True))
-        sigma = tf.matmul(left, flat @ right, transpose_a=True)
-        kernel = tf.cast(kernel / sigma, inputs.dtype)
-        outputs = tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper())
-        return tf.nn.bias_add(outputs, tf.cast(self.bias, outputs.dtype)) if self.use_bias else outputs
-
-
-@keras.saving.register_keras_serializable(package="fer_tf")
-class SelfAttention(keras.layers.Layer):
-    """Adds to each position what the others hold, weighted by likeness: a face part can move across the image."""
-
-    def __init__(self, seed: int = 0, **options: Any) -> None:
-        super().__init__(**options)
-        self.seed = seed
-
-    def build(self, input_shape: tuple) -> None:
-        width = input_shape[-1]
-        shapes = {"query": (width, width // 8 or 1), "key": (width, width // 8 or 1), "value": (width, width)}
-        weights = [
-            self.add_weight(shape=shape, initializer=keras.initializers.GlorotUniform(self.seed + place), name=name)
-            for place, (name, shape) in enumerate(shapes.items())
-        ]
-        self.query, self.key, self.value = weights
-        # Zero at first: the network starts as if there was no attention.
-        self.gain = self.add_weight(shape=(), initializer="zeros", name="gain")
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "seed": self.seed}
-
-    def call(self, inputs: Any) -> Any:
-        ops = keras.ops
-        height, width, channels = inputs.shape[1:]
-        x = ops.reshape(inputs, (-1, height * width, channels))
-        query, key, value = (ops.matmul(x, ops.cast(w, x.dtype)) for w in (self.query, self.key, self.value))
-        scores = ops.matmul(query, ops.transpose(key, (0, 2, 1))) / query.shape[-1] ** 0.5
-        mixed = ops.matmul(ops.softmax(scores, axis=-1), value)
-        return inputs + ops.cast(self.gain, x.dtype) * ops.reshape(mixed, (-1, height, width, channels))
 
 
 class _Seeds:

@@ -86,15 +86,15 @@ def test_seeds_that_differ_widen_the_interval_of_two_methods():
     levels = np.array([0.4, 0.6, 0.8])[:, None]
     first, second = ((rng.random((3, 400)) < levels).astype(float) for _ in range(2))
     second[0] = 1.0
-    wide = metrics.seeds_bootstrap(first, second, groups)
+    wide = metrics.paired_bootstrap(first, second, groups)
     narrow = metrics.paired_bootstrap(first.mean(0), second.mean(0), groups)
     assert wide["difference"] == pytest.approx(narrow["difference"])
     assert narrow["low"] > 0 > wide["low"]
     assert wide["high"] > narrow["high"]
     # Seeds that agree add nothing.
-    steady = metrics.seeds_bootstrap(first[[1, 1]], second[[1, 1]], groups)
+    steady = metrics.paired_bootstrap(first[[1, 1]], second[[1, 1]], groups)
     alone = metrics.paired_bootstrap(first[1], second[1], groups)
     assert steady["low"] == pytest.approx(alone["low"], abs=0.01)
     assert steady["high"] == pytest.approx(alone["high"], abs=0.01)
     with pytest.raises(InputError, match="400 faces"):
-        metrics.seeds_bootstrap(first, second[:, :10], groups)
+        metrics.paired_bootstrap(first, second[:, :10], groups)

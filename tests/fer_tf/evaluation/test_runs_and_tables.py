@@ -120,6 +120,18 @@ def test_a_difference_is_paired_face_by_face(tmp_path: Path) -> None:
     assert difference_of([first], []) is None
 
 
+def test_seeds_that_disagree_leave_the_difference_open(tmp_path: Path) -> None:
+    # One seed wins three faces and the other loses three, so another training might give either.
+    for name, right in (("a", [1, 1, 1, 1, 0, 0, 0, 0]), ("b", [1] * 7 + [0]), ("c", [1] + [0] * 7)):
+        write_run(tmp_path / name, "er_ss", right)
+    base, better, worse = find_runs(str(tmp_path))
+    found = difference_of([base, base], [better, worse])
+    assert found.value == pytest.approx(0.0)
+    assert found.low < -25 and found.high > 25
+    # Of the same mean, by one seed each: only persons are drawn.
+    assert difference_of([base], [better]).low > 0
+
+
 def test_table_4_parts_runs_by_pre_training(tmp_path: Path) -> None:
     write_run(tmp_path / "scratch", "fer2013", [1, 0, 0, 0])
     write_run(tmp_path / "tuned", "fer2013", [1, 1, 0, 0], init_from="runs/er_ss")

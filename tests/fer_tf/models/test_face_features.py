@@ -52,8 +52,8 @@ def test_fape_gan_comes_closer_on_the_maps_and_leaves_the_fa_net_as_it_was() -> 
     for weight in (0.0, 20.0):
         gan = FapeGan(spec_of("paper", SIZE, 4, face_weight=weight), seed=1, face_features=features if weight else None)
         gan.compile()
-        names = {variable.path for variable in gan.generator_optimizer.variables}
-        assert not any("light_cnn" in name for name in names)
+        # Adam has its step, its rate and two slots for each variable that it moves: the generator's alone.
+        assert len(gan.generator_optimizer.variables) == 2 + 2 * len(gan.generator.trainable_variables)
         for _ in range(12):
             gan.train_step(batch)
         distances[weight] = float(tf.reduce_mean(features.distance(batch["target"], gan(batch))))

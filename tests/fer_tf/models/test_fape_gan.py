@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from fer_tf.errors import InputError
 from fer_tf.models import fape_gan, losses
-from fer_tf.models.fape_gan import FapeGan, SpectralConv2D, spec_of
+from fer_tf.models.fape_gan import FapeGan, spec_of
+from fer_tf.models.gan_layers import SpectralConv2D
 
 ROOT = Path(__file__).parents[3]
 SIZE = 16
