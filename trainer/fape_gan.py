@@ -109,7 +109,7 @@ def run(config: TaskConfig) -> None:
     with runtime.dtype_policy(policy), runtime.strategy(config).scope():
         keras.utils.set_random_seed(config.seed)
         gan = build(config)
-        gan.compile(loss_scale=policy == "mixed_float16", steps=schedule.epochs * steps)
+        gan.compile(loss_scale=policy == "mixed_float16")
         held_out = dataclasses.replace(stream, split="val", flip=False)
         monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs))
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.models import losses
 from fer_tf.models.face_features import FaceFeatures
-from fer_tf.models.gan_layers import LinearDecay, SelfAttention, SpectralConv2D
+from fer_tf.models.gan_layers import SelfAttention, SpectralConv2D
 
 RECIPES = ("paper", "best")
 IMAGE_SIZES = (64, 128, 256)
@@ -42,7 +42,6 @@ class GanSpec:
       attention: whether the generator's 8 x 8 map has self-attention.
       ema: decay of the generator's moving average, 0 to 1; 0 keeps none.
       learning_rate, beta_1, beta_2: Adam's, for both networks.
-      decay_share: share of the steps, at the end, over which both learning rates fall linearly to 0; 0 to 1.
     """
 
     image_size: int = 128
@@ -59,17 +58,9 @@ class GanSpec:
     learning_rate: float = 2e-4
     beta_1: float = 0.5
     beta_2: float = 0.999
-    decay_share: float = 0.0
 
 
-BEST = {
-    "sees_mask": True,
-    "spectral_norm": True,
-    "feature_weight": 2.0,
-    "attention": True,
-    "ema": 0.999,
-    "decay_share": 0.5,
-}
+BEST = {"sees_mask": True, "spectral_norm": True, "feature_weight": 2.0, "attention": True, "ema": 0.999}
 
 
 def spec_of(recipe: str, image_size: int, base_channels: int, **changes: Any) -> GanSpec:
@@ -221,26 +212,22 @@ class FapeGan(keras.Model):
         names = ("generator_loss", "generator_l1", "generator_adversarial", "discriminator_loss")
         self.trackers = {name: keras.metrics.Mean(name) for name in (*names, "discriminator_accuracy")}
 
-    def compile(self, *, loss_scale: bool = False, steps: int = 0, **options: Any) -> None:
+    def compile(self, *, loss_scale: bool = False, **options: Any) -> None:
         """Makes the two optimizers and their slots.
 
         Args:
           loss_scale: whether the losses are scaled, as float16 needs.
-          steps: steps of the whole training, for a learning rate that falls at its end; 0 keeps it constant.
           **options: for `keras.Model.compile`, such as `steps_per_execution`.
         """
         super().compile(jit_compile=options.pop("jit_compile", False), **options)
-        self.generator_optimizer = self._optimizer(loss_scale, steps)
-        self.discriminator_optimizer = self._optimizer(loss_scale, steps)
+        self.generator_optimizer = self._optimizer(loss_scale)
+        self.discriminator_optimizer = self._optimizer(loss_scale)
         # Built now: a checkpoint restored into an optimizer without slots would leave them fresh.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
-    def _optimizer(self, loss_scale: bool, steps: int) -> keras.optimizers.Optimizer:
-        rate = self.spec.learning_rate
-        if falling := round(steps * self.spec.decay_share):
-            rate = LinearDecay(rate, steps - falling, falling)
-        adam = keras.optimizers.Adam(rate, self.spec.beta_1, self.spec.beta_2)
+    def _optimizer(self, loss_scale: bool) -> keras.optimizers.Optimizer:
+        adam = keras.optimizers.Adam(self.spec.learning_rate, self.spec.beta_1, self.spec.beta_2)
         return keras.optimizers.LossScaleOptimizer(adam) if loss_scale else adam
 
     @property

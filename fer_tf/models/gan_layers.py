@@ -1,4 +1,4 @@
-"""What Keras has not of FaPE-GAN's parts: a stateless spectral convolution, self-attention, a late linear decay."""
+"""What Keras has not of FaPE-GAN's parts: a stateless spectral convolution and self-attention."""
 
 from __future__ import annotations
 
@@ -6,27 +6,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-
-
-@keras.saving.register_keras_serializable(package="fer_tf")
-class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that stays, then falls linearly to 0 (as Isola et al. and Zhu et al. train image to image).
-
-    Args:
-      rate: the learning rate at first.
-      constant: steps at that rate.
-      falling: steps of the fall that follows.
-    """
-
-    def __init__(self, rate: float, constant: int, falling: int) -> None:
-        self.rate, self.constant, self.falling = rate, constant, falling
-
-    def __call__(self, step: Any) -> Any:
-        done = (tf.cast(step, tf.float32) - self.constant) / self.falling
-        return self.rate * (1.0 - tf.clip_by_value(done, 0.0, 1.0))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rate": self.rate, "constant": self.constant, "falling": self.falling}
 
 
 @keras.saving.register_keras_serializable(package="fer_tf")
