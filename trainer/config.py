@@ -47,15 +47,15 @@ class TaskConfig:
       tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
       synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
       seeds: how many seeds --task=all trains for each cell of Table 5.
-      gan_epochs: passes of FaPE-GAN over the pairs; 0 takes the recipe's.
-      gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes the recipe's.
-      gan_image_size: side of FaPE-GAN's images, pixels; 0 takes the recipe's.
+      gan_epochs: passes of FaPE-GAN over the pairs; 0 takes gan_recipe's.
+      gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes gan_recipe's.
+      gan_image_size: side of FaPE-GAN's images, pixels; 0 takes gan_recipe's.
       gan_recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention, averaged weights, and
         a Fa-Net that compares generated with target faces.
       gan_face_net: a run or model folder with the Fa-Net whose inner maps of generated and target faces are matched,
-        pretrained, or none; empty takes the recipe's, pretrained for best and none for paper.
+        pretrained, or none; empty takes gan_recipe's, pretrained for best and none for paper.
       gan_face_weight: weight of that match beside the L1 distance's 10.
-      gan_channels: channels of FaPE-GAN's widest maps; 0 takes the recipe's.
+      gan_channels: channels of FaPE-GAN's widest maps; 0 takes gan_recipe's.
       gan_checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
       gan_quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
       gan_final_pairs: held-out pairs on which the trained FaPE-GAN is measured in the end; 0 measures none.

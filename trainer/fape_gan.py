@@ -52,14 +52,14 @@ def is_wanted(config: TaskConfig) -> bool:
 
 
 def schedule_of(config: TaskConfig) -> Schedule:
-    """Returns the recipe's schedule with the flags that were given."""
+    """Returns gan_recipe's schedule with the flags that were given."""
     given = {
         "epochs": config.gan_epochs,
         "batch_size": config.gan_batch_size,
         "image_size": config.gan_image_size,
         "channels": config.gan_channels,
     }
-    return dataclasses.replace(SCHEDULES[config.recipe], **{name: value for name, value in given.items() if value})
+    return dataclasses.replace(SCHEDULES[config.gan_recipe], **{name: value for name, value in given.items() if value})
 
 
 def face_net_of(config: TaskConfig) -> str:

@@ -221,5 +221,5 @@ def test_no_gan_is_trained_when_no_synthetic_faces_are_wanted(toy_data: str, tmp
 
 
 def test_the_paper_recipe_trains_a_hundred_epochs() -> None:
-    assert fape_gan.schedule_of(TaskConfig(recipe="paper")).epochs == 100
-    assert fape_gan.schedule_of(TaskConfig(recipe="paper", gan_epochs=7)).epochs == 7
+    assert fape_gan.schedule_of(TaskConfig(gan_recipe="paper")).epochs == 100
+    assert fape_gan.schedule_of(TaskConfig(gan_recipe="paper", gan_epochs=7)).epochs == 7
