@@ -60,6 +60,7 @@ class Job:
       gan: folder of the trained FaPE-GAN.
       folder: where the synthetic faces go.
       task, ratio, seed: what the plan needs.
+      mirror_targets: whether masks of the mirrored pose are followed too.
       limits: what a face must keep to be used.
     """
 
@@ -68,11 +69,13 @@ class Job:
     task: str
     ratio: float
     seed: int
+    mirror_targets: bool
     limits: QualityLimits
 
     def options(self) -> dict[str, Any]:
         """What decides the faces, as plan.json keeps it."""
-        return {"task": self.task, "ratio": self.ratio, "seed": self.seed, **dataclasses.asdict(self.limits)}
+        plan_flags = {"ratio": self.ratio, "seed": self.seed, "mirror_targets": self.mirror_targets}
+        return {"task": self.task, **plan_flags, **dataclasses.asdict(self.limits)}
 
 
 class FindFaces(beam.DoFn):
@@ -92,9 +95,10 @@ class Plan(beam.DoFn):
         self.job = job
 
     def process(self, faces: list[FaceFacts]) -> Iterator[tuple[tuple[int, int], Request]]:
-        requests = synthesis.requests_of(faces, plan(faces, self.job.ratio, self.job.seed))
+        job = self.job
+        requests = synthesis.requests_of(faces, plan(faces, job.ratio, job.seed, job.mirror_targets))
         shards = synthesis.shards_of(len(requests))
-        files.write_json(_census_path(self.job), {"shards": shards, "items": len(requests), "real": counts_of(faces)})
+        files.write_json(_census_path(job), {"shards": shards, "items": len(requests), "real": counts_of(faces)})
         for place, request in enumerate(requests):
             yield (place % shards, shards), request
 
@@ -178,6 +182,8 @@ def _job(settings: SynthesizeConfig, flags: dict[str, Any]) -> Job:
         task=flags["task"],
         ratio=settings.ratio,
         seed=flags["seed"],
+        # A run from before the flag has none.
+        mirror_targets=flags.get("mirror_targets", False),
         limits=QualityLimits(flags["max_identity_distance"], flags["max_landmark_error"]),
     )
 

@@ -11,6 +11,13 @@ from fer_tf.errors import InputError, not_one_of
 F2ED_POSES = ("front", "half_left", "half_right", "bird_view")
 POSES = (*F2ED_POSES, "full_left", "full_right")
 
+
+def mirrored_pose(pose: str) -> str:
+    """Returns the pose that the mirror shows: left and right change places, the others stay."""
+    sides = {"left": "right", "right": "left"}
+    return "_".join(sides.get(word, word) for word in pose.split("_"))
+
+
 # Section 4.1.
 TASKS = ("er_ss", "er_ue", "er_up", "er_zid")
 SPLITS = ("train", "val", "test")

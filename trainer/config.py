@@ -60,6 +60,7 @@ class TaskConfig:
       gan_quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
       gan_final_pairs: held-out pairs on which the trained FaPE-GAN is measured in the end; 0 measures none.
       synthetic_ratio: synthetic faces for one real training face; 0 makes none.
+      mirror_targets: whether made faces also follow the masks of the mirrored pose, half right's for half left.
       max_identity_distance: a synthetic face whose dlib descriptor is farther from its source's is rejected.
       max_landmark_error: a synthetic face whose points are off by more, in eye distances, is rejected.
     """
@@ -99,6 +100,7 @@ class TaskConfig:
     gan_quality_pairs: int = 64
     gan_final_pairs: int = 512
     synthetic_ratio: float = 1.0
+    mirror_targets: bool = False
     max_identity_distance: float = 0.6
     max_landmark_error: float = 0.12
 

@@ -41,7 +41,7 @@ def run(config: TaskConfig) -> None:
         logging.info("synthetic faces are finished: %s", folder)
         return
     faces = training_faces(record_files(runtime.join(config.data, schema.FACES_GLOB)), config.task)
-    items = plan(faces, config.synthetic_ratio, config.seed)
+    items = plan(faces, config.synthetic_ratio, config.seed, config.mirror_targets)
     if not items:
         raise InputError(
             f"no face can be synthesized for task {config.task!r}: no expression of its {len(faces)} training faces is "
@@ -70,7 +70,8 @@ def limits_of(config: TaskConfig) -> QualityLimits:
 def options_of(config: TaskConfig) -> dict[str, Any]:
     """Returns what decides the faces, as plan.json keeps it."""
     limits = dataclasses.asdict(limits_of(config))
-    return {"task": config.task, "ratio": config.synthetic_ratio, "seed": config.seed, **limits}
+    plan_flags = {"ratio": config.synthetic_ratio, "seed": config.seed, "mirror_targets": config.mirror_targets}
+    return {"task": config.task, **plan_flags, **limits}
 
 
 def _refuse_leftovers(folder: str) -> None:

@@ -8,11 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import TASKS
+from fer_tf.faces import landmarks
+from fer_tf.labels import TASKS, mirrored_pose
 
 Cell = tuple[str, str]
 # A record's frame in the file: its length, 8 bytes, and that number's checksum; another checksum follows the data.
@@ -24,7 +27,7 @@ class FaceFacts:
     """What the plan looks at.
 
     Attributes:
-      image_id, expression, pose, person: as in the face record.
+      image_id, expression, pose, person, pose_id: as in the face record.
       path, offset: where the record is, for `read_at`; empty and 0 when it is not read again.
     """
 
@@ -34,6 +37,15 @@ class FaceFacts:
     person: str
     path: str = ""
     offset: int = 0
+    pose_id: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A face whose mask may be followed, as it is or seen in a mirror."""
+
+    face: FaceFacts
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,19 +53,21 @@ class Item:
     """One face to make: the source's person and expression in the target's pose.
 
     Attributes:
-      source_id, target_id: image_ids of two real training faces of one expression and two poses.
+      source_id, target_id: image_ids of two real training faces of one expression.
       expression, pose: the cell that it fills.
+      mirrored: whether the target is seen in a mirror, which makes a half right face a half left one.
     """
 
     source_id: str
     target_id: str
     expression: str
     pose: str
+    mirrored: bool = False
 
     @property
     def image_id(self) -> str:
         """The synthetic face's own id."""
-        return f"synthetic/{self.source_id}>{self.target_id}"
+        return f"synthetic/{self.source_id}>{'mirrored ' if self.mirrored else ''}{self.target_id}"
 
 
 def level(counts: dict[Cell, int], budget: int) -> dict[Cell, int]:
@@ -82,7 +96,7 @@ def level(counts: dict[Cell, int], budget: int) -> dict[Cell, int]:
     return {cell: added.get(cell, 0) for cell in counts}
 
 
-def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0) -> list[Item]:
+def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0, mirror: bool = False) -> list[Item]:
     """Returns the faces to make, in an order that depends on the seed and the ids alone.
 
     A cell's sources are the training faces of its expression in other poses, taken in turn so that none dominates;
@@ -93,6 +107,8 @@ def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0) -> list[Item]:
       faces: the task's real training faces.
       ratio: faces to make for one real face, at least 0.
       seed: changes which are paired.
+      mirror: whether faces of the mirrored pose are targets too, seen in a mirror. A rare pose has few masks of its
+        own: its made faces would all copy those.
 
     Raises:
       InputError: for a negative ratio.
@@ -112,7 +128,10 @@ def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0) -> list[Item]:
     items: list[Item] = []
     for cell, wanted in sorted(level(fillable, round(ratio * len(faces))).items()):
         sources = [face for pose in poses if pose != cell[1] for face in cells.get((cell[0], pose), [])]
-        items += _fill(cell, wanted, sources, cells[cell], seed)
+        targets = [Target(face) for face in cells[cell]]
+        if mirror:
+            targets += [Target(face, True) for face in cells.get((cell[0], mirrored_pose(cell[1])), [])]
+        items += _fill(cell, wanted, sources, targets, seed)
     return in_order(items, seed)
 
 
@@ -121,25 +140,27 @@ def in_order(items: Iterable[Item], seed: int) -> list[Item]:
     return sorted(items, key=lambda item: stable_hash(f"{seed}/{item.image_id}"))
 
 
-def _fill(cell: Cell, wanted: int, sources: list[FaceFacts], targets: list[FaceFacts], seed: int) -> list[Item]:
+def _fill(cell: Cell, wanted: int, sources: list[FaceFacts], targets: list[Target], seed: int) -> list[Item]:
     """Returns a cell's items: each source in turn with its next target, every pair at most once."""
     in_turn = sorted(sources, key=lambda face: stable_hash(f"{seed}/{cell[1]}/{face.image_id}"))
-    mixed = sorted(targets, key=lambda face: stable_hash(f"{seed}/{face.image_id}"))
-    by_person: dict[str, tuple[list[FaceFacts], list[FaceFacts]]] = {}
+    mixed = sorted(targets, key=lambda target: stable_hash(f"{seed}/{target.face.image_id}"))
+    by_person: dict[str, tuple[list[Target], list[Target]]] = {}
     for person in {face.person for face in sources}:
-        own = [face for face in mixed if face.person == person]
-        by_person[person] = own, [face for face in mixed if face.person != person]
+        own = [target for target in mixed if target.face.person == person]
+        by_person[person] = own, [target for target in mixed if target.face.person != person]
     items: list[Item] = []
     for turn in range(len(targets)):
         for source in in_turn:
             if len(items) == wanted:
                 return items
             target = _target_of(source, turn, *by_person[source.person], seed)
-            items.append(Item(source.image_id, target.image_id, *cell))
+            # Its own mirror image is no new face.
+            if target.face != source:
+                items.append(Item(source.image_id, target.face.image_id, *cell, target.mirrored))
     return items
 
 
-def _target_of(source: FaceFacts, turn: int, own: list[FaceFacts], others: list[FaceFacts], seed: int) -> FaceFacts:
+def _target_of(source: FaceFacts, turn: int, own: list[Target], others: list[Target], seed: int) -> Target:
     """Returns a source's target of a turn: its own person's faces first, each list from a place of its own."""
     place = stable_hash(f"{seed}/{source.image_id}") + turn
     return own[place % len(own)] if turn < len(own) else others[(place - len(own)) % len(others)]
@@ -162,7 +183,8 @@ def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
         for offset, raw in _frames(path):
             record = schema.decode(raw)
             if getattr(record, task) == "train" and not record.synthetic:
-                found.append(FaceFacts(record.image_id, record.expression, record.pose, record.person, path, offset))
+                facts = (record.image_id, record.expression, record.pose, record.person)
+                found.append(FaceFacts(*facts, path, offset, record.pose_id))
     return found
 
 
@@ -194,6 +216,26 @@ def _frames(path: str) -> Iterable[tuple[int, bytes]]:
 def counts_of(faces: Iterable[FaceFacts | Item]) -> dict[str, int]:
     """Returns the number of faces of each cell, named `expression/pose`."""
     return dict(sorted(Counter(f"{face.expression}/{face.pose}" for face in faces).items()))
+
+
+def mirrored(record: FaceRecord, pose_id: int) -> FaceRecord:
+    """Returns a face record as the mirror shows it, without its image: mask, points and pose.
+
+    Args:
+      record: the face.
+      pose_id: position of the mirrored pose in dataset.json's `poses`.
+    """
+    import cv2
+
+    mask = cv2.imdecode(np.frombuffer(record.mask, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return dataclasses.replace(
+        record,
+        image=b"",
+        mask=cv2.imencode(".png", mask[:, ::-1])[1].tobytes(),
+        landmarks=landmarks.mirrored(record.landmarks, record.width),
+        pose=mirrored_pose(record.pose),
+        pose_id=pose_id,
+    )
 
 
 def as_synthetic(item: Item, source: FaceRecord, target: FaceRecord, task: str, **changes: object) -> FaceRecord:

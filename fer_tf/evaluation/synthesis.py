@@ -16,7 +16,7 @@ import numpy as np
 from fer_tf.data import schema
 from fer_tf.data.pairs import face_input, images_of, mask_input
 from fer_tf.data.schema import FACE_SIZE, FaceRecord
-from fer_tf.data.synthesis import FaceFacts, Item, as_synthetic, read_at
+from fer_tf.data.synthesis import FaceFacts, Item, as_synthetic, mirrored, read_at
 from fer_tf.errors import InputError
 from fer_tf.evaluation.face_quality import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
 from fer_tf.models.fape_gan import load_generator
@@ -34,11 +34,23 @@ DESCRIPTORS = 4096
 
 @dataclass(frozen=True)
 class Request:
-    """One face to make, and where the two records are that it is made from."""
+    """One face to make, and where the two records are that it is made from.
+
+    Attributes:
+      item: the face of the plan.
+      source, target: its two real faces.
+      pose_id: position of the item's pose in dataset.json's `poses`.
+    """
 
     item: Item
     source: FaceFacts
     target: FaceFacts
+    pose_id: int
+
+    def read_target(self) -> FaceRecord:
+        """Returns the face whose mask is followed, in the mirror where the item says so."""
+        record = read_at(self.target)
+        return mirrored(record, self.pose_id) if self.item.mirrored else record
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class Synthesizer:
         if not requests:
             return []
         sources = [read_at(request.source) for request in requests]
-        targets = [read_at(request.target) for request in requests]
+        targets = [request.read_target() for request in requests]
         faces = self._generate([source.image for source in sources], [target.mask for target in targets])
         items = [request.item for request in requests]
         return [self._judge(*parts) for parts in zip(items, sources, targets, to_uint8(faces), strict=True)]
@@ -133,7 +145,8 @@ def shards_of(items: int) -> int:
 def requests_of(faces: Sequence[FaceFacts], items: Sequence[Item]) -> list[Request]:
     """Returns the items with the places of their records."""
     by_id = {face.image_id: face for face in faces}
-    return [Request(item, by_id[item.source_id], by_id[item.target_id]) for item in items]
+    pose_ids = {face.pose: face.pose_id for face in faces}
+    return [Request(item, by_id[item.source_id], by_id[item.target_id], pose_ids[item.pose]) for item in items]
 
 
 def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request], maker: Synthesizer) -> None:

@@ -11,6 +11,18 @@ from fer_tf.errors import InputError
 from fer_tf.faces.align import warp
 
 NUM_LANDMARKS = 68
+# Where each iBUG point's mirror image stands in the list: jaw, brows, nose, nostrils, eyes, lips outside and inside.
+MIRRORED_ORDER = (
+    *range(16, -1, -1),
+    *range(26, 16, -1),
+    *range(27, 31),
+    *range(35, 30, -1),
+    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+    *range(54, 47, -1),
+    *range(59, 54, -1),
+    *range(64, 59, -1),
+    *range(67, 64, -1),
+)
 PACKAGED_MODEL = "shape_predictor_68_face_landmarks"
 
 
@@ -123,6 +135,18 @@ def disagreement(landmarks: np.ndarray, keypoints: np.ndarray, box: np.ndarray) 
     eyes = [landmarks[36:42].mean(0), landmarks[42:48].mean(0)]
     five = np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
     return float(np.linalg.norm(five - keypoints, axis=1).mean() / np.sqrt(box[2] * box[3]))
+
+
+def mirrored(landmarks: np.ndarray, width: int) -> np.ndarray:
+    """Returns the points of the mirror image of a face, float32 (68, 2), in iBUG order.
+
+    Args:
+      landmarks: float (68, 2), pixels.
+      width: of the image, pixels; the pixel at x goes to width - 1 - x.
+    """
+    points = landmarks[list(MIRRORED_ORDER)].astype(np.float32)
+    points[:, 0] = width - 1 - points[:, 0]
+    return points
 
 
 def packaged_model() -> str:

@@ -26,9 +26,13 @@ def run_dir(toy_data: str, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("mirror", [False, True])
 def test_beam_and_the_trainer_make_the_same_files(
-    toy_data: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    toy_data: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch, mirror: bool
 ) -> None:
+    written = json.loads((run_dir / "config.json").read_text())
+    written["flags"]["mirror_targets"] = mirror
+    (run_dir / "config.json").write_text(json.dumps(written))
     monkeypatch.setattr(synthesis, "SHARD_FACES", 10)
     monkeypatch.setattr(synthesis.FaceMeter, "finds_face", lambda self, face: int(face.sum()) % 3 > 0)
     output = run_dir / "by_beam"
@@ -39,6 +43,8 @@ def test_beam_and_the_trainer_make_the_same_files(
     assert names == [f"faces-{shard:05d}-of-00003.tfrecord" for shard in range(3)]
     for name in [*(f"records/{name}" for name in names), "plan.json", "rejected.jsonl"]:
         assert (output / name).read_bytes() == (run_dir / "synthetic" / name).read_bytes(), name
+    made = (output / "parts" / "00000-of-00003.jsonl").read_text().splitlines()
+    assert any(json.loads(line)["mirrored"] for line in made) == mirror
     counts = json.loads((output / "plan.json").read_text())["counts"]
     assert counts["planned"] == 24
     assert counts["kept"] + counts["rejected"]["no_face"] == 24

@@ -70,6 +70,21 @@ def test_each_face_is_marked_and_comes_from_two_training_images(toy_data: str, r
         assert cv_shape(record.image) == (256, 256, 3)
 
 
+def test_masks_of_the_mirrored_pose_are_followed_when_asked_for(toy_data: str, run_dir: Path, sees_faces: None) -> None:
+    synthesize.run(config_of(toy_data, run_dir, task="er_up", mirror_targets=True))
+    real = real_faces(toy_data)
+    pose_ids = {record.pose: record.pose_id for record in real.values()}
+    mirrored = [record for record in records(run_dir) if ">mirrored " in record.image_id]
+    assert mirrored
+    for record in mirrored:
+        target = real[record.synthetic_target]
+        assert target.er_up == "train"
+        assert {record.pose, target.pose} in ({"half_left", "half_right"}, {"front"}, {"bird_view"})
+        assert record.pose_id == pose_ids[record.pose]
+        made, given = (tf.io.decode_png(face.mask).numpy() for face in (record, target))
+        assert made.tolist() == given[:, ::-1].tolist()
+
+
 def cv_shape(encoded: bytes) -> tuple[int, ...]:
     return tuple(tf.io.decode_jpeg(encoded).shape)
 

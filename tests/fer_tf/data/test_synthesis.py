@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -14,6 +15,7 @@ from fer_tf.data import schema, synthesis
 from fer_tf.data.schema import FaceRecord
 from fer_tf.data.synthesis import FaceFacts, as_synthetic, level, plan, read_at, training_faces
 from fer_tf.errors import InputError
+from fer_tf.faces.align import draw_mask
 from fer_tf.labels import F2ED_POSES, TASKS
 
 EXPRESSIONS = ("angry", "happy", "sad")
@@ -86,6 +88,37 @@ def test_a_source_takes_its_own_persons_mask_when_there_is_one() -> None:
     faces = {face.image_id: face for face in corpus()}
     items = plan(list(faces.values()), 1)
     assert all(faces[item.source_id].person == faces[item.target_id].person for item in items)
+
+
+def test_a_rare_pose_also_follows_the_masks_of_the_mirrored_one() -> None:
+    rare = dict.fromkeys(itertools.product(EXPRESSIONS, ["half_left"]), 1)
+    faces = {face.image_id: face for face in corpus(rare)}
+    items = plan(list(faces.values()), 1, mirror=True)
+    left = [item for item in items if item.pose == "half_left"]
+    # It has 12 masks of its own, and half right has 36.
+    alone = plan(list(faces.values()), 1)
+    assert len({item.target_id for item in alone if item.pose == "half_left"}) <= 12
+    assert len({(item.target_id, item.mirrored) for item in left}) > 2 * 12
+    assert {faces[item.target_id].pose for item in left if item.mirrored} == {"half_right"}
+    assert {faces[item.target_id].pose for item in items if item.pose == "front"} == {"front"}
+    # A face is not asked to become its own mirror image, and no face is made twice.
+    assert all(item.source_id != item.target_id for item in items)
+    assert len({item.image_id for item in items}) == len(items) == len(faces)
+
+
+def test_a_mirrored_record_has_the_mirrored_points_mask_and_pose(toy_data: str) -> None:
+    files = sorted(str(path) for path in Path(toy_data, "records").glob("*.tfrecord"))
+    record = read_at(next(face for face in training_faces(files, "er_ss") if face.pose == "half_right"))
+    seen = synthesis.mirrored(record, pose_id=7)
+    assert (seen.pose, seen.pose_id, seen.image) == ("half_left", 7, b"")
+    # Drawn anew from the points: a mask that was turned the other way, or points in the wrong order, would differ.
+    drawn = draw_mask(seen.landmarks).astype(int)
+    mask = tf.io.decode_png(seen.mask).numpy()[..., 0].astype(int)
+    assert np.abs(drawn - mask).mean() < 0.3 * drawn.mean()
+    assert np.abs(draw_mask(record.landmarks).astype(int) - mask).mean() > drawn.mean()
+    back = synthesis.mirrored(seen, pose_id=record.pose_id)
+    np.testing.assert_allclose(back.landmarks, record.landmarks, atol=1e-4)
+    assert tf.io.decode_png(back.mask).numpy().tolist() == tf.io.decode_png(record.mask).numpy().tolist()
 
 
 def test_the_plan_does_not_depend_on_the_order_of_the_faces() -> None:
