@@ -27,7 +27,8 @@ class State:
 
     Attributes:
       epoch: finished epochs.
-      best_score: best accuracy on the validation part so far, and the epoch (from 1) that reached it.
+      best_score: accuracy on the validation part of the weights that are kept: the best so far, or the last.
+      best_epoch: the epoch, from 1, that they are from.
       seconds: time spent in training and validation, over all sittings.
       history: a row of numbers per epoch.
       fingerprint: of the training data.
@@ -100,14 +101,15 @@ class StopOnNan(keras.callbacks.Callback):
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Evaluates an epoch's averaged weights, keeps the best, writes the checkpoint and one line to the log.
+    """Evaluates an epoch's averaged weights, keeps the best or the last, writes the checkpoint and one line to the log.
 
     Args:
       checkpoints: where everything is saved.
       evaluate_fn: called with the finished epochs; returns numbers of the validation part, `val_accuracy` among them.
-      keep_fn: called when the epoch is the best so far, with the averaged weights in the model.
+      keep_fn: called when the epoch's weights are to be kept, with the averaged weights in the model.
       images: images in an epoch.
       epochs: epochs of the whole run, for the log.
+      keep_last: whether each epoch's weights replace those before, however accurate.
     """
 
     def __init__(
@@ -117,9 +119,11 @@ class EpochEnd(keras.callbacks.Callback):
         keep_fn: Callable[[], None],
         images: int,
         epochs: int,
+        keep_last: bool = False,
     ) -> None:
         super().__init__()
         self._checkpoints, self._evaluate, self._keep = checkpoints, evaluate_fn, keep_fn
+        self._keep_last = keep_last
         self._images, self._epochs = images, epochs
         self._started = 0.0
 
@@ -137,7 +141,7 @@ class EpochEnd(keras.callbacks.Callback):
         swap.on_test_begin()
         logs.update(self._evaluate(epoch + 1))
         # Equal scores: the later epoch, whose learning rate was lower.
-        if logs["val_accuracy"] >= state.best_score:
+        if self._keep_last or logs["val_accuracy"] >= state.best_score:
             state.best_score, state.best_epoch = logs["val_accuracy"], epoch + 1
             self._keep()
         swap.on_test_end()
@@ -149,7 +153,7 @@ class EpochEnd(keras.callbacks.Callback):
         if runtime.is_chief():
             self._checkpoints.save()
         logging.info(
-            "epoch %d/%d %s best_val_accuracy %.4f (epoch %d)",
+            "epoch %d/%d %s kept_val_accuracy %.4f (epoch %d)",
             epoch + 1,
             self._epochs,
             " ".join(f"{name} {value:.4g}" for name, value in row.items()),

@@ -32,6 +32,8 @@ class TaskConfig:
       batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
       learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
       decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.
+      keep: which epoch's weights Fa-Net keeps: best, the most accurate on the validation part, or last, for tasks whose
+        validation part is not like the test part (ER-UE's lacks the rare classes, ER-UP's the rare pose).
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware has it.
@@ -75,6 +77,7 @@ class TaskConfig:
     batch_size: int = 0
     learning_rate: float = 0.0
     decay_epochs: float = 0.0
+    keep: Literal["best", "last"] = "best"
     image_size: int = 0
     channels: Literal[1, 3] = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"

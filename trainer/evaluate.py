@@ -53,6 +53,7 @@ def run(config: TaskConfig) -> None:
         "recipe": config.recipe,
         "finished": tf.io.gfile.exists(runtime.join(folder, FINISHED)),
         "tta": config.tta,
+        "keep": config.keep,
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
         "notes": list(faces.notes),

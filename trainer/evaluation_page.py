@@ -104,9 +104,10 @@ def _foot(result: dict[str, Any]) -> str:
         *result["notes"],
     ]
     if training:
+        why = "the last" if result.get("keep") == "last" else "chosen on the validation part"
         lines.append(
             f"trained {training['epoch']} epochs in {training['seconds'] / 60:.0f} minutes; kept epoch "
-            f"{training['best_epoch']}, chosen on the validation part ({_percent(training['best_score'])} %)"
+            f"{training['best_epoch']}, {why} ({_percent(training['best_score'])} %)"
         )
     return f"<p class=small>{'<br>'.join(html.escape(line) for line in lines)}</p>"
 

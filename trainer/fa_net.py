@@ -136,7 +136,7 @@ def _train_phase(
         verbose=1 if sys.stdout.isatty() else 0,
         callbacks=[
             StopOnNan(state.epoch * steps),
-            EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs),
+            EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs, config.keep == "last"),
             *tensorboard.callbacks(config),
         ],
     )
@@ -349,4 +349,4 @@ def finish(folder: str, faces: FaceSet, state: State) -> None:
     fa_net.save_spec(folder, dataclasses.replace(spec, temperature=temperature))
     runtime.write_json(runtime.join(folder, "history.json"), dataclasses.asdict(state))
     runtime.write_text(runtime.join(folder, FINISHED), f"{state.epoch} epochs, {state.seconds:.0f} s\n")
-    logging.info("fa_net finished: best val accuracy %.4f at epoch %d", state.best_score, state.best_epoch)
+    logging.info("fa_net finished: kept epoch %d, val accuracy %.4f", state.best_epoch, state.best_score)

@@ -104,6 +104,22 @@ def test_flip_is_a_choice_that_the_metrics_name(run_dir, toy_data, tmp_path):
     assert np.abs(before - after).max() > 1e-4
 
 
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_the_best_or_the_last_epoch_is_kept(toy_data, tmp_path, monkeypatch, keep, epoch):
+    falling = iter([0.9, 0.1])
+    monkeypatch.setattr(fa_net.metrics, "accuracy", lambda labels, predicted: next(falling))
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, "--recipe=paper", f"--keep={keep}")]) == 0
+    history = read(tmp_path, "fa_net", "history.json")
+    assert (history["best_epoch"], history["best_score"]) == (epoch, [0.9, 0.1][epoch - 1])
+    kept, spec = networks.load(str(tmp_path / "fa_net"))
+    # A checkpoint follows each epoch; recipe paper averages nothing, so it holds the judged weights themselves.
+    trained = networks.build(spec)
+    checkpoint = str(tmp_path / "fa_net" / "checkpoints" / f"ckpt-{epoch}")
+    tf.train.Checkpoint(model=trained).restore(checkpoint).assert_existing_objects_matched()
+    faces = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 1)).astype(np.float32)
+    np.testing.assert_allclose(kept(faces), trained(faces), atol=1e-5)
+
+
 def test_other_flags_do_not_go_on_with_a_run(run_dir, toy_data, capsys):
     with pytest.raises(InputError, match=r"`learning_rate` was 0\.0 when this run began\. Received: 0\.5"):
         main(["--stage=fa_net", *flags(toy_data, run_dir, "--learning_rate=0.5")])
