@@ -32,8 +32,8 @@ class TaskConfig:
       batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
       learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
       decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.
-      keep: which epoch's weights Fa-Net keeps: best, the most accurate on the validation part, or last, for tasks whose
-        validation part is not like the test part (ER-UE's lacks the rare classes, ER-UP's the rare pose).
+      keep: which epoch's weights Fa-Net keeps: best, the most accurate on the validation part, or last; auto takes last
+        for er_ue and er_up, whose validation part lacks the rare classes or pose that are tested, else best.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware has it.
@@ -77,7 +77,7 @@ class TaskConfig:
     batch_size: int = 0
     learning_rate: float = 0.0
     decay_epochs: float = 0.0
-    keep: Literal["best", "last"] = "best"
+    keep: Literal["auto", "best", "last"] = "auto"
     image_size: int = 0
     channels: Literal[1, 3] = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
@@ -103,7 +103,7 @@ class TaskConfig:
     gan_quality_pairs: int = 64
     gan_final_pairs: int = 512
     synthetic_ratio: float = 1.0
-    mirror_targets: bool = False
+    mirror_targets: bool = True
     max_identity_distance: float = 0.6
     max_landmark_error: float = 0.12
 
@@ -133,6 +133,11 @@ class TaskConfig:
             raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
         if not self.run_dir:
             object.__setattr__(self, "run_dir", os.environ.get("AIP_MODEL_DIR") or f"runs/{self.task}")
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether Fa-Net keeps its last epoch, not the one that is best on the validation part."""
+        return self.keep == "last" or (self.keep == "auto" and self.task in ("er_ue", "er_up"))
 
     @property
     def is_public(self) -> bool:

@@ -53,7 +53,7 @@ def run(config: TaskConfig) -> None:
         "recipe": config.recipe,
         "finished": tf.io.gfile.exists(runtime.join(folder, FINISHED)),
         "tta": config.tta,
-        "keep": config.keep,
+        "kept": "last" if config.keeps_last else "best",
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
         "notes": list(faces.notes),

@@ -104,7 +104,7 @@ def _foot(result: dict[str, Any]) -> str:
         *result["notes"],
     ]
     if training:
-        why = "the last" if result.get("keep") == "last" else "chosen on the validation part"
+        why = "the last" if result.get("kept") == "last" else "chosen on the validation part"
         lines.append(
             f"trained {training['epoch']} epochs in {training['seconds'] / 60:.0f} minutes; kept epoch "
             f"{training['best_epoch']}, {why} ({_percent(training['best_score'])} %)"

@@ -136,7 +136,7 @@ def _train_phase(
         verbose=1 if sys.stdout.isatty() else 0,
         callbacks=[
             StopOnNan(state.epoch * steps),
-            EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs, config.keep == "last"),
+            EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs, config.keeps_last),
             *tensorboard.callbacks(config),
         ],
     )

@@ -137,7 +137,7 @@ Calibration, test part: expected calibration error {100 * calibration["uncalibra
 
 `python -m trainer.task {given}`: {training["epoch"]} epochs in {training["seconds"] / 3600:.1f} hours on
 {run["machine"]["cores"]} shared CPU cores ({libraries}); the weights are those of epoch {training["best_epoch"]},
-{"the last" if metrics.get("keep") == "last" else "the best on val"}. {note}
+{"the last" if metrics.get("kept") == "last" else "the best on val"}. {note}
 
 ## Data and licence
 

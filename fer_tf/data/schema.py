@@ -55,7 +55,8 @@ class FaceRecord:
       time: the frame's presentation time, seconds.
       er_ss, er_ue, er_up, er_zid: `train`, `val`, `test`, or empty when the task leaves the face out.
       synthetic: 1 when a generator made the image.
-      synthetic_source, synthetic_target: the image_ids it was made from; empty for a real face.
+      synthetic_source, synthetic_target: the image_ids it was made from; empty for a real face. Where image_id says
+        `>mirrored `, the target's mask and landmarks are those that a mirror shows.
       landmark_model, detector: name and version of what found the points and the box.
     """
 

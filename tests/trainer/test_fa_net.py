@@ -104,11 +104,15 @@ def test_flip_is_a_choice_that_the_metrics_name(run_dir, toy_data, tmp_path):
     assert np.abs(before - after).max() > 1e-4
 
 
-@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
-def test_the_best_or_the_last_epoch_is_kept(toy_data, tmp_path, monkeypatch, keep, epoch):
+@pytest.mark.parametrize(
+    ("task", "keep", "epoch"), [("er_ss", "auto", 1), ("er_ss", "last", 2), ("er_up", "auto", 2), ("er_up", "best", 1)]
+)
+def test_the_best_or_the_last_epoch_is_kept(toy_data, tmp_path, monkeypatch, task, keep, epoch):
     falling = iter([0.9, 0.1])
     monkeypatch.setattr(fa_net.metrics, "accuracy", lambda labels, predicted: next(falling))
-    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, "--recipe=paper", f"--keep={keep}")]) == 0
+    assert (
+        main(["--stage=fa_net", *flags(toy_data, tmp_path, f"--task={task}", "--recipe=paper", f"--keep={keep}")]) == 0
+    )
     history = read(tmp_path, "fa_net", "history.json")
     assert (history["best_epoch"], history["best_score"]) == (epoch, [0.9, 0.1][epoch - 1])
     kept, spec = networks.load(str(tmp_path / "fa_net"))
