@@ -28,6 +28,7 @@ class FaceFacts:
 
     Attributes:
       image_id, expression, pose, person, pose_id: as in the face record.
+      moment: the clip group, equal for faces filmed together; the clip where there is none; empty when unknown.
       path, offset: where the record is, for `read_at`; empty and 0 when it is not read again.
     """
 
@@ -38,6 +39,7 @@ class FaceFacts:
     path: str = ""
     offset: int = 0
     pose_id: int = 0
+    moment: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0, mirror: bool =
 
     A cell's sources are the training faces of its expression in other poses, taken in turn so that none dominates;
     a source's target is a training face of the cell: the same person's when there is one, since the mask holds the
-    shape of a face too.
+    shape of a face too, but one filmed together with the source last of all.
 
     Args:
       faces: the task's real training faces.
@@ -144,26 +146,40 @@ def _fill(cell: Cell, wanted: int, sources: list[FaceFacts], targets: list[Targe
     """Returns a cell's items: each source in turn with its next target, every pair at most once."""
     in_turn = sorted(sources, key=lambda face: stable_hash(f"{seed}/{cell[1]}/{face.image_id}"))
     mixed = sorted(targets, key=lambda target: stable_hash(f"{seed}/{target.face.image_id}"))
-    by_person: dict[str, tuple[list[Target], list[Target]]] = {}
-    for person in {face.person for face in sources}:
-        own = [target for target in mixed if target.face.person == person]
-        by_person[person] = own, [target for target in mixed if target.face.person != person]
+    by_moment = {(face.person, face.moment): _preferred(face, mixed) for face in sources}
     items: list[Item] = []
     for turn in range(len(targets)):
         for source in in_turn:
             if len(items) == wanted:
                 return items
-            target = _target_of(source, turn, *by_person[source.person], seed)
+            target = _target_of(source, turn, by_moment[source.person, source.moment], seed)
             # Its own mirror image is no new face.
             if target.face != source:
                 items.append(Item(source.image_id, target.face.image_id, *cell, target.mirrored))
     return items
 
 
-def _target_of(source: FaceFacts, turn: int, own: list[Target], others: list[Target], seed: int) -> Target:
-    """Returns a source's target of a turn: its own person's faces first, each list from a place of its own."""
-    place = stable_hash(f"{seed}/{source.image_id}") + turn
-    return own[place % len(own)] if turn < len(own) else others[(place - len(own)) % len(others)]
+def _preferred(source: FaceFacts, targets: list[Target]) -> tuple[list[Target], list[Target], list[Target]]:
+    """Returns a source's targets by how much they are worth to it: its own person's, other persons', and copies.
+
+    A source filmed together with its target would only be turned into that very face, which is there already.
+    """
+    groups: tuple[list[Target], list[Target], list[Target]] = [], [], []
+    for target in targets:
+        own = target.face.person == source.person
+        together = bool(source.moment) and own and target.face.moment == source.moment and not target.mirrored
+        groups[2 if together else 0 if own else 1].append(target)
+    return groups
+
+
+def _target_of(source: FaceFacts, turn: int, groups: tuple[list[Target], ...], seed: int) -> Target:
+    """Returns a source's target of a turn: group after group, each from a place of its own."""
+    place = stable_hash(f"{seed}/{source.image_id}")
+    for group in groups:
+        if turn < len(group):
+            return group[(place + turn) % len(group)]
+        turn -= len(group)
+    raise AssertionError("there are as many turns as targets")
 
 
 def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
@@ -184,7 +200,7 @@ def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
             record = schema.decode(raw)
             if getattr(record, task) == "train" and not record.synthetic:
                 facts = (record.image_id, record.expression, record.pose, record.person)
-                found.append(FaceFacts(*facts, path, offset, record.pose_id))
+                found.append(FaceFacts(*facts, path, offset, record.pose_id, record.clip_group or record.clip_id))
     return found
 
 

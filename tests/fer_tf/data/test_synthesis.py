@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections import Counter
@@ -88,6 +89,24 @@ def test_a_source_takes_its_own_persons_mask_when_there_is_one() -> None:
     faces = {face.image_id: face for face in corpus()}
     items = plan(list(faces.values()), 1)
     assert all(faces[item.source_id].person == faces[item.target_id].person for item in items)
+
+
+def test_a_face_filmed_together_with_the_source_is_its_last_target() -> None:
+    faces = {
+        face.image_id: dataclasses.replace(face, moment=face.image_id[-1])
+        for face in corpus(persons=2)
+        if face.pose in ("front", "half_left")
+    }
+
+    def together(items: list[synthesis.Item]) -> list[bool]:
+        pairs = [(faces[item.source_id], faces[item.target_id]) for item in items]
+        return [(a.person, a.moment) == (b.person, b.moment) for a, b in pairs]
+
+    # A face has three targets of its own person, one of them of its own moment, and three of the other's.
+    assert not any(together(plan(list(faces.values()), 5)))
+    everything = together(plan(list(faces.values()), 6))
+    assert len(everything) == 6 * len(faces)
+    assert sum(everything) == len(faces)
 
 
 def test_a_rare_pose_also_follows_the_masks_of_the_mirrored_one() -> None:
