@@ -5,7 +5,6 @@ What travels between workers is where records lie and what is to be made of them
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import sys
@@ -74,8 +73,7 @@ class Job:
 
     def options(self) -> dict[str, Any]:
         """What decides the faces, as plan.json keeps it."""
-        plan_flags = {"ratio": self.ratio, "seed": self.seed, "mirror_targets": self.mirror_targets}
-        return {"task": self.task, **plan_flags, **dataclasses.asdict(self.limits)}
+        return synthesis.options_of(self.task, self.ratio, self.seed, self.mirror_targets, self.limits)
 
 
 class FindFaces(beam.DoFn):
@@ -182,8 +180,7 @@ def _job(settings: SynthesizeConfig, flags: dict[str, Any]) -> Job:
         task=flags["task"],
         ratio=settings.ratio,
         seed=flags["seed"],
-        # A run from before the flag has none.
-        mirror_targets=flags.get("mirror_targets", False),
+        mirror_targets=flags["mirror_targets"],
         limits=QualityLimits(flags["max_identity_distance"], flags["max_landmark_error"]),
     )
 

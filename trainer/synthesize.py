@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -69,9 +68,8 @@ def limits_of(config: TaskConfig) -> QualityLimits:
 
 def options_of(config: TaskConfig) -> dict[str, Any]:
     """Returns what decides the faces, as plan.json keeps it."""
-    limits = dataclasses.asdict(limits_of(config))
-    plan_flags = {"ratio": config.synthetic_ratio, "seed": config.seed, "mirror_targets": config.mirror_targets}
-    return {"task": config.task, **plan_flags, **limits}
+    limits = limits_of(config)
+    return synthesis.options_of(config.task, config.synthetic_ratio, config.seed, config.mirror_targets, limits)
 
 
 def _refuse_leftovers(folder: str) -> None:

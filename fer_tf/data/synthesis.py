@@ -28,7 +28,7 @@ class FaceFacts:
 
     Attributes:
       image_id, expression, pose, person, pose_id: as in the face record.
-      moment: the clip group, equal for faces filmed together; the clip where there is none; empty when unknown.
+      moment: the record's clip_group, equal for faces filmed together; empty when unknown.
       path, offset: where the record is, for `read_at`; empty and 0 when it is not read again.
     """
 
@@ -146,30 +146,40 @@ def _fill(cell: Cell, wanted: int, sources: list[FaceFacts], targets: list[Targe
     """Returns a cell's items: each source in turn with its next target, every pair at most once."""
     in_turn = sorted(sources, key=lambda face: stable_hash(f"{seed}/{cell[1]}/{face.image_id}"))
     mixed = sorted(targets, key=lambda target: stable_hash(f"{seed}/{target.face.image_id}"))
-    by_moment = {(face.person, face.moment): _preferred(face, mixed) for face in sources}
+    by_worth = _by_worth(sources, mixed)
     items: list[Item] = []
     for turn in range(len(targets)):
         for source in in_turn:
             if len(items) == wanted:
                 return items
-            target = _target_of(source, turn, by_moment[source.person, source.moment], seed)
+            target = _target_of(source, turn, by_worth[source.person, source.moment], seed)
             # Its own mirror image is no new face.
             if target.face != source:
                 items.append(Item(source.image_id, target.face.image_id, *cell, target.mirrored))
     return items
 
 
-def _preferred(source: FaceFacts, targets: list[Target]) -> tuple[list[Target], list[Target], list[Target]]:
-    """Returns a source's targets by how much they are worth to it: its own person's, other persons', and copies.
+def _by_worth(sources: list[FaceFacts], targets: list[Target]) -> dict[tuple[str, str], tuple[list[Target], ...]]:
+    """Returns the targets by what they are worth to a source of a person and moment.
 
-    A source filmed together with its target would only be turned into that very face, which is there already.
+    Its own person's come first, then other persons', then copies: a source filmed together with its target would only
+    be turned into that very face, which is there already. A mirror image of it is not.
     """
-    groups: tuple[list[Target], list[Target], list[Target]] = [], [], []
-    for target in targets:
-        own = target.face.person == source.person
-        together = bool(source.moment) and own and target.face.moment == source.moment and not target.mirrored
-        groups[2 if together else 0 if own else 1].append(target)
-    return groups
+    moments: dict[str, set[str]] = defaultdict(set)
+    for face in sources:
+        moments[face.person].add(face.moment)
+    found = {}
+    for person, of_person in moments.items():
+        own = [target for target in targets if target.face.person == person]
+        others = [target for target in targets if target.face.person != person]
+        for moment in of_person:
+            fresh: list[Target] = []
+            copies: list[Target] = []
+            for target in own:
+                together = moment and target.face.moment == moment and not target.mirrored
+                (copies if together else fresh).append(target)
+            found[person, moment] = fresh, others, copies
+    return found
 
 
 def _target_of(source: FaceFacts, turn: int, groups: tuple[list[Target], ...], seed: int) -> Target:
@@ -199,8 +209,18 @@ def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
         for offset, raw in _frames(path):
             record = schema.decode(raw)
             if getattr(record, task) == "train" and not record.synthetic:
-                facts = (record.image_id, record.expression, record.pose, record.person)
-                found.append(FaceFacts(*facts, path, offset, record.pose_id, record.clip_group or record.clip_id))
+                found.append(
+                    FaceFacts(
+                        record.image_id,
+                        record.expression,
+                        record.pose,
+                        record.person,
+                        path,
+                        offset,
+                        record.pose_id,
+                        record.clip_group,
+                    )
+                )
     return found
 
 

@@ -137,6 +137,12 @@ def _encode(face: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
+def options_of(task: str, ratio: float, seed: int, mirror_targets: bool, limits: QualityLimits) -> dict[str, Any]:
+    """Returns what decides the faces, as plan.json keeps it."""
+    plan = {"task": task, "ratio": ratio, "seed": seed, "mirror_targets": mirror_targets}
+    return {**plan, **dataclasses.asdict(limits)}
+
+
 def shards_of(items: int) -> int:
     """Returns how many record files hold that many faces."""
     return max(1, -(-items // SHARD_FACES))

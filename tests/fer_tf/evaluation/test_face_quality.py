@@ -13,6 +13,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation import face_quality
 from fer_tf.evaluation.face_quality import FaceMeasure, FaceMeter, QualityLimits
 from fer_tf.faces import align
+from fer_tf.faces.landmarks import mirrored
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,18 @@ def test_a_real_face_is_found_where_it_is_even_at_64_pixels(
     small = face_quality.enlarge(cv2.resize(crop.face, (64, 64), interpolation=cv2.INTER_AREA))
     assert meter.finds_face(small)
     assert face_quality.landmark_error(meter.landmarks(small, crop.landmarks), crop.landmarks) < 0.08
+
+
+@pytest.mark.parametrize("name", ["P001/front", "P001/half_left"])
+def test_mirrored_points_are_those_of_the_mirrored_face(meter: FaceMeter, crops: dict[str, Crop], name: str) -> None:
+    crop = crops[name]
+    seen = mirrored(crop.landmarks, crop.face.shape[1])
+    # dlib says which point is which: one in another's place would be as far off as those two are apart.
+    found = meter.landmarks(crop.face[:, ::-1], seen)
+    assert np.linalg.norm(found - seen, axis=1).max() < 12
+    assert face_quality.landmark_error(found, seen) < 0.08
+    unordered = crop.landmarks * [-1, 1] + [crop.face.shape[1] - 1, 0]
+    assert np.linalg.norm(found - unordered, axis=1).max() > 60
 
 
 def test_a_person_is_the_same_in_another_pose_and_another_is_not(meter: FaceMeter, crops: dict[str, Crop]) -> None:
