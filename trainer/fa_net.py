@@ -24,7 +24,7 @@ from trainer import runtime, tensorboard
 from trainer.averaging import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
 from trainer.config import TaskConfig
-from trainer.recipes import Recipe, recipe_of
+from trainer.recipes import Phase, Recipe, recipe_of
 
 FOLDER = "fa_net"
 FINISHED = "FINISHED"
@@ -47,7 +47,7 @@ def run(config: TaskConfig) -> None:
     state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions))
     with runtime.dtype_policy(runtime.precision(config)):
         for phase in recipe.phases():
-            if state.epoch < phase[1]:
+            if state.epoch < phase.end:
                 _train_phase(config, recipe, faces, strategy, state, phase)
     finish(folder, faces, state)
     runtime.wait_for_all(strategy)
@@ -93,10 +93,10 @@ def _train_phase(
     faces: FaceSet,
     strategy: tf.distribute.Strategy,
     state: State,
-    phase: tuple[int, int, int],
+    phase: Phase,
 ) -> None:
-    """Trains from the newest checkpoint to the end of a phase; phases differ in the image size alone."""
-    _, end, image_size = phase
+    """Trains from the newest checkpoint to the end of a phase; phases differ in the faces alone."""
+    end, image_size = phase.end, phase.image_size
     train = faces.parts["train"]
     batch_size = min(recipe.batch_size, len(train)) // runtime.workers() * runtime.workers()
     steps = len(train) // batch_size
@@ -104,7 +104,6 @@ def _train_phase(
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps)
     if state.epoch >= end:
         return
-    teacher = load_teacher(config.teacher, spec) if config.teacher else None
     batches_of = functools.partial(
         inputs.training_batches,
         train,
@@ -114,20 +113,21 @@ def _train_phase(
         crop=spec.crop,
         batch_size=batch_size,
         steps_per_epoch=steps,
-        augmentation=recipe.augmentation,
+        augmentation=phase.augmentation,
         seed=config.seed,
         worker=runtime.worker(),
         workers=runtime.workers(),
     )
+    # Always the same faces, so that a resumed run measures what an unbroken one does.
+    measured_on = batches_of(first_epoch=0).take(STATISTICS_BATCHES)
     batches = batches_of(first_epoch=state.epoch)
-    if teacher:
+    if config.teacher:
+        teacher = load_teacher(config.teacher, spec, measured_on)
         batches = taught(batches, teacher, config.teacher_weight)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
-    # Always the same faces, so that a resumed run measures what an unbroken one does.
-    measured_on = batches_of(first_epoch=0).take(STATISTICS_BATCHES) if recipe.ema else None
-    judge = _Judge(config, faces, spec, model, measured_on, pictures)
+    judge = _Judge(config, faces, spec, model, measured_on if recipe.ema else None, pictures)
     model.fit(
         runtime.distribute(batches, batch_size, strategy),
         initial_epoch=state.epoch,
@@ -286,12 +286,13 @@ def folder_of(source: str) -> str:
     return inner if tf.io.gfile.exists(runtime.join(inner, fa_net.SPEC_FILE)) else folder
 
 
-def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
+def load_teacher(source: str, spec: FaNetSpec, batches: tf.data.Dataset) -> keras.Model:
     """Returns another Fa-Net at this network's input size.
 
     Args:
       source: a run folder, a folder with `spec.json`, or `pretrained`.
       spec: the network that learns from it.
+      batches: (faces, labels) on which its batch-norm statistics are measured anew when it was kept at another size.
 
     Raises:
       InputError: when its labels, channels or window differ, or it cannot read that size.
@@ -306,6 +307,8 @@ def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
             )
     model = fa_net.build(with_size(other, spec.image_size))
     fa_net.load_weights(model, folder)
+    if other.image_size != spec.image_size:
+        BatchStatistics(model, batches).refresh()
     return model
 
 

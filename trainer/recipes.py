@@ -14,6 +14,27 @@ from trainer.config import TaskConfig
 UNCHANGED = Augmentation()
 
 
+# What still changes in the last epochs of a recipe with `mild_share`.
+MILD = Augmentation(flip=True, rotation=6.0, scale=0.06, shift=0.04)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs of one training that see the same kind of faces.
+
+    Attributes:
+      first: the first epoch, from 0.
+      end: the epoch after the last.
+      image_size: side of the input, pixels.
+      augmentation: what may change in a training face.
+    """
+
+    first: int
+    end: int
+    image_size: int
+    augmentation: Augmentation
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything of Fa-Net's training that a recipe decides.
@@ -36,6 +57,8 @@ class Recipe:
       augmentation: what may change in a training face.
       early_size: side of the input in the first epochs, pixels; 0 is `image_size` throughout.
       early_share: share of the epochs that run at `early_size`.
+      mild_share: share of the epochs, the last ones, in which faces hardly change and none are mixed: a network trained
+        on strongly changed faces is then trained for whole ones (He et al. 2019, arXiv 1909.09148).
     """
 
     epochs: int
@@ -55,12 +78,18 @@ class Recipe:
     augmentation: Augmentation = UNCHANGED
     early_size: int = 0
     early_share: float = 0.0
+    mild_share: float = 0.0
 
-    def phases(self) -> tuple[tuple[int, int, int], ...]:
-        """Returns (first epoch, end epoch, image size) of each phase, in order."""
+    def phases(self) -> tuple[Phase, ...]:
+        """Returns the phases in order; together they cover each epoch once."""
         early = round(self.epochs * self.early_share) if self.early_size else 0
-        phases = ((0, early, self.early_size), (early, self.epochs, self.image_size))
-        return tuple(phase for phase in phases if phase[0] < phase[1])
+        mild = max(early, self.epochs - round(self.epochs * self.mild_share))
+        phases = (
+            Phase(0, early, self.early_size, self.augmentation),
+            Phase(early, mild, self.image_size, self.augmentation),
+            Phase(mild, self.epochs, self.image_size, MILD),
+        )
+        return tuple(phase for phase in phases if phase.first < phase.end)
 
     def build_schedule(self, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
         """Returns the learning rate as a function of the step."""
@@ -97,12 +126,21 @@ class Recipe:
 STRONG = Augmentation(flip=True, rotation=12.0, scale=0.12, shift=0.08, contrast=0.3, brightness=0.15, erase=0.3)
 
 # Section 5: learning rate / batch size by data set; F2ED's hold for the four tasks.
+_F2ED = Recipe(epochs=100, batch_size=128, learning_rate=0.01)
+# The paper says nothing of changed faces. Its optimizer and schedule are those of LightCNN's published training program
+# (github.com/AlfredXiangWu/LightCNN, train.py), which also takes random 128-pixel windows of 144-pixel faces, mirrors
+# half of them and decays the weights by 1e-4 (decoupled, under momentum 0.9: 1e-3). The public sets are trained so. The
+# four tasks are not: a mirrored face is one of the other pose, which is what ER-UP asks about.
+_PUBLIC = dataclasses.replace(
+    _F2ED, crop=128 / 144, augmentation=Augmentation(flip=True, shift=1 / 18), weight_decay=1e-3
+)
 PAPER = {
-    "f2ed": Recipe(epochs=100, batch_size=128, learning_rate=0.01),
-    "fer2013": Recipe(epochs=100, batch_size=64, learning_rate=2e-3, image_size=48),
-    "jaffe": Recipe(epochs=100, batch_size=32, learning_rate=5e-4),
-    "ckplus": Recipe(epochs=100, batch_size=32, learning_rate=5e-4),
-    "kdef": Recipe(epochs=100, batch_size=64, learning_rate=2e-3),
+    "f2ed": _F2ED,
+    # Any side from 33 to 48 pixels ends in the same 3 x 3 map; 36 costs 0.6 of 48.
+    "fer2013": dataclasses.replace(_PUBLIC, batch_size=64, learning_rate=2e-3, image_size=36),
+    "jaffe": dataclasses.replace(_PUBLIC, batch_size=32, learning_rate=5e-4),
+    "ckplus": dataclasses.replace(_PUBLIC, batch_size=32, learning_rate=5e-4),
+    "kdef": dataclasses.replace(_PUBLIC, batch_size=64, learning_rate=2e-3),
 }
 _BEST = Recipe(
     epochs=60,
@@ -128,11 +166,12 @@ BEST = {
     # with Nesterov's momentum, stronger changes and mixed faces are against that.
     "fer2013": dataclasses.replace(
         _BEST,
-        epochs=60,
+        epochs=110,
         image_size=44,
         crop=46 / 48,
         early_size=36,
         early_share=0.6,
+        mild_share=0.1,
         optimizer="sgd",
         learning_rate=0.05,
         # Decoupled: the same pull as an L2 penalty of 5e-4 under momentum 0.9.

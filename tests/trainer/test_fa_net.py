@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -186,13 +187,28 @@ def test_a_teachers_answers_to_the_changed_faces_are_mixed_into_the_labels(run_d
     faces = np.random.default_rng(0).random((6, 16, 16, 1), np.float32)
     labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
     batches = tf.data.Dataset.from_tensor_slices((faces, labels)).batch(3)
-    teacher = fa_net.load_teacher(run_dir, spec)
+    teacher = fa_net.load_teacher(run_dir, spec, batches)
     found = np.concatenate([mixed for _, mixed in fa_net.taught(batches, teacher, 0.25).as_numpy_iterator()])
     answers = calibration.softmax(model.predict(faces, verbose=0))
     np.testing.assert_allclose(found, 0.75 * labels + 0.25 * answers, atol=1e-5)
     for changes in ({"expressions": ("a", "b", "c", "d")}, {"crop": 0.5}, {"channels": 3}):
         with pytest.raises(InputError, match=f"`teacher` .* has the {next(iter(changes))}"):
-            fa_net.load_teacher(run_dir, dataclasses.replace(spec, **changes))
+            fa_net.load_teacher(run_dir, dataclasses.replace(spec, **changes), batches)
+
+
+def test_a_teacher_at_another_size_has_its_statistics_measured_there(tmp_path):
+    spec = networks.FaNetSpec(expressions=("a", "b"), image_size=40)
+    networks.save(str(tmp_path), networks.build(spec, seed=3), spec)
+    smaller = fa_net.with_size(spec, 33)
+    faces = np.random.default_rng(0).random((6, 33, 33, 1), np.float32)
+    batches = tf.data.Dataset.from_tensor_slices((faces, np.eye(2, dtype=np.float32)[[0, 1] * 3])).batch(6)
+    teacher = fa_net.load_teacher(str(tmp_path), smaller, batches)
+    stem = keras.Model(teacher.input, teacher.get_layer("stem_conv").output)(faces).numpy()
+    found = teacher.get_layer("stem_norm")
+    np.testing.assert_allclose(found.moving_mean, stem.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.moving_variance, stem.var((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    same = fa_net.load_teacher(str(tmp_path), spec, batches)
+    np.testing.assert_array_equal(same.get_layer("stem_norm").moving_mean, 0.0)
 
 
 def test_a_run_with_a_teacher_learns_from_the_mixed_labels(run_dir, toy_data, tmp_path, monkeypatch):

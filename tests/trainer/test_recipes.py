@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from fer_tf.data.augment import Augmentation
 from trainer.config import TaskConfig
-from trainer.recipes import BEST, PAPER, recipe_of
+from trainer.recipes import BEST, PAPER, UNCHANGED, recipe_of
 
 
 @pytest.mark.parametrize(("task", "rate", "batch"), [("er_ss", 0.01, 128), ("fer2013", 2e-3, 64), ("jaffe", 5e-4, 32)])
@@ -45,12 +48,35 @@ def test_a_short_run_averages_over_fewer_steps():
     assert momenta[0] < momenta[1] < momenta[2] == recipe.ema
 
 
-def test_phases_cover_the_epochs_once_and_an_image_size_by_flag_makes_one_phase():
+def test_phases_cover_the_epochs_once_and_an_image_size_by_flag_leaves_out_the_small_one():
     recipe = BEST["fer2013"]
-    first, last = recipe.phases()
-    assert first[0] == 0 and first[1] == last[0] and last[1] == recipe.epochs
-    assert first[2] == recipe.early_size < last[2] == recipe.image_size
-    assert recipe_of(TaskConfig(task="fer2013", image_size=40)).phases() == ((0, recipe.epochs, 40),)
+    small, full, mild = recipe.phases()
+    assert small.first == 0 and small.end == full.first and full.end == mild.first and mild.end == recipe.epochs
+    assert small.image_size == recipe.early_size < full.image_size == mild.image_size == recipe.image_size
+    assert small.augmentation == full.augmentation == recipe.augmentation
+    assert recipe.augmentation.mixup and recipe.augmentation.erase
+    assert not mild.augmentation.mixup and not mild.augmentation.erase and mild.augmentation.flip
+    full, mild = recipe_of(TaskConfig(task="fer2013", image_size=40)).phases()
+    assert (full.first, full.image_size, mild.image_size) == (0, 40, 40)
+    (only,) = PAPER["f2ed"].phases()
+    assert (only.first, only.end, only.augmentation) == (0, 100, UNCHANGED)
+
+
+@pytest.mark.parametrize("task", ["fer2013", "jaffe", "ckplus", "kdef"])
+def test_the_papers_recipe_takes_random_windows_and_mirrors_on_the_public_sets_alone(task):
+    recipe = recipe_of(TaskConfig(task=task, recipe="paper"))
+    assert recipe.augmentation == Augmentation(flip=True, shift=1 / 18) and recipe.crop == 128 / 144
+    # A window moved by the largest shift still lies in the face.
+    assert recipe.crop / 2 + recipe.augmentation.shift <= 0.5 + 1e-9
+    for ours in ("er_ss", "er_ue", "er_up", "er_zid"):
+        assert recipe_of(TaskConfig(task=ours, recipe="paper")).augmentation == UNCHANGED
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 110])
+def test_the_phases_of_any_length_leave_no_epoch_out(epochs):
+    recipe = dataclasses.replace(BEST["fer2013"], epochs=epochs, early_share=0.8, mild_share=0.5)
+    seen = [epoch for phase in recipe.phases() for epoch in range(phase.first, phase.end)]
+    assert seen == list(range(epochs))
 
 
 def test_flags_override_the_recipe():
