@@ -154,7 +154,7 @@ def _restored(
     """Returns the compiled network as the newest checkpoint has it, or fresh; `state` is filled too."""
     folder = runtime.join(config.run_dir, FOLDER)
     with strategy.scope():
-        model = fa_net.build(spec, seed=config.seed)
+        model = fa_net.build(spec, kernel_variance=recipe.kernel_variance, seed=config.seed)
         optimizer = recipe.build_optimizer(steps)
         # Slots that do not exist yet would be restored late or never.
         optimizer.build(model.trainable_variables)

@@ -102,6 +102,9 @@ def card(metrics: dict[str, Any], run: dict[str, Any], size: int, note: str = ""
     given = " ".join(
         f"--{name}={flags[name]}" for name in ("task", "recipe", "epochs", "precision", "seed") if flags.get(name)
     )
+    if flags.get("teacher"):
+        # Its folder is a place on one machine; the note says which weights it holds.
+        given += f" --teacher=RUN_DIR --teacher_weight={flags['teacher_weight']}"
     state = "" if metrics["finished"] else "\n**Interim weights: the training had not finished.**\n"
     notes = "; ".join(metrics["notes"])
     libraries = f"TensorFlow {run['versions']['tensorflow']}, Keras {run['versions']['keras']}"

@@ -43,6 +43,14 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others():
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("variance", [2.0, 1 / 3])
+def test_a_fresh_kernel_has_the_variance_that_is_asked_for(variance):
+    model = light_cnn("light_cnn_9", 3, 16, kernel_variance=variance)
+    for name, inputs in (("stage2_conv", 96 * 9), ("stage4_reduce_conv", 128), ("feature_dense", 128)):
+        kernel = model.get_layer(name).get_weights()[0]
+        assert kernel[..., 0].size == inputs and kernel.var() * inputs == pytest.approx(variance, rel=0.05), name
+
+
 def test_the_fused_kernel_computes_what_keras_batch_normalization_does():
     x = tf.constant(np.random.default_rng(0).normal(2, 3, (4, 5, 5, 6)).astype("float32"))
     results = []
