@@ -12,8 +12,6 @@ from fer_tf.data.augment import Augmentation
 from trainer.config import TaskConfig
 
 UNCHANGED = Augmentation()
-
-
 # What still changes in the last epochs of a recipe with `mild_share`.
 MILD = Augmentation(flip=True, rotation=6.0, scale=0.06, shift=0.04)
 
@@ -132,8 +130,8 @@ _F2ED = Recipe(epochs=100, batch_size=128, learning_rate=0.01)
 # The paper says nothing of changed faces, of weight decay and of initial weights. Its optimizer and schedule are those
 # of LightCNN's published training program (github.com/AlfredXiangWu/LightCNN, train.py), which also takes random
 # 128-pixel windows of 144-pixel faces, mirrors half of them, decays the weights by 1e-4 (decoupled, under momentum 0.9:
-# 1e-3) and starts from PyTorch's kernels. The public sets are trained so, each face standardized because their light
-# differs. The four tasks are not: a mirrored face is one of the other pose, which is what ER-UP asks about.
+# 1e-3) and begins with PyTorch's default kernels. The public sets are trained so, each face standardized because their
+# light differs. The four tasks are not: a mirrored face is one of the other pose, which is what ER-UP asks about.
 _PUBLIC = dataclasses.replace(
     _F2ED,
     crop=128 / 144,

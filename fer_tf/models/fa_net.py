@@ -55,7 +55,7 @@ class FaNetSpec:
         return len(self.expressions)
 
 
-def build(spec: FaNetSpec, *, weight_decay: float = 0.0, kernel_variance: float = 2.0, seed: int = 0) -> keras.Model:
+def build(spec: FaNetSpec, *, kernel_variance: float = 2.0, seed: int = 0) -> keras.Model:
     """Returns a fresh network for the spec: preprocessed faces (see `preprocess`) to logits."""
     return light_cnn(
         spec.variant,
@@ -65,7 +65,6 @@ def build(spec: FaNetSpec, *, weight_decay: float = 0.0, kernel_variance: float 
         batch_norm=spec.batch_norm,
         standardize=spec.standardize,
         dropout=spec.dropout,
-        weight_decay=weight_decay,
         kernel_variance=kernel_variance,
         seed=seed,
     )

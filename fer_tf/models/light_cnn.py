@@ -85,7 +85,6 @@ def light_cnn(
     batch_norm: bool = True,
     standardize: bool = False,
     dropout: float = 0.5,
-    weight_decay: float = 0.0,
     kernel_variance: float = 2.0,
     seed: int = 0,
 ) -> keras.Model:
@@ -102,7 +101,6 @@ def light_cnn(
         a slow warm-up; its parameter counts are those of `batch_norm=False`.
       standardize: whether the network begins by giving each image mean 0 and variance 1.
       dropout: rate before the head, 0 to 1.
-      weight_decay: L2 factor on every kernel; 0 leaves it to the optimizer.
       kernel_variance: variance of a fresh kernel's weights times the number of its inputs. 2 is He et al.'s; 1/3 is
         PyTorch's default, which LightCNN was published with. A batch-normalized kernel that is smaller learns faster
         at the same learning rate.
@@ -121,7 +119,7 @@ def light_cnn(
     if image_size < MIN_IMAGE_SIZE:
         raise InputError(f"`image_size` must be at least {MIN_IMAGE_SIZE} pixels. Received: {image_size}.")
 
-    build = _Builder(batch_norm, weight_decay, kernel_variance, seed)
+    build = _Builder(batch_norm, kernel_variance, seed)
     second_version = variant.endswith("v2")
     inputs = keras.Input((image_size, image_size, channels), name="face")
     x = ImageStandardization(dtype="float32", name="standardize")(inputs) if standardize else inputs
@@ -158,9 +156,8 @@ def light_cnn(
 class _Builder:
     """Adds the network's parts; each kernel gets its own seed so that a seed gives the same weights."""
 
-    def __init__(self, batch_norm: bool, weight_decay: float, kernel_variance: float, seed: int) -> None:
+    def __init__(self, batch_norm: bool, kernel_variance: float, seed: int) -> None:
         self._batch_norm = batch_norm
-        self._decay = weight_decay
         self._variance = kernel_variance
         self._seed = seed * 1000
 
@@ -180,7 +177,6 @@ class _Builder:
             padding="same",
             use_bias=not self._batch_norm,
             kernel_initializer=self._fresh_kernel(),
-            kernel_regularizer=keras.regularizers.L2(self._decay) if self._decay else None,
             name=f"{name}_conv" if not name.endswith("conv") else name,
         )(x)
         if self._batch_norm:
@@ -204,6 +200,5 @@ class _Builder:
         return keras.layers.Dense(
             width,
             kernel_initializer=self._fresh_kernel(),
-            kernel_regularizer=keras.regularizers.L2(self._decay) if self._decay else None,
             name=name,
         )(x)
