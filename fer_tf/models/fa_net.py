@@ -55,7 +55,7 @@ class FaNetSpec:
         return len(self.expressions)
 
 
-def build(spec: FaNetSpec, *, kernel_variance: float = 2.0, seed: int = 0) -> keras.Model:
+def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0), seed: int = 0) -> keras.Model:
     """Returns a fresh network for the spec: preprocessed faces (see `preprocess`) to logits."""
     return light_cnn(
         spec.variant,

@@ -85,7 +85,7 @@ def light_cnn(
     batch_norm: bool = True,
     standardize: bool = False,
     dropout: float = 0.5,
-    kernel_variance: float = 2.0,
+    kernel_variance: tuple[float, float] = (2.0, 2.0),
     seed: int = 0,
 ) -> keras.Model:
     """Returns the functional Keras model from a face crop to logits.
@@ -101,9 +101,9 @@ def light_cnn(
         a slow warm-up; its parameter counts are those of `batch_norm=False`.
       standardize: whether the network begins by giving each image mean 0 and variance 1.
       dropout: rate before the head, 0 to 1.
-      kernel_variance: variance of a fresh kernel's weights times the number of its inputs. 2 is He et al.'s; 1/3 is
-        PyTorch's default, which LightCNN was published with. A batch-normalized kernel that is smaller learns faster
-        at the same learning rate.
+      kernel_variance: variance of a fresh kernel's weights times the number of its inputs, of convolutions and of the
+        feature layer; 2 is He et al.'s, 1/3 PyTorch's default. A batch-normalized kernel computes the same at any
+        scale, but learns faster when it is small (van Laarhoven 2017, arXiv 1706.05350).
       seed: seed of the initial weights and of dropout.
 
     Returns:
@@ -156,18 +156,18 @@ def light_cnn(
 class _Builder:
     """Adds the network's parts; each kernel gets its own seed so that a seed gives the same weights."""
 
-    def __init__(self, batch_norm: bool, kernel_variance: float, seed: int) -> None:
+    def __init__(self, batch_norm: bool, kernel_variance: tuple[float, float], seed: int) -> None:
         self._batch_norm = batch_norm
-        self._variance = kernel_variance
+        self._conv_variance, self._dense_variance = kernel_variance
         self._seed = seed * 1000
 
     def next_seed(self) -> int:
         self._seed += 1
         return self._seed
 
-    def _fresh_kernel(self) -> keras.initializers.Initializer:
+    def _fresh_kernel(self, variance: float) -> keras.initializers.Initializer:
         return keras.initializers.VarianceScaling(
-            self._variance, mode="fan_in", distribution="truncated_normal", seed=self.next_seed()
+            variance, mode="fan_in", distribution="truncated_normal", seed=self.next_seed()
         )
 
     def mfm_conv(self, x: Any, width: int, kernel: int, name: str) -> Any:
@@ -176,7 +176,7 @@ class _Builder:
             kernel,
             padding="same",
             use_bias=not self._batch_norm,
-            kernel_initializer=self._fresh_kernel(),
+            kernel_initializer=self._fresh_kernel(self._conv_variance),
             name=f"{name}_conv" if not name.endswith("conv") else name,
         )(x)
         if self._batch_norm:
@@ -199,6 +199,6 @@ class _Builder:
     def dense(self, x: Any, width: int, name: str) -> Any:
         return keras.layers.Dense(
             width,
-            kernel_initializer=self._fresh_kernel(),
+            kernel_initializer=self._fresh_kernel(self._dense_variance),
             name=name,
         )(x)

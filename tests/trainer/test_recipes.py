@@ -68,11 +68,11 @@ def test_the_papers_recipe_takes_random_windows_and_mirrors_on_the_public_sets_a
     assert recipe.augmentation == Augmentation(flip=True, shift=1 / 18) and recipe.crop == 128 / 144
     # A window moved by the largest shift still lies in the face.
     assert recipe.crop / 2 + recipe.augmentation.shift <= 0.5 + 1e-9
-    assert recipe.standardize and recipe.kernel_variance == 1 / 3 and recipe.weight_decay == 1e-3
+    assert recipe.standardize and recipe.kernel_variance == (0.05, 1 / 3) and recipe.weight_decay == 1e-3
     for ours in ("er_ss", "er_ue", "er_up", "er_zid"):
         unchanged = recipe_of(TaskConfig(task=ours, recipe="paper"))
         assert unchanged.augmentation == UNCHANGED and unchanged.crop == 1.0
-        assert not unchanged.standardize and unchanged.kernel_variance == 2.0 and not unchanged.weight_decay
+        assert not unchanged.standardize and unchanged.kernel_variance == (2.0, 2.0) and not unchanged.weight_decay
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 110])

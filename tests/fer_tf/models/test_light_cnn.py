@@ -43,12 +43,16 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others():
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("variance", [2.0, 1 / 3])
+@pytest.mark.parametrize("variance", [(2.0, 2.0), (0.05, 1 / 3)])
 def test_a_fresh_kernel_has_the_variance_that_is_asked_for(variance):
     model = light_cnn("light_cnn_9", 3, 16, kernel_variance=variance)
-    for name, inputs in (("stage2_conv", 96 * 9), ("stage4_reduce_conv", 128), ("feature_dense", 128)):
+    for name, inputs, wanted in (
+        ("stage2_conv", 96 * 9, variance[0]),
+        ("stage4_reduce_conv", 128, variance[0]),
+        ("feature_dense", 128, variance[1]),
+    ):
         kernel = model.get_layer(name).get_weights()[0]
-        assert kernel[..., 0].size == inputs and kernel.var() * inputs == pytest.approx(variance, rel=0.05), name
+        assert kernel[..., 0].size == inputs and kernel.var() * inputs == pytest.approx(wanted, rel=0.05), name
 
 
 def test_the_fused_kernel_computes_what_keras_batch_normalization_does():
