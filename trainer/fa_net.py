@@ -122,8 +122,8 @@ def _train_phase(
     measured_on = batches_of(first_epoch=0).take(STATISTICS_BATCHES)
     batches = batches_of(first_epoch=state.epoch)
     if config.teacher:
-        teacher = load_teacher(config.teacher, spec, measured_on)
-        batches = taught(batches, teacher, config.teacher_weight)
+        teacher = load_teacher(config.teacher, spec)
+        batches = taught(batches, teacher, config.teacher_weight, mirror=phase.augmentation.flip)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
@@ -286,45 +286,49 @@ def folder_of(source: str) -> str:
     return inner if tf.io.gfile.exists(runtime.join(inner, fa_net.SPEC_FILE)) else folder
 
 
-def load_teacher(source: str, spec: FaNetSpec, batches: tf.data.Dataset) -> keras.Model:
-    """Returns another Fa-Net at this network's input size.
+def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
+    """Returns another Fa-Net, at the input size it was kept at.
 
     Args:
       source: a run folder, a folder with `spec.json`, or `pretrained`.
       spec: the network that learns from it.
-      batches: (faces, labels) on which its batch-norm statistics are measured anew when it was kept at another size.
 
     Raises:
-      InputError: when its labels, channels or window differ, or it cannot read that size.
+      InputError: when its labels, channels or window differ.
     """
-    folder = folder_of(source)
-    other = fa_net.load_spec(folder)
+    model, other = fa_net.load(folder_of(source))
     for name in ("expressions", "channels", "crop"):
         if getattr(other, name) != getattr(spec, name):
             raise InputError(
                 f"`teacher` {source!r} has the {name} {getattr(other, name)}. This run has {getattr(spec, name)}; a "
                 "teacher must answer the same question on the same faces."
             )
-    model = fa_net.build(with_size(other, spec.image_size))
-    fa_net.load_weights(model, folder)
-    if other.image_size != spec.image_size:
-        BatchStatistics(model, batches).refresh()
     return model
 
 
-def taught(batches: tf.data.Dataset, teacher: keras.Model, weight: float) -> tf.data.Dataset:
+def taught(batches: tf.data.Dataset, teacher: keras.Model, weight: float, mirror: bool = False) -> tf.data.Dataset:
     """Mixes a teacher's answers into the labels: it sees each face as changed as its pupil does.
 
     A pupil of its own twin learns less of the wrong labels by heart (Furlanello et al. 2018, Born-Again Networks).
 
     Args:
       batches: (faces, labels float32 (B, num_classes)).
-      teacher: faces to logits.
+      teacher: faces to logits; faces of another size are resized to its own.
       weight: the teacher's share, 0 to 1.
+      mirror: whether it sees every other face mirrored. Over the epochs the pupil then learns the mean of its answers
+        to a face and to the mirror image, which is right more often, for the price of one.
     """
+    _, height, width, _ = teacher.input_shape
 
     def mix(faces: Any, labels: Any) -> tuple[Any, Any]:
-        answers = tf.nn.softmax(tf.cast(teacher(faces, training=False), tf.float32))
+        seen = faces
+        if faces.shape[1:3] != (height, width):
+            seen = tf.image.resize(faces, (height, width), antialias=True)
+        if mirror:
+            # By place in the batch and not drawn, so that a resumed run sees the same; batches are shuffled.
+            even = tf.range(tf.shape(faces)[0]) % 2 == 0
+            seen = tf.where(even[:, None, None, None], seen[:, :, ::-1], seen)
+        answers = tf.nn.softmax(tf.cast(teacher(seen, training=False), tf.float32))
         return faces, (1.0 - weight) * labels + weight * answers
 
     return batches.map(mix, num_parallel_calls=1).prefetch(2)
