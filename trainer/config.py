@@ -42,7 +42,7 @@ class TaskConfig:
       deterministic: makes every operation reproducible bit by bit, at some cost in speed.
       init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained.
       teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
-        noisy labels. It must have the same labels and see the same kind of input.
+        noisy labels. It must have the same labels, channels and window; its input size may differ.
       teacher_weight: the teacher's share of a label, 0 to 1.
       profile: first and last step of Fa-Net to profile for TensorBoard, such as 20,30; empty profiles none.
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.

@@ -318,12 +318,9 @@ def taught(batches: tf.data.Dataset, teacher: keras.Model, weight: float, mirror
       mirror: whether it sees every other face mirrored. Over the epochs the pupil then learns the mean of its answers
         to a face and to the mirror image, which is right more often, for the price of one.
     """
-    _, height, width, _ = teacher.input_shape
 
     def mix(faces: Any, labels: Any) -> tuple[Any, Any]:
-        seen = faces
-        if faces.shape[1:3] != (height, width):
-            seen = tf.image.resize(faces, (height, width), antialias=True)
+        seen = tf.image.resize(faces, teacher.input_shape[1:3], antialias=True)
         if mirror:
             # By place in the batch and not drawn, so that a resumed run sees the same; batches are shuffled.
             even = tf.range(tf.shape(faces)[0]) % 2 == 0

@@ -221,11 +221,13 @@ def test_a_teacher_sees_faces_at_its_own_size(tmp_path):
 
 
 def test_a_run_with_a_teacher_learns_from_the_mixed_labels(run_dir, toy_data, tmp_path, monkeypatch):
-    weights, mix = [], fa_net.taught
-    monkeypatch.setattr(fa_net, "taught", lambda *args, **options: weights.append(args[2]) or mix(*args, **options))
+    calls, mix = [], fa_net.taught
+    monkeypatch.setattr(fa_net, "taught", lambda *args, **named: calls.append((args[2], named)) or mix(*args, **named))
     more = (f"--teacher={run_dir}", "--teacher_weight=0.3", "--strategy=mirrored")
     assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
-    assert weights == [0.3] and os.path.exists(tmp_path / "fa_net" / "FINISHED")
+    # Recipe `best` mirrors faces in training.
+    assert calls == [(0.3, {"mirror": True})]
+    assert os.path.exists(tmp_path / "fa_net" / "FINISHED")
 
 
 def test_nan_stops_the_run_with_step_and_learning_rate(toy_data, tmp_path, capfd):
