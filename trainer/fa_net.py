@@ -245,6 +245,9 @@ def _check_state(state: State, faces: FaceSet, folder: str) -> None:
 def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
     """Copies another Fa-Net's weights; the head too when its labels are the same, else it stays fresh.
 
+    A LightCNN-29 may grow out of a LightCNN-9: its residual blocks stay fresh and it begins with the same answers
+    (Chen et al. 2016, Net2Net, arXiv 1511.05641).
+
     Args:
       model: the network to fill.
       spec: its spec.
@@ -255,17 +258,21 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
     """
     other, other_spec = fa_net.load(folder_of(source))
     same_labels = other_spec.expressions == spec.expressions
-    if (other_spec.variant, other_spec.channels, other_spec.batch_norm) != (
-        spec.variant,
-        spec.channels,
-        spec.batch_norm,
+    # A fresh residual block under batch normalization adds nothing, so the deeper network begins as the shallower one.
+    grows = (other_spec.variant, spec.variant) == ("light_cnn_9", "light_cnn_29") and spec.batch_norm
+    if (
+        not (grows or other_spec.variant == spec.variant)
+        or other_spec.channels != spec.channels
+        or other_spec.batch_norm != spec.batch_norm
     ):
         raise InputError(
             f"`init_from` {source!r} holds a {other_spec.variant} with {other_spec.channels} channel(s); "
-            f"this run builds a {spec.variant} with {spec.channels}. Give the same --variant and --channels."
+            f"this run builds a {spec.variant} with {spec.channels}. Give the same --variant and --channels "
+            "(a light_cnn_29 may also grow out of a light_cnn_9)."
         )
+    known = {layer.name for layer in other.layers}
     for layer in model.layers:
-        if not layer.weights:
+        if not layer.weights or (grows and layer.name not in known):
             continue
         old = other.get_layer(layer.name)
         fits = [weight.shape for weight in layer.weights] == [weight.shape for weight in old.weights]

@@ -1,12 +1,14 @@
-"""`python -m trainer.publish`: a finished run's weights at half precision with a model card from its metrics.json."""
+"""`python -m trainer.publish`: a finished run's weights in fewer bits with a model card from its metrics.json."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -45,12 +47,14 @@ class PublishConfig:
     Attributes:
       run_dir: a run folder that was evaluated (it holds metrics.json).
       output: folder for the weights, their spec and the card.
+      storage: number format of the kernels in the file; int8 takes half of float16 and rounds more.
       interim: publishes a run whose training has not finished, and says so in the card.
       note: a sentence on the training that the run folder does not tell.
     """
 
     run_dir: str = "runs/fer2013"
     output: str = "models/pretrained"
+    storage: Literal["float16", "int8"] = "float16"
     interim: bool = False
     note: str = ""
 
@@ -66,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def publish(config: PublishConfig) -> None:
-    """Writes weights (kernels as float16), spec and model card.
+    """Writes weights, spec and model card.
 
     Raises:
       InputError: when the run was not evaluated, has not finished, or its weights are too large.
@@ -78,22 +82,28 @@ def publish(config: PublishConfig) -> None:
     if not metrics["finished"] and not config.interim:
         raise InputError(f"`run_dir` {config.run_dir!r} has not finished training; wait, or give --interim.")
     model, spec = fa_net.load(runtime.join(config.run_dir, "fa_net"))
-    fa_net.save(config.output, model, spec, half=True)
-    size = tf.io.gfile.stat(runtime.join(config.output, fa_net.WEIGHTS_FILE)).length
+    with tempfile.TemporaryDirectory() as local:
+        fa_net.save(local, model, spec, storage=config.storage)
+        size = os.path.getsize(os.path.join(local, fa_net.WEIGHTS_FILE))
     if size > MAX_BYTES:
-        raise InputError(f"the weights take {size:,} bytes, more than the {MAX_BYTES:,} that a repository should hold.")
+        raise InputError(
+            f"the weights take {size:,} bytes as {config.storage}, more than the {MAX_BYTES:,} that a repository "
+            "should hold; --storage=int8 takes half of float16."
+        )
+    fa_net.save(config.output, model, spec, storage=config.storage)
     flags = runtime.read_json(runtime.join(config.run_dir, runtime.CONFIG_FILE))
-    runtime.write_text(runtime.join(config.output, CARD_FILE), card(metrics, flags, size, config.note))
+    runtime.write_text(runtime.join(config.output, CARD_FILE), card(metrics, flags, size, config.storage, config.note))
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])
 
 
-def card(metrics: dict[str, Any], run: dict[str, Any], size: int, note: str = "") -> str:
+def card(metrics: dict[str, Any], run: dict[str, Any], size: int, storage: str, note: str = "") -> str:
     """Returns the model card as Markdown.
 
     Args:
       metrics: the run's metrics.json.
       run: the run's config.json.
       size: of the weights, bytes.
+      storage: number format of the kernels in the file.
       note: a sentence more on the training.
     """
     task, spec, test = metrics["task"], metrics["spec"], metrics["test"]
@@ -111,7 +121,8 @@ def card(metrics: dict[str, Any], run: dict[str, Any], size: int, note: str = ""
     return f"""# Fa-Net on {task}
 {state}
 {spec["variant"]} with Max-Feature-Map and batch normalization, {spec["image_size"]} x {spec["image_size"]} grey, labels
-{", ".join(spec["expressions"])}. Weights: `{fa_net.WEIGHTS_FILE}`, {size / 1e6:.1f} MB, kernels as float16.
+{", ".join(spec["expressions"])}. Weights: `{fa_net.WEIGHTS_FILE}`, {size / 1e6:.1f} MB, kernels as {storage}
+(the scores are of the weights before that rounding).
 
 Load: `fer_tf.models.fa_net.load("models/pretrained")`, or begin a training with `--init_from=pretrained`.
 

@@ -170,7 +170,7 @@ class _Builder:
             variance, mode="fan_in", distribution="truncated_normal", seed=self.next_seed()
         )
 
-    def mfm_conv(self, x: Any, width: int, kernel: int, name: str) -> Any:
+    def mfm_conv(self, x: Any, width: int, kernel: int, name: str, gamma: str = "ones") -> Any:
         x = keras.layers.Conv2D(
             2 * width,
             kernel,
@@ -180,12 +180,13 @@ class _Builder:
             name=f"{name}_conv" if not name.endswith("conv") else name,
         )(x)
         if self._batch_norm:
-            x = FusedBatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+            x = FusedBatchNormalization(momentum=0.9, gamma_initializer=gamma, name=f"{name}_norm")(x)
         return MaxFeatureMap(name=f"{name}_mfm")(x)
 
     def residual(self, x: Any, width: int, name: str) -> Any:
         y = self.mfm_conv(x, width, 3, f"{name}_a")
-        y = self.mfm_conv(y, width, 3, f"{name}_b")
+        # A fresh block adds nothing (Goyal et al. 2017, arXiv 1706.02677), so a deep network begins as a shallow one.
+        y = self.mfm_conv(y, width, 3, f"{name}_b", gamma="zeros")
         return keras.layers.Add(name=f"{name}_add")([x, y])
 
     def pool(self, x: Any, with_average: bool, name: str) -> Any:

@@ -181,6 +181,21 @@ def test_init_from_takes_the_head_too_when_labels_are_equal_and_refuses_another_
         fa_net.init_from(networks.build(rgb), rgb, run_dir)
 
 
+def test_a_light_cnn_29_grows_out_of_a_light_cnn_9_with_the_same_answers(run_dir):
+    trained, spec = networks.load(os.path.join(run_dir, "fa_net"))
+    deep = dataclasses.replace(spec, variant="light_cnn_29")
+    model = networks.build(deep, seed=9)
+    fa_net.init_from(model, deep, run_dir)
+    faces = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+    np.testing.assert_allclose(model(faces), trained(faces), atol=1e-5)
+    blocks = {weight.path.split("/")[0] for weight in model.trainable_weights if "_block" in weight.path}
+    assert len(blocks) == 10 * 4  # convolution and normalization, twice in each of 10 blocks
+    # The second version pools and ends in another way, so its weights are no use.
+    other = dataclasses.replace(spec, variant="light_cnn_29_v2")
+    with pytest.raises(InputError, match="may also grow out of a light_cnn_9"):
+        fa_net.init_from(networks.build(other), other, run_dir)
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_teachers_answers_to_the_changed_faces_are_mixed_into_the_labels(run_dir, mirror):
     model, spec = networks.load(os.path.join(run_dir, "fa_net"))

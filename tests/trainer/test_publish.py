@@ -1,4 +1,4 @@
-"""What is published is the run's network at half precision, with a card whose numbers are the run's."""
+"""What is published is the run's network in fewer bits, with a card whose numbers are the run's."""
 
 from __future__ import annotations
 
@@ -68,6 +68,18 @@ def test_the_card_of_a_taught_run_says_so_without_the_machines_path(run_dir, tmp
     card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
     assert "--task=er_ss --epochs=3 --teacher=RUN_DIR --teacher_weight=0.5`" in card and "/home/someone" not in card
     assert "It was taught by an earlier run." in card
+
+
+def test_weights_that_are_too_large_replace_nothing_and_int8_halves_them(run_dir, tmp_path, monkeypatch):
+    output = tmp_path / "published"
+    publish(PublishConfig(str(run_dir), str(output), storage="int8"))
+    size = (output / fa_net.WEIGHTS_FILE).stat().st_size
+    assert f"{size / 1e6:.1f} MB, kernels as int8" in (output / "MODEL_CARD.md").read_text()
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    monkeypatch.setattr("trainer.publish.MAX_BYTES", size)
+    with pytest.raises(InputError, match=r"bytes as float16, more than the .*; --storage=int8 takes half of float16"):
+        publish(PublishConfig(str(run_dir), str(output)))
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
 def test_an_unfinished_run_is_published_only_as_interim(run_dir, tmp_path):

@@ -1,9 +1,8 @@
-"""A Fa-Net on disk is the network it was, on any filesystem, at full or half precision."""
+"""A Fa-Net on disk is the network it was, on any filesystem, in every number format."""
 
 from __future__ import annotations
 
-import os
-
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,15 +40,36 @@ def test_a_saved_network_answers_the_same(model, images, tmp_path, remote):
     assert not [name for name in tf.io.gfile.listdir(folder) if "partial" in name]
 
 
-def test_half_precision_halves_the_file_and_hardly_moves_the_answer(model, images, tmp_path):
+@pytest.mark.parametrize(("storage", "share", "tolerance"), [("float16", 0.55, 0.01), ("int8", 0.3, 0.1)])
+@pytest.mark.parametrize("remote", [False, True])
+def test_fewer_bits_shrink_the_file_and_hardly_move_answers(model, images, tmp_path, storage, share, tolerance, remote):
     fa_net.save(str(tmp_path / "full"), model, SPEC)
-    fa_net.save(str(tmp_path / "half"), model, SPEC, half=True)
-    sizes = [os.path.getsize(tmp_path / name / fa_net.WEIGHTS_FILE) for name in ("full", "half")]
-    assert sizes[1] < 0.55 * sizes[0]
-    loaded, _ = fa_net.load(str(tmp_path / "half"))
+    folder = f"ram://fa_net_test/{storage}" if remote else str(tmp_path / "less")
+    fa_net.save(folder, model, SPEC, storage=storage)
+    sizes = [tf.io.gfile.stat(f"{name}/{fa_net.WEIGHTS_FILE}").length for name in (tmp_path / "full", folder)]
+    assert sizes[1] < share * sizes[0]
+    loaded, _ = fa_net.load(folder)
     assert all(weight.dtype == "float32" for weight in loaded.weights)
     answer, expected = loaded(images).numpy(), model(images).numpy()
-    assert 0 < np.abs(answer - expected).max() < 0.01 * np.abs(expected).max()
+    assert 0 < np.abs(answer - expected).max() < tolerance * np.abs(expected).max()
+
+
+def test_an_int8_kernel_is_off_by_half_a_step_of_its_channel_at_most(model, tmp_path):
+    kernel = model.get_layer("stage2_conv").get_weights()[0]
+    # Channels of very different size, and one that is all zero.
+    kernel *= np.geomspace(1e-6, 1e3, kernel.shape[-1], dtype=np.float32)
+    kernel[..., 5] = 0.0
+    changed = keras.models.clone_model(model)
+    changed.set_weights(model.get_weights())
+    changed.get_layer("stage2_conv").set_weights([kernel])
+    fa_net.save(str(tmp_path), changed, SPEC, storage="int8")
+    loaded, _ = fa_net.load(str(tmp_path))
+    error = np.abs(loaded.get_layer("stage2_conv").get_weights()[0] - kernel).max((0, 1, 2))
+    largest = np.abs(kernel).max((0, 1, 2))
+    assert (error <= largest / 254 * 1.001).all() and error[6] > 0
+    for ours, theirs in zip(loaded.weights, changed.weights, strict=True):
+        if ours.ndim < 2:
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_what_is_wrong_with_a_folder_is_said(model, tmp_path):
