@@ -40,7 +40,8 @@ class TaskConfig:
       strategy: auto takes multi_worker under TF_CONFIG, mirrored over several GPUs, else one device.
       seed: seed of weights, order and augmentation.
       deterministic: makes every operation reproducible bit by bit, at some cost in speed.
-      init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained.
+      init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained; a
+        light_cnn_29 may begin with a light_cnn_9.
       teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
         noisy labels. It must have the same labels, channels and window; its input size may differ.
       teacher_weight: the teacher's share of a label, 0 to 1.

@@ -19,7 +19,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
-from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER
+from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
 from trainer import runtime, tensorboard
 from trainer.averaging import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
@@ -258,8 +258,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
     """
     other, other_spec = fa_net.load(folder_of(source))
     same_labels = other_spec.expressions == spec.expressions
-    # A fresh residual block under batch normalization adds nothing, so the deeper network begins as the shallower one.
-    grows = (other_spec.variant, spec.variant) == ("light_cnn_9", "light_cnn_29") and spec.batch_norm
+    grows = spec.batch_norm and can_grow(other_spec.variant, spec.variant)
     if (
         not (grows or other_spec.variant == spec.variant)
         or other_spec.channels != spec.channels
@@ -272,7 +271,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
         )
     known = {layer.name for layer in other.layers}
     for layer in model.layers:
-        if not layer.weights or (grows and layer.name not in known):
+        if not layer.weights or layer.name not in known:
             continue
         old = other.get_layer(layer.name)
         fits = [weight.shape for weight in layer.weights] == [weight.shape for weight in old.weights]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -82,15 +80,7 @@ def publish(config: PublishConfig) -> None:
     if not metrics["finished"] and not config.interim:
         raise InputError(f"`run_dir` {config.run_dir!r} has not finished training; wait, or give --interim.")
     model, spec = fa_net.load(runtime.join(config.run_dir, "fa_net"))
-    with tempfile.TemporaryDirectory() as local:
-        fa_net.save(local, model, spec, storage=config.storage)
-        size = os.path.getsize(os.path.join(local, fa_net.WEIGHTS_FILE))
-    if size > MAX_BYTES:
-        raise InputError(
-            f"the weights take {size:,} bytes as {config.storage}, more than the {MAX_BYTES:,} that a repository "
-            "should hold; --storage=int8 takes half of float16."
-        )
-    fa_net.save(config.output, model, spec, storage=config.storage)
+    size = fa_net.save(config.output, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
     flags = runtime.read_json(runtime.join(config.run_dir, runtime.CONFIG_FILE))
     runtime.write_text(runtime.join(config.output, CARD_FILE), card(metrics, flags, size, config.storage, config.note))
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,8 +17,8 @@ from fer_tf.models.light_cnn import light_cnn
 
 SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "best.weights.h5"
-# Attribute of an array in the weights file: what to multiply each output channel with.
-SCALE = "scale"
+# Group of a weights file: what to multiply each output channel of a kernel with, by the kernel's path.
+SCALES = "scales"
 
 Storage = Literal["float32", "float16", "int8"]
 
@@ -77,7 +75,9 @@ def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0),
     )
 
 
-def save(folder: str, model: keras.Model, spec: FaNetSpec, *, storage: Storage = "float32") -> None:
+def save(
+    folder: str, model: keras.Model, spec: FaNetSpec, *, storage: Storage = "float32", max_bytes: int | None = None
+) -> int:
     """Writes weights and spec; each appears under its final name only when it is complete.
 
     Args:
@@ -87,61 +87,67 @@ def save(folder: str, model: keras.Model, spec: FaNetSpec, *, storage: Storage =
       storage: number format of kernels in the file; vectors (biases, variances) keep float32 for their range. float16
         takes half the size at a relative error below 0.05 %; int8 a quarter, each output channel with a scale of its
         own, at an error of at most 1/254 of the channel's largest weight.
+      max_bytes: size of the weights file above which nothing is written; None allows any.
+
+    Returns:
+      int: size of the weights file, bytes.
 
     Raises:
+      InputError: when the file is larger than `max_bytes`.
       OSError: when the disk is full; what the folder held before is intact.
     """
+    scales: dict[str, np.ndarray] = {}
+    if storage == "int8":
+        model, scales = _levels(model, spec)
     # HDF5 needs a local file to seek in.
     with tempfile.TemporaryDirectory() as local:
         path = os.path.join(local, WEIGHTS_FILE)
         model.save_weights(path)
         if storage != "float32":
-            _rewrite(path, path, functools.partial(_shrunk, storage=storage))
+            _shrink(path, storage, scales)
+        size = os.path.getsize(path)
+        if max_bytes is not None and size > max_bytes:
+            raise InputError(
+                f"the weights take {size:,} bytes as {storage}, more than the {max_bytes:,} that are allowed; "
+                "--storage=int8 takes half of float16."
+            )
         _put(folder, WEIGHTS_FILE, path)
     save_spec(folder, spec)
+    return size
 
 
-def _shrunk(values: Any, scale: Any, storage: Storage) -> tuple[Any, Any]:
-    """Returns a kernel in another number format and its scales; all else as it is."""
-    if getattr(values, "ndim", 0) < 2 or values.dtype != "float32":
-        return values, scale
-    if storage == "float16":
-        return values.astype("float16"), None
-    largest = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
-    scale = np.where(largest > 0, largest / 127, 1).astype("float32")
-    return np.rint(values / scale).astype("int8"), scale
+def _levels(model: keras.Model, spec: FaNetSpec) -> tuple[keras.Model, dict[str, np.ndarray]]:
+    """Returns the network with whole numbers from -127 to 127 for kernels, and each output channel's scale by path."""
+    levels, scales = build(spec), {}
+    for level, weight in zip(levels.weights, model.weights, strict=True):
+        values = keras.ops.convert_to_numpy(weight)
+        if values.ndim >= 2:
+            largest = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
+            scales[level.path] = np.where(largest > 0, largest / 127, 1).astype("float32")
+            values = np.rint(values / scales[level.path])
+        level.assign(values)
+    return levels, scales
 
 
-def _grown(values: Any, scale: Any) -> tuple[Any, Any]:
-    """Returns a kernel as float32, the inverse of `_shrunk`."""
-    return (values if scale is None else values * scale), None
-
-
-def _has_scales(path: str) -> bool:
+def _shrink(path: str, storage: Storage, scales: dict[str, np.ndarray]) -> None:
+    """Rewrites a weights file's kernels in another number format and adds their scales."""
     import h5py
 
-    with h5py.File(path) as file:
-        return bool(file.visititems(lambda _, item: True if SCALE in item.attrs else None))
+    with h5py.File(path) as source, h5py.File(f"{path}.small", "w") as target:
 
-
-def _rewrite(source: str, target: str, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-    """Copies a weights file with each array and its scales (attribute `scale`, or None) changed."""
-    import h5py
-
-    with h5py.File(source) as file, h5py.File(f"{target}.partial", "w") as copy:
-
-        def add(name: str, item: Any) -> None:
+        def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Group):
-                copy.require_group(name).attrs.update(item.attrs)
-                return
-            values, scale = change(item[()], item.attrs.get(SCALE))
-            added = copy.create_dataset(name, data=values)
-            if scale is not None:
-                added.attrs[SCALE] = scale
+                target.require_group(name).attrs.update(item.attrs)
+            else:
+                values = item[()]
+                is_kernel = getattr(values, "ndim", 0) >= 2 and values.dtype == "float32"
+                target.create_dataset(name, data=values.astype(storage) if is_kernel else values)
 
-        copy.attrs.update(file.attrs)
-        file.visititems(add)
-    os.replace(f"{target}.partial", target)
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
+        for name, scale in scales.items():
+            target[f"{SCALES}/{name}"] = scale
+    os.replace(f"{path}.small", path)
 
 
 def save_spec(folder: str, spec: FaNetSpec) -> None:
@@ -210,12 +216,22 @@ def load_weights(model: keras.Model, folder: str) -> None:
             readable = os.path.join(local, WEIGHTS_FILE)
             tf.io.gfile.copy(path, readable)
         try:
-            if _has_scales(readable):
-                # Keras knows none.
-                grown = os.path.join(local, f"float32.{WEIGHTS_FILE}")
-                _rewrite(readable, grown, _grown)
-                readable = grown
             model.load_weights(readable)
+            _scale(model, readable)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} does not fit its {SPEC_FILE}, or is damaged: {reason}") from None
+
+
+def _scale(model: keras.Model, path: str) -> None:
+    """Multiplies kernels that were stored as whole numbers by the scales in their file."""
+    import h5py
+
+    with h5py.File(path) as file:
+        for weight in model.weights:
+            scale = file.get(f"{SCALES}/{weight.path}")
+            if scale is not None:
+                # Before it is read, so that a damaged file cannot take more memory than the network does.
+                if scale.shape != weight.shape[-1:]:
+                    raise ValueError(f"{scale.name} has the shape {scale.shape}, its kernel {tuple(weight.shape)}")
+                weight.assign(weight * scale[()])

@@ -153,6 +153,15 @@ def light_cnn(
     return keras.Model(inputs, logits, name=variant)
 
 
+def can_grow(shallow: str, deep: str) -> bool:
+    """Returns whether `deep` is `shallow` with more residual blocks, which add nothing while they are fresh.
+
+    That they add nothing holds under batch normalization.
+    """
+    blocks = zip(RESIDUAL_BLOCKS[shallow], RESIDUAL_BLOCKS[deep], strict=True)
+    return shallow.endswith("v2") == deep.endswith("v2") and all(few <= many for few, many in blocks)
+
+
 class _Builder:
     """Adds the network's parts; each kernel gets its own seed so that a seed gives the same weights."""
 

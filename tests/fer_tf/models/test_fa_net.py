@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -70,6 +71,15 @@ def test_an_int8_kernel_is_off_by_half_a_step_of_its_channel_at_most(model, tmp_
     for ours, theirs in zip(loaded.weights, changed.weights, strict=True):
         if ours.ndim < 2:
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_scales_that_do_not_fit_their_kernel_are_refused(model, tmp_path):
+    fa_net.save(str(tmp_path), model, SPEC, storage="int8")
+    with h5py.File(tmp_path / fa_net.WEIGHTS_FILE, "r+") as file:
+        del file["scales/stage2_conv/kernel"]
+        file["scales/stage2_conv/kernel"] = np.ones(3, np.float32)
+    with pytest.raises(InputError, match=r"stage2_conv/kernel has the shape \(3,\), its kernel \(3, 3, 96, 384\)"):
+        fa_net.load(str(tmp_path))
 
 
 def test_what_is_wrong_with_a_folder_is_said(model, tmp_path):
