@@ -106,9 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tensorflow as tf
 
     from fer_tf.data import inputs
-    from trainer.runtime import cpu_has_bfloat16
+    from trainer.runtime import cpu_prefers_bfloat16
 
-    policy = "mixed_bfloat16" if cpu_has_bfloat16() else "float32"
+    policy = "mixed_bfloat16" if cpu_prefers_bfloat16() else "float32"
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, TensorFlow {tf.__version__}")
     print(f"\n{'side':<8}{'pipeline images/s':>18}{'per CPU second':>16}{'step images/s':>15}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as folder:

@@ -98,11 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     import keras
     import tensorflow as tf
 
-    from trainer.runtime import cpu_has_bfloat16
+    from trainer.runtime import cpu_prefers_bfloat16
 
-    print(
-        f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, bfloat16 {cpu_has_bfloat16()}"
-    )
+    prefers = "bfloat16" if cpu_prefers_bfloat16() else "float32"
+    print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, auto takes {prefers}")
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, {config.variant}, batch {config.batch_size}")
     for image_size in config.image_sizes:
         print(f"\n{image_size} x {image_size} grey\n{'side':<28}{'images/s':>10}{'spread':>16}{'ratio':>8}")

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer_tf.data import inputs, public
+from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
@@ -79,6 +80,7 @@ def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
         image_size=recipe.image_size,
         channels=config.channels,
         crop=recipe.crop,
+        blur=recipe.blur,
         standardize=recipe.standardize,
         dropout=recipe.dropout,
         task=config.task,
@@ -113,14 +115,14 @@ def _train_phase(
         crop=spec.crop,
         batch_size=batch_size,
         steps_per_epoch=steps,
-        augmentation=phase.augmentation,
         seed=config.seed,
         worker=runtime.worker(),
         workers=runtime.workers(),
     )
-    # Always the same faces, so that a resumed run measures what an unbroken one does.
-    measured_on = batches_of(first_epoch=0).take(STATISTICS_BATCHES)
-    batches = batches_of(first_epoch=state.epoch)
+    # Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones.
+    whole = Augmentation(flip=phase.augmentation.flip)
+    measured_on = batches_of(augmentation=whole, first_epoch=0).take(STATISTICS_BATCHES)
+    batches = batches_of(augmentation=phase.augmentation, first_epoch=state.epoch)
     if config.teacher:
         teacher = load_teacher(config.teacher, spec)
         batches = taught(batches, teacher, config.teacher_weight, mirror=phase.augmentation.flip)

@@ -155,10 +155,10 @@ def precision(config: TaskConfig) -> str:
         major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
         chosen = "mixed_bfloat16" if major >= 8 else "mixed_float16" if major >= 7 else "float32"
         why = f"GPU of compute capability {major}"
-    elif cpu_has_bfloat16():
-        chosen, why = "mixed_bfloat16", "this CPU multiplies bfloat16 in hardware"
+    elif cpu_prefers_bfloat16():
+        chosen, why = "mixed_bfloat16", "this CPU is faster at bfloat16"
     else:
-        chosen, why = "float32", "this CPU has no bfloat16 instructions"
+        chosen, why = "float32", "this CPU is not known to be faster at bfloat16"
     logging.info("precision %s: %s", chosen, why)
     return chosen
 
@@ -174,14 +174,18 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 (AVX512_BF16 or AMX); False where that cannot be read."""
+def cpu_prefers_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether the CPU trains faster in bfloat16; False where that cannot be read.
+
+    AMX is made for it, and AVX512_BF16 on AMD trains 1.6 times as fast as float32. Intel's AVX512_BF16 without AMX, as
+    virtual machines show it, does not: a Xeon of 2023 trained LightCNN-9 at 0.7 times float32's rate.
+    """
     try:
-        with open("/proc/cpuinfo") as file:
-            flags = next((line for line in file if line.startswith("flags")), "")
+        with open(cpuinfo) as file:
+            text = file.read()
     except OSError:
         return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return "amx_bf16" in text or ("avx512_bf16" in text and "AuthenticAMD" in text)
 
 
 def versions() -> dict[str, str]:

@@ -34,6 +34,7 @@ class FaNetSpec:
       channels: 1 (grey) or 3 (RGB).
       crop: share of the face crop's side that `preprocess` keeps, 0 to 1.
       batch_norm: whether the network has batch normalization.
+      blur: standard deviation of the Gaussian that the network begins with, pixels; 0 blurs nothing.
       standardize: whether the network begins by giving each image mean 0 and variance 1.
       dropout: rate before the head.
       temperature: logits are divided by it before the softmax; fitted on the validation part.
@@ -48,6 +49,7 @@ class FaNetSpec:
     channels: int = 1
     crop: float = 1.0
     batch_norm: bool = True
+    blur: float = 0.0
     standardize: bool = False
     dropout: float = 0.5
     temperature: float = 1.0
@@ -68,6 +70,7 @@ def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0),
         spec.image_size,
         spec.channels,
         batch_norm=spec.batch_norm,
+        blur=spec.blur,
         standardize=spec.standardize,
         dropout=spec.dropout,
         kernel_variance=kernel_variance,

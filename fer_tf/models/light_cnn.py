@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -33,6 +34,29 @@ class MaxFeatureMap(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], input_shape[-1] // 2)
+
+
+@keras.saving.register_keras_serializable(package="fer_tf")
+class GaussianBlur(keras.layers.Layer):
+    """Blurs images a little, so that how sharp they were taken or resized matters less.
+
+    Args:
+      sigma: standard deviation, pixels; the kernel is 3 x 3, so above 1 it is no longer Gaussian.
+    """
+
+    def __init__(self, sigma: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.sigma = sigma
+        side = math.exp(-0.5 / sigma**2)
+        self._centre, self._side = 1 / (1 + 2 * side), side / (1 + 2 * side)
+
+    def call(self, inputs: Any) -> Any:
+        x = keras.ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        x = self._centre * x[:, 1:-1] + self._side * (x[:, :-2] + x[:, 2:])
+        return self._centre * x[:, :, 1:-1] + self._side * (x[:, :, :-2] + x[:, :, 2:])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "sigma": self.sigma}
 
 
 @keras.saving.register_keras_serializable(package="fer_tf")
@@ -83,6 +107,7 @@ def light_cnn(
     channels: int = 1,
     *,
     batch_norm: bool = True,
+    blur: float = 0.0,
     standardize: bool = False,
     dropout: float = 0.5,
     kernel_variance: tuple[float, float] = (2.0, 2.0),
@@ -99,7 +124,8 @@ def light_cnn(
       channels: 1 (grey) or 3 (RGB).
       batch_norm: whether a batch normalization follows each convolution. The published network has none and needs
         a slow warm-up; its parameter counts are those of `batch_norm=False`.
-      standardize: whether the network begins by giving each image mean 0 and variance 1.
+      blur: standard deviation, pixels, of a Gaussian that the network begins with; 0 blurs nothing.
+      standardize: whether it then gives each image mean 0 and variance 1.
       dropout: rate before the head, 0 to 1.
       kernel_variance: variance of a fresh kernel's weights times the number of its inputs, of convolutions and of the
         feature layer; 2 is He et al.'s, 1/3 PyTorch's default. A batch-normalized kernel computes the same at any
@@ -122,7 +148,8 @@ def light_cnn(
     build = _Builder(batch_norm, kernel_variance, seed)
     second_version = variant.endswith("v2")
     inputs = keras.Input((image_size, image_size, channels), name="face")
-    x = ImageStandardization(dtype="float32", name="standardize")(inputs) if standardize else inputs
+    x = GaussianBlur(blur, dtype="float32", name="blur")(inputs) if blur else inputs
+    x = ImageStandardization(dtype="float32", name="standardize")(x) if standardize else x
     x = build.mfm_conv(x, STEM_CHANNELS, 5, "stem")  # (B, S, S, 48)
     x = build.pool(x, second_version, "stem_pool")
     previous = STEM_CHANNELS

@@ -56,6 +56,7 @@ def test_phases_cover_the_epochs_once_and_an_image_size_by_flag_leaves_out_the_s
     assert small.augmentation == full.augmentation == recipe.augmentation
     assert recipe.augmentation.mixup and recipe.augmentation.erase
     assert not mild.augmentation.mixup and not mild.augmentation.erase and mild.augmentation.flip
+    assert mild.augmentation.enlarge == recipe.augmentation.enlarge > 1
     full, mild = recipe_of(TaskConfig(task="fer2013", image_size=40)).phases()
     assert (full.first, full.image_size, mild.image_size) == (0, 40, 40)
     (only,) = PAPER["f2ed"].phases()

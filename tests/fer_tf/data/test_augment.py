@@ -24,9 +24,11 @@ def run(faces, options, seed=(0, 0), size=48, crop=1.0):
     return images.numpy(), labels.numpy()
 
 
+@pytest.mark.parametrize("enlarge", [1, 3])
 @pytest.mark.parametrize(("size", "crop"), [(48, 1.0), (44, 44 / 48)])
-def test_no_change_is_what_preprocess_makes(faces, size, crop):
-    images, labels = run(faces, Augmentation(), size=size, crop=crop)
+def test_no_change_is_what_preprocess_makes(faces, size, crop, enlarge):
+    faces = tf.clip_by_value(faces, 0.0, 1.0)
+    images, labels = run(faces, Augmentation(enlarge=enlarge), size=size, crop=crop)
     expected = preprocess(faces * 255.0, size, crop=crop)
     np.testing.assert_allclose(images, expected, atol=1e-5)
     np.testing.assert_array_equal(labels, LABELS)
@@ -72,6 +74,19 @@ def test_shift_stays_within_its_reach():
         rows = (images.sum((2, 3)) * np.arange(48)).sum(1) / images.sum((1, 2, 3))
         moved += (rows - 24).tolist()
     assert 3.0 < np.abs(moved).max() <= 4.8 + 1e-3
+
+
+def test_enlarged_faces_keep_their_detail_between_two_pixels():
+    stripes = 0.5 + 0.4 * np.sin(np.arange(48) * np.pi / 2 + 0.3)  # a period of four pixels
+    faces = tf.constant(np.broadcast_to(stripes[None, None, :, None], (8, 48, 48, 1)), tf.float32)
+
+    def least_contrast(enlarge):
+        steps = (run(faces, Augmentation(shift=0.1, enlarge=enlarge), (0, step))[0] for step in range(5))
+        inner = np.concatenate([images[:, 10:38, 10:38] for images in steps])
+        return inner.std((1, 2, 3)).min() / stripes.std()
+
+    assert least_contrast(1) < 0.75
+    assert 0.9 < least_contrast(3) < 1.05
 
 
 def test_erase_blanks_a_rectangle_in_its_share_of_faces(faces):

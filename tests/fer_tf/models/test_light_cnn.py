@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fer_tf.errors import InputError
-from fer_tf.models.light_cnn import FusedBatchNormalization, ImageStandardization, MaxFeatureMap, light_cnn
+from fer_tf.models.light_cnn import (
+    FusedBatchNormalization,
+    GaussianBlur,
+    ImageStandardization,
+    MaxFeatureMap,
+    light_cnn,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,21 @@ def test_sides_from_33_to_48_share_their_weights():
 def test_max_feature_map_is_the_larger_of_the_two_halves():
     values = np.array([[1.0, 5.0, 3.0, 2.0]], np.float32)
     np.testing.assert_array_equal(MaxFeatureMap()(values), [[3.0, 5.0]])
+
+
+def test_blur_is_opencvs_gaussian_of_three_pixels():
+    faces = np.random.default_rng(0).random((2, 20, 20, 3), "float32")
+    expected = np.stack([cv2.GaussianBlur(face, (3, 3), 0.6, borderType=cv2.BORDER_REFLECT_101) for face in faces])
+    layer = GaussianBlur.from_config(GaussianBlur(0.6).get_config())
+    np.testing.assert_allclose(layer(faces), expected, atol=1e-6)
+
+
+def test_a_network_with_blur_sees_blurred_faces():
+    faces = np.random.default_rng(0).random((2, 20, 20, 1), "float32")
+    plain, blurred = (light_cnn("light_cnn_9", 3, 20, blur=blur, standardize=True) for blur in (0.0, 0.6))
+    logits = blurred.predict_on_batch(faces)
+    np.testing.assert_allclose(logits, plain.predict_on_batch(GaussianBlur(0.6)(faces)), atol=1e-5)
+    assert np.abs(logits - plain.predict_on_batch(faces)).max() > 1e-4
 
 
 def test_a_seed_gives_the_same_weights_and_another_seed_others():
