@@ -170,10 +170,10 @@ _BEST = Recipe(
 BEST = {
     "f2ed": _BEST,
     # The middle 44 of the 48 pixels as they are: a resize by a twentieth would blur some places and not others, and
-    # `enlarge` and `blur` are there for the same reason (docs/training.md, "How sharp a face is"). Every side from 33 to
-    # 48 ends in the same 3 x 3 map, so the first epochs run at 36 pixels for two thirds of the price. Its labels are
-    # noisy: under AdamW the network learns them by heart by epoch 30 (70 % of the changed training faces right, 65 %
-    # of the validation part). SGD with Nesterov's momentum, stronger changes and mixed faces are against that.
+    # `enlarge` and `blur` are there for the same reason (docs/training.md, "How sharp a face is"). Every side from 33
+    # to 48 ends in the same 3 x 3 map, so the first epochs run at 36 pixels for two thirds of the price. Its labels
+    # are noisy: under AdamW the network learns them by heart by epoch 30 (70 % of the changed training faces right,
+    # 65 % of the validation part). SGD with Nesterov's momentum, stronger changes and mixed faces are against that.
     "fer2013": dataclasses.replace(
         _BEST,
         epochs=110,
