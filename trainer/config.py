@@ -36,7 +36,7 @@ class TaskConfig:
         for er_ue and er_up, whose validation part lacks the rare classes or pose that are tested, else best.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
-      precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware has it.
+      precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
       strategy: auto takes multi_worker under TF_CONFIG, mirrored over several GPUs, else one device.
       seed: seed of weights, order and augmentation.
       deterministic: makes every operation reproducible bit by bit, at some cost in speed.

@@ -18,6 +18,21 @@ from trainer import runtime
 CARD_FILE = "MODEL_CARD.md"
 MAX_BYTES = 12_000_000
 
+# The flags that a card repeats, beside the teacher's.
+TRAINING_FLAGS = (
+    "task",
+    "recipe",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "image_size",
+    "keep",
+    "precision",
+    "seed",
+    "init_from",
+)
+
+
 DATA = {
     "fer2013": (
         "FER2013 (Goodfellow et al., ICML 2013 challenge): 28,709 Training and 3,589 PublicTest faces, 48 x 48 grey, "
@@ -99,12 +114,10 @@ def card(metrics: dict[str, Any], run: dict[str, Any], size: int, storage: str, 
     task, spec, test = metrics["task"], metrics["spec"], metrics["test"]
     training, calibration = metrics["training"], test["calibration"]
     flags = run["flags"]
-    given = " ".join(
-        f"--{name}={flags[name]}" for name in ("task", "recipe", "epochs", "precision", "seed") if flags.get(name)
-    )
+    names = [name for name in TRAINING_FLAGS if flags.get(name)]
     if flags.get("teacher"):
-        # Its folder is a place on one machine; the note says which weights it holds.
-        given += f" --teacher=RUN_DIR --teacher_weight={flags['teacher_weight']}"
+        names += ["teacher", "teacher_weight"]
+    given = " ".join(f"--{name}={_shown(name, flags[name])}" for name in names)
     state = "" if metrics["finished"] else "\n**Interim weights: the training had not finished.**\n"
     notes = "; ".join(metrics["notes"])
     libraries = f"TensorFlow {run['versions']['tensorflow']}, Keras {run['versions']['keras']}"
@@ -155,6 +168,11 @@ For research on facial expressions, as a start for fine-tuning and for trying th
 expressions, not what a person feels. Do not use it to decide about people. {LIMITS.get(task, "")}Rare and confusable
 classes are weaker, as the tables show.
 """
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A flag's value; of a folder, a place on one machine, only that it was one (the note says what it held)."""
+    return "RUN_DIR" if name in ("init_from", "teacher") and value != "pretrained" else value
 
 
 def _score_rows(metrics: dict[str, Any]) -> str:

@@ -18,8 +18,9 @@ class Augmentation:
       contrast: largest relative change of contrast.
       brightness: largest change of brightness, share of white.
       erase: share of the faces in which a random rectangle is blanked.
-      enlarge: how many times the faces are enlarged before they are moved, so that moving blurs them less: 1 loses
-        detail at each place between two pixels, 3 hardly any. Odd numbers leave an unmoved face as it is.
+      enlarge: how many times the faces are enlarged (bicubic) before they are moved, so that moving blurs them less:
+        stripes four pixels wide lose up to 29 % of their contrast at 1, 14 % at 3. Odd numbers leave an unmoved face
+        as it is.
       mixup: alpha of the beta distribution of two mixed faces' weights; 0 mixes none.
     """
 

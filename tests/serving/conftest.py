@@ -43,7 +43,15 @@ def fa_net_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     from fer_tf.models import fa_net
 
     folder = str(tmp_path_factory.mktemp("run") / "fa_net")
-    spec = fa_net.FaNetSpec(EXPRESSIONS, image_size=32, crop=0.9, temperature=2.0, task="er_ss", landmark_model="drawn")
+    spec = fa_net.FaNetSpec(
+        EXPRESSIONS,
+        image_size=32,
+        crop=0.9,
+        blur=0.6,
+        temperature=2.0,
+        task="er_ss",
+        landmark_model="drawn",
+    )
     fa_net.save(folder, fa_net.build(spec), spec)
     return folder
 

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer_tf.data import inputs
+from fer_tf.data.augment import Augmentation
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.models import fa_net as networks
 from tests.fer_tf.data.test_inputs import rewrite, update
 from trainer import evaluate, fa_net, runtime
+from trainer.averaging import BatchStatistics
 from trainer.config import TaskConfig
+from trainer.recipes import STRONG
 from trainer.task import main
 
 SMALL = ("--epochs=2", "--batch_size=32", "--image_size=16", "--precision=float32", "--synthetic=false")
@@ -194,6 +198,33 @@ def test_a_light_cnn_29_grows_out_of_a_light_cnn_9_with_the_same_answers(run_dir
     other = dataclasses.replace(spec, variant="light_cnn_29_v2")
     with pytest.raises(InputError, match="may also grow out of a light_cnn_9"):
         fa_net.init_from(networks.build(other), other, run_dir)
+
+
+def test_the_kept_statistics_are_those_of_whole_faces(run_dir, toy_data):
+    kept, spec = networks.load(os.path.join(run_dir, "fa_net"))
+    train = fa_net.read_faces(TaskConfig(data=toy_data, run_dir=run_dir)).parts["train"]
+    norm = kept.get_layer("stem_norm")
+    expected = [norm.moving_mean.numpy(), norm.moving_variance.numpy()]
+
+    def measure(augmentation):
+        batches = inputs.training_batches(
+            train,
+            spec.num_classes,
+            image_size=spec.image_size,
+            channels=spec.channels,
+            crop=spec.crop,
+            batch_size=32,
+            steps_per_epoch=len(train) // 32,
+            augmentation=augmentation,
+            seed=0,
+        )
+        BatchStatistics(kept, batches.take(fa_net.STATISTICS_BATCHES)).refresh()
+        return [norm.moving_mean.numpy(), norm.moving_variance.numpy()]
+
+    for found, value in zip(measure(Augmentation(flip=True)), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-5)
+    # Recipe `best` erases and turns in training; statistics of such faces are others.
+    assert not np.allclose(measure(STRONG)[1], expected[1], rtol=1e-2)
 
 
 @pytest.mark.parametrize("mirror", [False, True])

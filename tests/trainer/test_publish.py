@@ -70,6 +70,15 @@ def test_the_card_of_a_taught_run_says_so_without_the_machines_path(run_dir, tmp
     assert "It was taught by an earlier run." in card
 
 
+def test_the_card_repeats_what_the_training_was_told(run_dir, tmp_path):
+    config = json.loads((run_dir / "config.json").read_text())
+    config["flags"] |= {"learning_rate": 0.03, "image_size": 44, "keep": "last", "init_from": "pretrained"}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
+    card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    assert "--epochs=3 --learning_rate=0.03 --image_size=44 --keep=last --init_from=pretrained`" in card
+
+
 def test_weights_that_are_too_large_replace_nothing_and_int8_halves_them(run_dir, tmp_path, monkeypatch):
     output = tmp_path / "published"
     publish(PublishConfig(str(run_dir), str(output), storage="int8"))
