@@ -15,7 +15,7 @@ Facial expression recognition: a face crop goes in, the probabilities of {num_cl
 | trained for | {task} |
 | training data | fingerprint `{data_fingerprint}` |
 | faces aligned by | {landmark_model} |
-| calibration | softmax of logits / {temperature:.4g}, fitted on the validation part |
+| calibration | softmax of logits / {temperature:.4g}, the temperature stored with the weights |
 | exported | {exported}, TensorFlow {tensorflow}, Keras {keras} |
 
 ## Results

@@ -112,7 +112,7 @@ def read_faces(fa_net_dir: str, spec: FaNetSpec, data: str) -> FaceSet:
     config_path = os.path.join(os.path.dirname(os.path.abspath(fa_net_dir)), "config.json")
     if not data and os.path.exists(config_path):
         with open(config_path) as file:
-            data = json.load(file).get("data", "")
+            data = json.load(file).get("flags", {}).get("data", "")
     data = data or "data/faces"
     faces = inputs.read_records(data, spec.task) if spec.task in TASKS else public.read(spec.task, data)
     if faces.expressions != spec.expressions:

@@ -27,7 +27,8 @@ class State:
 
     Attributes:
       epoch: finished epochs.
-      best_score: accuracy on the validation part of the weights that are kept: the best so far, or the last.
+      best_score: accuracy on the validation part of the weights that are kept: the best so far, or the last; -1 before
+        the first epoch and without such a part.
       best_epoch: the epoch, from 1, that they are from.
       seconds: time spent in training and validation, over all sittings.
       history: a row of numbers per epoch.
@@ -105,7 +106,8 @@ class EpochEnd(keras.callbacks.Callback):
 
     Args:
       checkpoints: where everything is saved.
-      evaluate_fn: called with the finished epochs; returns numbers of the validation part, `val_accuracy` among them.
+      evaluate_fn: called with the finished epochs; returns numbers of the validation part, `val_accuracy` among them
+        unless `keep_last`.
       keep_fn: called when the epoch's weights are to be kept, with the averaged weights in the model.
       images: images in an epoch.
       epochs: epochs of the whole run, for the log.
@@ -142,7 +144,7 @@ class EpochEnd(keras.callbacks.Callback):
         logs.update(self._evaluate(epoch + 1))
         # Equal scores: the later epoch, whose learning rate was lower.
         if self._keep_last or logs["val_accuracy"] >= state.best_score:
-            state.best_score, state.best_epoch = logs["val_accuracy"], epoch + 1
+            state.best_score, state.best_epoch = logs.get("val_accuracy", -1.0), epoch + 1
             self._keep()
         swap.on_test_end()
         state.epoch = epoch + 1
@@ -152,12 +154,13 @@ class EpochEnd(keras.callbacks.Callback):
         state.history = [*state.history[:epoch], row]
         if runtime.is_chief():
             self._checkpoints.save()
+        kept = f"kept_val_accuracy {state.best_score:.4f}" if "val_accuracy" in row else "kept the last"
         logging.info(
-            "epoch %d/%d %s kept_val_accuracy %.4f (epoch %d)",
+            "epoch %d/%d %s %s (epoch %d)",
             epoch + 1,
             self._epochs,
             " ".join(f"{name} {value:.4g}" for name, value in row.items()),
-            state.best_score,
+            kept,
             state.best_epoch,
         )
 

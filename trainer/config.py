@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 
@@ -34,6 +35,8 @@ class TaskConfig:
       decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.
       keep: which epoch's weights Fa-Net keeps: best, the most accurate on the validation part, or last; auto takes last
         for er_ue and er_up, whose validation part lacks the rare classes or pose that are tested, else best.
+      held_out: share of FER2013's Training that is the validation part where PrivateTest is not given; with 0 all of it
+        is trained on, the last epoch is kept, and the temperature is that of init_from, or 1.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
@@ -79,6 +82,7 @@ class TaskConfig:
     learning_rate: float = 0.0
     decay_epochs: float = 0.0
     keep: Literal["auto", "best", "last"] = "auto"
+    held_out: float = HELD_OUT
     image_size: int = 0
     channels: Literal[1, 3] = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
@@ -128,6 +132,8 @@ class TaskConfig:
                 raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")
         if not 0 <= self.teacher_weight <= 1:
             raise InputError(f"`teacher_weight` must be between 0 and 1. Received: {self.teacher_weight}.")
+        if not 0 <= self.held_out <= MAX_HELD_OUT:
+            raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {self.held_out}.")
         if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):
             raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
         if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):

@@ -19,7 +19,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from trainer import runtime, tensorboard
 from trainer.config import TaskConfig
 from trainer.evaluation_page import page
-from trainer.fa_net import FINISHED, FOLDER, predict, read_faces
+from trainer.fa_net import FINISHED, FOLDER, keeps_last, predict, read_faces
 
 METRICS_FILE = "metrics.json"
 PAGE_FILE = "evaluation.html"
@@ -53,7 +53,7 @@ def run(config: TaskConfig) -> None:
         "recipe": config.recipe,
         "finished": tf.io.gfile.exists(runtime.join(folder, FINISHED)),
         "tta": config.tta,
-        "kept": "last" if config.keeps_last else "best",
+        "kept": "last" if keeps_last(config, faces) else "best",
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
         "notes": list(faces.notes),

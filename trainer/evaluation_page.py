@@ -105,9 +105,11 @@ def _foot(result: dict[str, Any]) -> str:
     ]
     if training:
         why = "the last" if result.get("kept") == "last" else "chosen on the validation part"
+        # Without a validation part there is no score.
+        score = f" ({_percent(training['best_score'])} %)" if training["best_score"] >= 0 else ""
         lines.append(
             f"trained {training['epoch']} epochs in {training['seconds'] / 60:.0f} minutes; kept epoch "
-            f"{training['best_epoch']}, {why} ({_percent(training['best_score'])} %)"
+            f"{training['best_epoch']}, {why}{score}"
         )
     return f"<p class=small>{'<br>'.join(html.escape(line) for line in lines)}</p>"
 

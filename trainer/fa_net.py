@@ -45,19 +45,20 @@ def run(config: TaskConfig) -> None:
     faces = read_faces(config)
     report_classes(faces)
     strategy = runtime.strategy(config)
+    keep_last = keeps_last(config, faces)
     state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions))
     with runtime.dtype_policy(runtime.precision(config)):
         for phase in recipe.phases():
             if state.epoch < phase.end:
-                _train_phase(config, recipe, faces, strategy, state, phase)
-    finish(folder, faces, state)
+                _train_phase(config, recipe, faces, strategy, state, phase, keep_last)
+    finish(folder, faces, state, config.init_from)
     runtime.wait_for_all(strategy)
 
 
 def read_faces(config: TaskConfig) -> FaceSet:
     """Returns the task's faces, with the run's synthetic ones in the training part when there are any."""
     if config.is_public:
-        return public.read(config.task, config.data)
+        return public.read(config.task, config.data, config.held_out)
     pattern = runtime.join(config.synthetic_from or config.run_dir, SYNTHETIC_GLOB)
     synthetic = inputs.record_files(pattern) if config.synthetic and tf.io.gfile.glob(pattern) else ()
     return inputs.read_records(config.data, config.task, synthetic)
@@ -70,6 +71,22 @@ def report_classes(faces: FaceSet) -> None:
     train, test = (np.unique(faces.parts[split].labels) for split in ("train", "test"))
     if missing := [faces.expressions[label] for label in sorted(set(test.tolist()) - set(train.tolist()))]:
         logging.warning("no training face of %s, which the test part has; their recall will be 0", ", ".join(missing))
+
+
+def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
+    """Whether the last epoch is kept, which it also is when no validation part can choose one.
+
+    Raises:
+      InputError: when the best epoch is asked for and the validation part is empty.
+    """
+    if len(faces.parts["val"]):
+        return config.keeps_last
+    if config.keep == "best":
+        raise InputError(
+            f"`keep` 'best' needs a validation part to choose the epoch on. {config.data} has none; give --keep=last."
+        )
+    logging.info("no validation part: the last epoch is kept, and the log has no scores of it")
+    return True
 
 
 def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
@@ -96,6 +113,7 @@ def _train_phase(
     strategy: tf.distribute.Strategy,
     state: State,
     phase: Phase,
+    keep_last: bool,
 ) -> None:
     """Trains from the newest checkpoint to the end of a phase; phases differ in the faces alone."""
     end, image_size = phase.end, phase.image_size
@@ -138,7 +156,7 @@ def _train_phase(
         verbose=1 if sys.stdout.isatty() else 0,
         callbacks=[
             StopOnNan(state.epoch * steps),
-            EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs, config.keeps_last),
+            EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs, keep_last),
             *tensorboard.callbacks(config),
         ],
     )
@@ -177,7 +195,7 @@ def _restored(
 
 
 class _Judge:
-    """Scores an epoch's (averaged) weights on the validation part, in a network of its own, and keeps the best."""
+    """Scores an epoch's (averaged) weights on the validation part, if any, in a network of its own, and keeps them."""
 
     def __init__(
         self,
@@ -190,16 +208,21 @@ class _Judge:
     ) -> None:
         self._folder = runtime.join(config.run_dir, FOLDER)
         self._spec = spec
-        self._part = faces.parts["val"] if len(faces.parts["val"]) else faces.parts["train"]
+        self._part = faces.parts["val"]
         self._model, self._pictures = model, pictures
         self._judged = fa_net.build(spec)
         self._statistics = None if measured_on is None else BatchStatistics(self._judged, measured_on)
 
     def evaluate(self, epoch: int) -> dict[str, float]:
-        """Returns accuracy and loss of the weights that the trained network holds now, after `epoch` epochs."""
+        """Returns accuracy and loss of the weights that the trained network holds now, after `epoch` epochs.
+
+        Without a validation part there are none to return.
+        """
         self._judged.set_weights(self._model.get_weights())
         if self._statistics:
             self._statistics.refresh()
+        if not len(self._part):
+            return {}
         logits = predict(self._judged, self._part, self._spec)
         self._pictures.validation(self._part.labels, logits, epoch)
         return {
@@ -351,14 +374,22 @@ def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "
     return np.concatenate(rows) if rows else np.zeros((0, spec.num_classes), np.float32)
 
 
-def finish(folder: str, faces: FaceSet, state: State) -> None:
-    """Fits the temperature of the best weights on the validation part, stores it and marks the run as finished."""
+def finish(folder: str, faces: FaceSet, state: State, source: str = "") -> None:
+    """Fits the temperature of the kept weights on the validation part, stores it and marks the run as finished.
+
+    Without a validation part the temperature stays that of `source`, the Fa-Net that the run began with, if any: it
+    was fitted on faces that that network had not seen, and this one's answers are about as sure.
+    """
     if not runtime.is_chief():
         return
     model, spec = fa_net.load(folder)
     val = faces.parts["val"]
-    temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
+    if len(val):
+        temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
+    else:
+        temperature = fa_net.load_spec(folder_of(source)).temperature if source else 1.0
     fa_net.save_spec(folder, dataclasses.replace(spec, temperature=temperature))
     runtime.write_json(runtime.join(folder, "history.json"), dataclasses.asdict(state))
     runtime.write_text(runtime.join(folder, FINISHED), f"{state.epoch} epochs, {state.seconds:.0f} s\n")
-    logging.info("fa_net finished: kept epoch %d, val accuracy %.4f", state.best_epoch, state.best_score)
+    score = f", val accuracy {state.best_score:.4f}" if len(val) else ""
+    logging.info("fa_net finished: kept epoch %d%s", state.best_epoch, score)

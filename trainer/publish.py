@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,19 +15,20 @@ from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
 from trainer import runtime
+from trainer.config import TaskConfig
 
 CARD_FILE = "MODEL_CARD.md"
 MAX_BYTES = 12_000_000
 
-# The flags that a card repeats, beside the teacher's.
+# The flags that a card always repeats, those that it repeats when they were given, and the teacher's.
+ALWAYS = ("task", "recipe")
 TRAINING_FLAGS = (
-    "task",
-    "recipe",
     "epochs",
     "batch_size",
     "learning_rate",
     "image_size",
     "keep",
+    "held_out",
     "precision",
     "seed",
     "init_from",
@@ -114,10 +116,15 @@ def card(metrics: dict[str, Any], run: dict[str, Any], size: int, storage: str, 
     task, spec, test = metrics["task"], metrics["spec"], metrics["test"]
     training, calibration = metrics["training"], test["calibration"]
     flags = run["flags"]
-    names = [name for name in TRAINING_FLAGS if flags.get(name)]
+    defaults = {field.name: field.default for field in dataclasses.fields(TaskConfig)}
+    given = [name for name in TRAINING_FLAGS if flags.get(name, defaults[name]) != defaults[name]]
+    names = [*(name for name in ALWAYS if name in flags), *given]
     if flags.get("teacher"):
         names += ["teacher", "teacher_weight"]
-    given = " ".join(f"--{name}={_shown(name, flags[name])}" for name in names)
+    command = " ".join(f"--{name}={_shown(name, flags[name])}" for name in names)
+    begun = "that of the network it began with" if flags.get("init_from") else "which was fitted on nothing"
+    temperature_of = "fitted on val" if metrics["val"]["faces"] else begun
+    chosen = "the last" if metrics.get("kept") == "last" else "the best on val"
     state = "" if metrics["finished"] else "\n**Interim weights: the training had not finished.**\n"
     notes = "; ".join(metrics["notes"])
     libraries = f"TensorFlow {run['versions']['tensorflow']}, Keras {run['versions']['keras']}"
@@ -148,13 +155,13 @@ Confusion, test part (rows: true, columns: predicted, faces):
 {_confusion(test)}
 
 Calibration, test part: expected calibration error {100 * calibration["uncalibrated"]["ece"]:.1f} % as trained,
-{100 * calibration["calibrated"]["ece"]:.1f} % with the stored temperature {spec["temperature"]:.3f}, fitted on val.
+{100 * calibration["calibrated"]["ece"]:.1f} % with the stored temperature {spec["temperature"]:.3f}, {temperature_of}.
 
 ## Training
 
-`python -m trainer.task {given}`: {training["epoch"]} epochs in {training["seconds"] / 3600:.1f} hours on
+`python -m trainer.task {command}`: {training["epoch"]} epochs in {training["seconds"] / 3600:.1f} hours on
 {run["machine"]["cores"]} shared CPU cores ({libraries}); the weights are those of epoch {training["best_epoch"]},
-{"the last" if metrics.get("kept") == "last" else "the best on val"}. {note}
+{chosen}. {note}
 
 ## Data and licence
 
@@ -184,7 +191,8 @@ def _score_rows(metrics: dict[str, Any]) -> str:
     }
     rows = []
     for key, name in names.items():
-        if part := metrics.get(key):
+        part = metrics.get(key, {})
+        if part.get("faces"):
             rows.append(
                 f"| {name} | {part['faces']:,} | {_percent(part['accuracy'], part['accuracy_interval'])} "
                 f"| {_percent(part['mean_class_accuracy'])} | {_percent(part['macro_f1'])} |"

@@ -7,6 +7,7 @@ own, persons are split by a stable hash, so that no person is in two parts.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ from fer_tf.labels import FER2013_EXPRESSIONS, SPLITS
 
 # Share of FER2013's Training that is held out to choose weights and fit the temperature.
 HELD_OUT = 0.05
+MAX_HELD_OUT = 0.5
 FER2013_SIDE = 48
 FER2013_USAGES = {"Training": "train", "PublicTest": "public", "PrivateTest": "private"}
 # Folder names in use for the folder layout.
@@ -67,17 +69,23 @@ KDEF_NAME = re.compile(r"([AB])([FM])(\d\d)([A-Z]{2})(FL|HL|S|HR|FR)\.jpe?g", re
 KDEF_IMAGES = 4900
 
 
-def read(task: str, data: str) -> FaceSet:
+def read(task: str, data: str, held_out_share: float = HELD_OUT) -> FaceSet:
     """Returns a public set's faces.
 
     Args:
       task: `fer2013`, `jaffe`, `ckplus` or `kdef`.
       data: the set's folder, or FER2013's CSV file.
+      held_out_share: of FER2013's Training, see `read_fer2013`; the other sets do not need it.
 
     Raises:
       InputError: when the set is incomplete or renamed, with what was expected and what was found.
     """
-    readers = {"fer2013": read_fer2013, "jaffe": read_jaffe, "ckplus": read_ckplus, "kdef": read_kdef}
+    readers = {
+        "fer2013": functools.partial(read_fer2013, held_out_share=held_out_share),
+        "jaffe": read_jaffe,
+        "ckplus": read_ckplus,
+        "kdef": read_kdef,
+    }
     if task not in readers:
         raise not_one_of("task", task, readers)
     if not os.path.exists(data):
@@ -85,12 +93,22 @@ def read(task: str, data: str) -> FaceSet:
     return readers[task](data)
 
 
-def read_fer2013(data: str) -> FaceSet:
+def read_fer2013(data: str, held_out_share: float = HELD_OUT) -> FaceSet:
     """Returns FER2013 from the official CSV (`emotion,pixels,Usage`) or the folder layout `<part>/<class>/<image>`.
 
     With PrivateTest, val is PublicTest and test is PrivateTest, as in section 5.1. Without it, test is PublicTest and
     val is held out of Training by a hash of the pixels, so that copies of one picture fall on the same side.
+
+    Args:
+      data: the CSV file or the folder.
+      held_out_share: share of Training that becomes val when PrivateTest is not there; with 0 val is empty and all of
+        Training is trained on.
+
+    Raises:
+      InputError: when the set is incomplete or renamed, or the share is not 0 to 0.5.
     """
+    if not 0 <= held_out_share <= MAX_HELD_OUT:
+        raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {held_out_share}.")
     found = _fer2013_csv(data) if os.path.isfile(data) else _fer2013_folders(data)
     for usage in ("train", "public"):
         if not found[usage]:
@@ -100,14 +118,17 @@ def read_fer2013(data: str) -> FaceSet:
         parts = {"train": found["train"], "val": found["public"], "test": found["private"]}
         notes = ("val is PublicTest, on which the weights were chosen", "test is PrivateTest")
     else:
-        held = [row for row in found["train"] if held_out(row[2])]
-        kept = [row for row in found["train"] if not held_out(row[2])]
+        held = [row for row in found["train"] if held_out(row[2], held_out_share)]
+        kept = [row for row in found["train"] if not held_out(row[2], held_out_share)]
         parts = {"train": kept, "val": held, "test": found["public"]}
-        notes = (
-            f"val is {len(held)} images held out of Training, on which the weights were chosen",
-            "test is PublicTest",
+        val_is = (
+            f"val is {len(held)} images held out of Training, on which the weights were chosen"
+            if held
+            else "val is empty: all of Training was trained on, and the last epoch was kept"
         )
-    return _face_set(FER2013_EXPRESSIONS, {name: part(*zip(*rows, strict=True)) for name, rows in parts.items()}, notes)
+        notes = (val_is, "test is PublicTest")
+    columns = {name: tuple(zip(*rows, strict=True)) or ((), (), ()) for name, rows in parts.items()}
+    return _face_set(FER2013_EXPRESSIONS, {name: part(*values) for name, values in columns.items()}, notes)
 
 
 def _fer2013_csv(path: str) -> dict[str, list[tuple[str, int, bytes]]]:

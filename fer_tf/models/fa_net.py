@@ -37,7 +37,7 @@ class FaNetSpec:
       blur: standard deviation of the Gaussian that the network begins with, pixels; 0 blurs nothing.
       standardize: whether the network begins by giving each image mean 0 and variance 1.
       dropout: rate before the head.
-      temperature: logits are divided by it before the softmax; fitted on the validation part.
+      temperature: logits are divided by it before the softmax; fitted on the validation part where there was one.
       task: the task that it was trained for.
       data_fingerprint: the training data's fingerprint.
       landmark_model: what aligned the training faces, or `none`.

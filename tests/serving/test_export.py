@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import struct
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
+from fer_tf.models import fa_net
 from serving import export, portable
 from serving.connection import Connection
 from tests.serving.conftest import encode, face_crops
@@ -145,6 +147,14 @@ def test_tflite_and_onnx_answer_like_the_live_model(fa_net_dir: str, toy_data: s
     assert results["fa_net_int8.tflite"]["agreement"] >= 0.9
     sizes = {name: (tmp_path / "tflite" / name).stat().st_size for name in os.listdir(tmp_path / "tflite")}
     assert sizes["fa_net_int8.tflite"] < 0.6 * sizes["fa_net_float16.tflite"]
+
+
+def test_without_data_given_the_runs_own_is_compared_on(fa_net_dir: str, toy_data: str, tmp_path: Path) -> None:
+    shutil.copytree(fa_net_dir, tmp_path / "fa_net")
+    (tmp_path / "config.json").write_text(json.dumps({"flags": {"task": "er_ss", "data": toy_data}}))
+    folder = str(tmp_path / "fa_net")
+    faces = portable.read_faces(folder, fa_net.load_spec(folder), "")
+    assert faces.fingerprint == json.loads(Path(toy_data, "dataset.json").read_text())["fingerprint"]
 
 
 def test_int8_without_data_is_refused_with_what_to_do(fa_net_dir: str, tmp_path: Path) -> None:

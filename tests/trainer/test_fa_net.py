@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +16,7 @@ from fer_tf.data import inputs
 from fer_tf.data.augment import Augmentation
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
+from fer_tf.labels import FER2013_EXPRESSIONS
 from fer_tf.models import fa_net as networks
 from tests.fer_tf.data.test_inputs import rewrite, update
 from trainer import evaluate, fa_net, runtime
@@ -126,6 +128,42 @@ def test_the_best_or_the_last_epoch_is_kept(toy_data, tmp_path, monkeypatch, tas
     tf.train.Checkpoint(model=trained).restore(checkpoint).assert_existing_objects_matched()
     faces = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 1)).astype(np.float32)
     np.testing.assert_allclose(kept(faces), trained(faces), atol=1e-5)
+
+
+@pytest.fixture
+def small_fer2013(tmp_path) -> str:
+    """FER2013's folder layout with a few drawn faces."""
+    for part, count in (("train", 24), ("validation", 8)):
+        for number in range(count):
+            for label, expression in enumerate(FER2013_EXPRESSIONS):
+                pixels = np.random.default_rng([label, number, count]).integers(0, 256, (48, 48), np.uint8)
+                folder = tmp_path / "fer2013" / part / expression
+                folder.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(folder / f"{part}_{number}.png"), pixels)
+    return str(tmp_path / "fer2013")
+
+
+def test_without_a_validation_part_the_last_epoch_and_the_first_networks_temperature_stay(
+    small_fer2013, tmp_path, caplog
+):
+    first, run_dir = tmp_path / "first", tmp_path / "whole"
+    start = flags(small_fer2013, first, "--task=fer2013", "--stage=fa_net")
+    assert main(start) == 0
+    fitted = networks.load_spec(str(first / "fa_net")).temperature
+    with caplog.at_level("INFO"):
+        for stage in ("fa_net", "evaluate"):
+            more = ("--task=fer2013", f"--stage={stage}", "--held_out=0", f"--init_from={first}")
+            assert main(flags(small_fer2013, run_dir, *more)) == 0
+    assert "train: 168 faces" in caplog.text and "kept the last (epoch 2)" in caplog.text
+    assert networks.load_spec(str(run_dir / "fa_net")).temperature == fitted != 1.0
+    history = read(run_dir, "fa_net", "history.json")
+    assert history["best_epoch"] == 2 and not any(name.startswith("val_") for name in history["history"][0])
+    scores = read(run_dir, "metrics.json")
+    assert scores["val"] == {"faces": 0} and scores["test"]["faces"] == 56 and scores["kept"] == "last"
+    with open(run_dir / "evaluation.html") as file:
+        assert "kept epoch 2, the last<" in file.read()
+    with pytest.raises(InputError, match="`keep` 'best' needs a validation part"):
+        main(flags(small_fer2013, tmp_path / "best", "--task=fer2013", "--held_out=0", "--keep=best"))
 
 
 def test_other_flags_do_not_go_on_with_a_run(run_dir, toy_data, capsys):

@@ -79,6 +79,23 @@ def test_the_card_repeats_what_the_training_was_told(run_dir, tmp_path):
     assert "--epochs=3 --learning_rate=0.03 --image_size=44 --keep=last --init_from=pretrained`" in card
 
 
+@pytest.mark.parametrize(
+    ("init_from", "temperature"),
+    [("pretrained", "that of the network it began with"), ("", "which was fitted on nothing")],
+)
+def test_the_card_of_a_run_without_a_validation_part_says_so(run_dir, tmp_path, init_from, temperature):
+    config = json.loads((run_dir / "config.json").read_text())
+    config["flags"] |= {"held_out": 0.0, "keep": "auto", "init_from": init_from}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    (run_dir / "metrics.json").write_text(json.dumps(metrics | {"val": {"faces": 0}, "kept": "last"}))
+    publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
+    card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    assert "--epochs=3 --held_out=0.0" in card and "--keep" not in card
+    assert f"stored temperature 1.000, {temperature}." in card and "the last." in card
+    assert "| val |" not in card and "| test | 6 |" in card
+
+
 def test_weights_that_are_too_large_replace_nothing_and_int8_halves_them(run_dir, tmp_path, monkeypatch):
     output = tmp_path / "published"
     publish(PublishConfig(str(run_dir), str(output), storage="int8"))
