@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
 from fer_tf.data.tasks import TaskOptions, Unit
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.labels import TASKS
 
 _LOGGER = logging.getLogger("beam_pipelines.build")
@@ -122,8 +123,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         BuildConfig, argv, prog="python -m beam_pipelines.build", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
-    # What stops a worker is raised here too; its log would say it once more.
-    logging.getLogger("apache_beam.runners.worker").setLevel(logging.CRITICAL)
     return Build(settings, beam_flags).run()
 
 
@@ -152,8 +151,9 @@ class Build:
                 f"`annotations` {self.annotations!r} does not exist; name the CSV with --annotations "
                 "and the clips' folder with --videos_root."
             )
-        if self.settings.landmark_model and not files.exists(self.settings.landmark_model):
-            raise InputError(f"`landmark_model` {self.settings.landmark_model!r} does not exist.")
+        # Here too: in a worker it would be told late, and clip by clip.
+        if self.settings.landmark_model:
+            LandmarkPredictor(self.settings.landmark_model)
         files.check_writable(self.output)
         files.delete_folder(self.building)
         census = chunks.partition(self.annotations, self.building, self._annotation_options())
@@ -197,22 +197,8 @@ class Build:
             self.settings.review, self.settings.reviewer_columns, tuple(self.settings.group_columns), labels
         )
 
-    @contextlib.contextmanager
-    def _pipeline(self) -> Iterator[beam.Pipeline]:
-        """A pipeline that runs when the block ends; Ctrl-C stays Ctrl-C, and a full disk is told in words."""
-        try:
-            with runner.pipeline(self.settings.runner, self.beam_flags) as pipeline:
-                yield pipeline
-        except Exception as error:
-            # Beam wraps what stops a worker; its text alone tells.
-            if "KeyboardInterrupt" in str(error):
-                raise KeyboardInterrupt from error
-            if "No space left on device" in str(error):
-                raise InputError(
-                    f"`output` {self.output!r} is full. Free space and run the same command again; "
-                    "finished clips are kept."
-                ) from error
-            raise
+    def _pipeline(self) -> contextlib.AbstractContextManager[beam.Pipeline]:
+        return runner.running(self.settings.runner, self.beam_flags, self.output)
 
     def _extract(self, census: Census) -> None:
         transform = extract.ExtractFaces(self.building, self.videos, self.extracted, self.settings.extractor())
@@ -323,7 +309,8 @@ class Build:
         for folder in ("records", "pairs", "landmarks"):
             files.delete_folder(files.join(self.output, folder))
         for path in files.matching(files.join(out, "**")):
-            if not path.endswith(".receipt"):
+            # What a killed worker had begun is no shard; it goes with the folder.
+            if not path.endswith(".receipt") and files.UNFINISHED not in path:
                 files.move(path, files.join(self.output, os.path.relpath(path, out)))
         self._keep_rejected()
         files.write_json(files.join(self.output, "dataset.json"), dataset)

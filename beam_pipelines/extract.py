@@ -31,6 +31,7 @@ from fer_tf.data import leaks
 from fer_tf.data.annotations import Clip
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
 from fer_tf.data.tasks import stable_hash
+from fer_tf.errors import InputError
 from fer_tf.faces.extractor import AlignedFace, ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 
 JPEG_QUALITY = 95
@@ -259,10 +260,13 @@ def _index_row(face: AlignedFace, record: FaceRecord) -> list:
 
 
 def _read_header(cache: str) -> dict | None:
-    """The first record of a finished clip's file, or None when the clip is not finished."""
+    """The first record of a finished clip's file, or None when there is none to read: the clip is then read again."""
     if not files.exists(cache):
         return None
-    return json.loads(next(files.read_records(cache)))
+    with contextlib.suppress(InputError):
+        for header in files.read_records(cache):
+            return json.loads(header)
+    return None
 
 
 def read_faces(cache: str) -> Iterator[bytes]:

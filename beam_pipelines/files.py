@@ -17,6 +17,8 @@ from apache_beam.io.filesystems import FileSystems
 from fer_tf.errors import InputError
 
 _MASK_DELTA = 0xA282EAD8
+# In the name of a file that is being written.
+UNFINISHED = ".tmp-"
 
 
 def join(folder: str, *names: str) -> str:
@@ -42,7 +44,7 @@ def open_to_read(path: str) -> BinaryIO:
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """Writes a file under a temporary name beside its final one, and renames it when the block ends without error."""
     make_folder(path.rsplit("/", 1)[0])
-    temporary = f"{path}.tmp-{uuid.uuid4().hex[:12]}"
+    temporary = f"{path}{UNFINISHED}{uuid.uuid4().hex[:12]}"
     try:
         with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             yield file
@@ -88,9 +90,9 @@ def delete_folder(folder: str) -> None:
     """Deletes a folder and all it holds; one that is missing is no error."""
     if is_local(folder):
         shutil.rmtree(folder, ignore_errors=True)
-    elif FileSystems.exists(folder) or matching(join(folder, "**")):
-        with contextlib.suppress(BeamIOError):
-            FileSystems.delete([folder])
+    elif found := matching(join(folder, "**")):
+        # File by file: an object store has no folders, and one named like an object of its own is silently not found.
+        FileSystems.delete(found)
 
 
 def move(source: str, target: str) -> None:

@@ -22,6 +22,7 @@ from beam_pipelines.extract import face_record, found_faces, local_copy
 from fer_tf import config
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
+from fer_tf.faces.landmarks import LandmarkPredictor
 
 _LOGGER = logging.getLogger("beam_pipelines.predict")
 
@@ -86,8 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any(found.metadata_list for found in FileSystems.match([pattern], limits=[1])):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
-    with runner.pipeline(settings.runner, beam_flags) as pipeline:
+    if settings.landmark_model:
+        LandmarkPredictor(settings.landmark_model)
+    with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
         Predict(settings, version_dir, pattern).apply_to(pipeline)
+    _delete_earlier(settings)
     summary = json.loads(files.read_bytes(files.join(settings.output, SUMMARY)))
     _LOGGER.info(
         "%d files read, %d faces; %d files not read, see %s",
@@ -97,6 +101,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.join(settings.output, REJECTED),
     )
     return config.EXIT_INCOMPLETE if summary["not_read"] else config.EXIT_OK
+
+
+def _delete_earlier(settings: PredictConfig) -> None:
+    """Deletes the predictions of an earlier run that wrote another number of files."""
+    stem, suffix = os.path.splitext(PREDICTIONS)
+    shards = settings.num_shards
+    found = files.matching(files.join(settings.output, f"{stem}-?????-of-?????{suffix}"))
+    earlier = [path for path in found if shards == 1 or not path.endswith(f"-of-{shards:05d}{suffix}")]
+    if shards > 1:
+        earlier += files.matching(files.join(settings.output, PREDICTIONS))
+    if earlier:
+        FileSystems.delete(earlier)
 
 
 def newest_version(model: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -15,10 +17,18 @@ DIRECT_RUNNER = "DirectRunner"
 JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
 
 
+# What Beam adds to an error's text, and how its text of what stopped a worker names an error.
+_STEP = re.compile(r" \[while running '[^']*'\]$", re.MULTILINE)
+_INPUT_ERROR = re.compile(r"^(?:[\w.]+\.)?InputError: (.*)$", re.MULTILINE)
+
+
 def log_plainly() -> None:
     """Sets a command's log: time and message, and of Beam's own only warnings."""
     logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    # What stops a worker is raised in the driver too; these would say it once more, each with its traceback.
+    for name in ("worker", "common"):
+        logging.getLogger(f"apache_beam.runners.{name}").setLevel(logging.CRITICAL)
 
 
 def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
@@ -43,6 +53,37 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
         worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "ERROR"
         return beam.Pipeline(runner=_python_runner(options), options=options)
     return beam.Pipeline(options=PipelineOptions([*flags, f"--runner={runner}"]))
+
+
+@contextlib.contextmanager
+def running(runner: str, flags: Sequence[str], output: str) -> Iterator[beam.Pipeline]:
+    """Gives a pipeline that runs when the block ends; what stops it is told as commands tell it.
+
+    Args:
+      runner, flags: see `pipeline`.
+      output: the folder that the pipeline writes into.
+
+    Raises:
+      InputError: a worker met one, or the disk is full.
+      KeyboardInterrupt: Ctrl-C stopped a worker.
+    """
+    try:
+        with pipeline(runner, flags) as steps:
+            yield steps
+    except InputError as error:
+        raise InputError(_STEP.sub("", str(error))) from error
+    except Exception as error:
+        # Beam wraps what stops a worker; its text alone tells.
+        text = _STEP.sub("", str(error))
+        if "KeyboardInterrupt" in text:
+            raise KeyboardInterrupt from error
+        if "No space left on device" in text:
+            raise InputError(
+                f"`output` {output!r} is full. Free space and run the same command again; what is finished is kept."
+            ) from error
+        if met := _INPUT_ERROR.findall(text):
+            raise InputError(met[-1]) from error
+        raise
 
 
 def _refuse_unknown(runner: str, flags: Sequence[str]) -> None:

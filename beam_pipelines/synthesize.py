@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _LOGGER.info("synthetic faces are finished: %s", job.folder)
         return config.EXIT_OK
     paths = record_files(files.join(settings.data or flags["data"], schema.FACES_GLOB))
-    with runner.pipeline(settings.runner, beam_flags) as pipeline:
+    with runner.running(settings.runner, beam_flags, job.folder) as pipeline:
         pipeline | "Files" >> beam.Create(paths) | "Synthesize" >> Synthesize(job)
     return _finish(job)
 

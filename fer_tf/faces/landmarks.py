@@ -78,7 +78,7 @@ class LandmarkPredictor:
       name: the model's name and dlib's version.
 
     Raises:
-      InputError: the file is missing or is no such predictor.
+      InputError: the file is missing, is no predictor, or gives another number of points.
     """
 
     def __init__(self, model: str = ""):
@@ -91,6 +91,9 @@ class LandmarkPredictor:
             raise InputError(f"`landmark_model` must be a dlib shape predictor file. Received: {path!r}.") from error
         low = (_PATCH - _SQUARE) // 2
         self._rectangle = dlib.rectangle(low, low, low + _SQUARE - 1, low + _SQUARE - 1)
+        points = self._predictor(np.zeros((_PATCH, _PATCH), np.uint8), self._rectangle).num_parts
+        if points != NUM_LANDMARKS:
+            raise InputError(f"`landmark_model` {path!r} must give {NUM_LANDMARKS} points. Found: {points}.")
         self.name = os.path.basename(path).removesuffix(".dat") + f" (dlib {dlib.__version__})"
 
     def predict(self, rgb: np.ndarray, box: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
@@ -118,8 +121,6 @@ class LandmarkPredictor:
         shift = _PATCH / 2 - turn @ centre
         patch = cv2.cvtColor(warp(rgb, np.column_stack([turn, shift]), _PATCH), cv2.COLOR_RGB2GRAY)
         parts = self._predictor(patch, self._rectangle).parts()
-        if len(parts) != NUM_LANDMARKS:
-            raise InputError(f"`landmark_model` must give {NUM_LANDMARKS} points. Received: {len(parts)}.")
         points = np.array([(point.x, point.y) for point in parts], np.float64)
         return ((points - shift) @ np.linalg.inv(turn).T).astype(np.float32)
 

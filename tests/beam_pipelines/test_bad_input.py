@@ -129,6 +129,7 @@ def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
     [
         ("--annotations=nowhere.csv", "nowhere.csv' does not exist"),
         ("--labels_file=nowhere.txt", "nowhere.txt' does not exist"),
+        ("--landmark_model=nowhere.dat", "must be a dlib shape predictor file. Received: 'nowhere.dat'"),
         ("--output=/proc/faces", "`output` '/proc/faces' cannot be written to"),
     ],
 )
@@ -138,6 +139,27 @@ def test_places_that_are_not_there_are_named(
     argv = [f"--annotations={built.annotations}", f"--videos_root={built.root}", f"--output={tmp_path}", flag]
     assert config.run_command(build.main, argv) == config.EXIT_USAGE
     assert words in capsys.readouterr().err
+
+
+def test_what_stops_a_worker_is_told_without_a_traceback(
+    built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extracted = shutil.copytree(built.extracted, tmp_path / "extracted")
+    empty, cut, *_ = sorted(path for path in extracted.rglob("*.tfrecord") if path.stat().st_size > 10_000)
+    empty.write_bytes(b"")
+    argv = [f"--annotations={built.annotations}", f"--videos_root={built.root}", f"--output={tmp_path / 'out'}"]
+    argv += [*FLAGS, f"--extracted={extracted}"]
+    # A finished clip's file of which nothing can be read: the clip is read again.
+    assert config.run_command(build.main, argv) in (config.EXIT_OK, config.EXIT_INCOMPLETE)
+    assert empty.stat().st_size > 0
+    before = json.loads((tmp_path / "out/dataset.json").read_text())["fingerprint"]
+    assert before == json.loads((built.folder / "dataset.json").read_text())["fingerprint"]
+    # One that is cut off behind its first record is only met while writing, in a worker.
+    cut.write_bytes(cut.read_bytes()[:-1])
+    capsys.readouterr()
+    assert config.run_command(build.main, argv) == config.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert f"error: {cut} is damaged or cut off" in error and "Traceback" not in error and "while running" not in error
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

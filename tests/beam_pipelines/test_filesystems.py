@@ -22,7 +22,7 @@ SCHEME = "bucket"
 
 
 class BucketFileSystem(FileSystem):
-    """A remote filesystem in all but distance: `bucket://...` names files below a folder."""
+    """An object store in all but distance: `bucket://...` names files below a folder, and nothing names a folder."""
 
     base = Path()
 
@@ -74,7 +74,7 @@ class BucketFileSystem(FileSystem):
         self._local.rename([*map(self._inside, sources)], [*map(self._inside, targets)])
 
     def exists(self, path: str) -> bool:
-        return self._local.exists(self._inside(path))
+        return Path(self._inside(path)).is_file()
 
     def size(self, path: str) -> int:
         return self._local.size(self._inside(path))
@@ -90,12 +90,10 @@ class BucketFileSystem(FileSystem):
         return FileMetadata(path, found.size_in_bytes, found.last_updated_in_seconds)
 
     def delete(self, paths: list[str]) -> None:
+        # As of gs:// and s3://: the object of that very name, and none is no error.
         for path in paths:
-            inside = Path(self._inside(path))
-            if inside.is_dir():
-                shutil.rmtree(inside)
-            else:
-                inside.unlink()
+            if self.exists(path):
+                Path(self._inside(path)).unlink()
 
 
 @pytest.fixture
@@ -110,15 +108,18 @@ def test_a_corpus_in_a_bucket_is_built_into_a_bucket(bucket: Path, built: Built,
         (bucket / "videos" / row["video"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(samples / row["video"], bucket / "videos" / row["video"])
     write_rows(bucket / "a.csv", [*rows, {**rows[0], "video": "gone.mp4"}])
-    for _ in range(2):  # The second build replaces the first and finds its finished clips.
-        assert run(f"{SCHEME}://a.csv", f"{SCHEME}://videos", f"{SCHEME}://out") == 3
+    for shards in (3, 2):  # The second build replaces the first and finds its finished clips.
+        assert run(f"{SCHEME}://a.csv", f"{SCHEME}://videos", f"{SCHEME}://out", f"--num_shards={shards}") == 3
+    names = sorted(path.name for path in (bucket / "out/records").iterdir())
+    assert names == ["faces-00000-of-00002.tfrecord", "faces-00001-of-00002.tfrecord"]
     faces = {face.image_id: face.image for face in read(bucket / "out", schema.FACES_GLOB, FaceRecord)}
     local = {face.image_id: face.image for face in read(built.folder, schema.FACES_GLOB, FaceRecord)}
     assert faces and faces == {name: local[name] for name in faces}
     dataset = json.loads((bucket / "out/dataset.json").read_text())
     assert dataset["rejected"]["missing"] == 1
+    assert dataset["records"]["files"] == 2 and dataset["records"]["examples"] == len(faces)
     assert dataset["counts"]["clips_cached"] == dataset["counts"]["clips_read"] == 4
-    assert not (bucket / "out/.building").exists()
+    assert not [path for path in (bucket / "out/.building").rglob("*") if path.is_file()]
 
 
 def test_a_glob_names_the_root_and_the_clips_that_may_be_used(tmp_path: Path) -> None:

@@ -72,9 +72,14 @@ def test_each_file_gets_its_line_and_bad_ones_are_listed(
 
 def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path: Path) -> None:  # noqa: F811
     out = tmp_path / "out"
-    flags = [f"--model={exported}/1", f"--inputs={folder}/deep/*", f"--output={out}", "--num_shards=2"]
-    assert predict.main(flags) == EXIT_OK
-    assert sum(len(path.read_text().splitlines()) for path in out.glob("predictions-*-of-00002.jsonl")) == 1
+    flags = [f"--model={exported}/1", f"--inputs={folder}/deep/*", f"--output={out}"]
+    # Each run leaves its own files alone, however many the one before wrote.
+    for shards in (1, 2, 1):
+        assert predict.main([*flags, f"--num_shards={shards}"]) == EXIT_OK
+        found = sorted(path.name for path in out.glob("predictions*"))
+        several = [f"predictions-{shard:05d}-of-00002.jsonl" for shard in range(2)]
+        assert found == (["predictions.jsonl"] if shards == 1 else several)
+        assert sum(len((out / name).read_text().splitlines()) for name in found) == 1
     assert (out / "rejected.jsonl").read_text() == ""
 
 
@@ -83,6 +88,9 @@ def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> Non
         predict.main([f"--model={tmp_path}"])
     with pytest.raises(InputError, match="`inputs`"):
         predict.main([f"--model={exported}", f"--inputs={tmp_path}/nothing"])
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(InputError, match="`landmark_model` must be a dlib shape predictor file"):
+        predict.main([f"--model={exported}", f"--inputs={tmp_path}", f"--output={tmp_path}", "--landmark_model=no.dat"])
 
 
 def test_the_newest_version_is_taken_by_number(tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ from fer_tf.data import schema
 from fer_tf.errors import InputError
 from fer_tf.faces import align
 from fer_tf.faces.extractor import AlignedFace, FaceExtractor
-from fer_tf.faces.landmarks import LandmarkPredictor, disagreement, hog_square, read_points, write_points
+from fer_tf.faces.landmarks import (
+    LandmarkPredictor,
+    disagreement,
+    hog_square,
+    packaged_model,
+    read_points,
+    write_points,
+)
 from fer_tf.labels import F2ED_POSES
 from tests.fer_tf.faces.clips import read_frames
 from tests.toy_data import landmarks_of
@@ -146,3 +153,9 @@ def test_a_file_that_is_no_predictor_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "a.dat", tmp_path / "missing.dat"):
         with pytest.raises(InputError, match=f"landmark_model.*{path.name}"):
             LandmarkPredictor(str(path))
+
+
+def test_a_predictor_of_other_points_is_refused() -> None:
+    five = packaged_model().replace("68", "5")
+    with pytest.raises(InputError, match=r"`landmark_model` '.*5_face.*' must give 68 points\. Found: 5"):
+        LandmarkPredictor(five)
