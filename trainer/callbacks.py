@@ -34,6 +34,9 @@ class State:
       history: a row of numbers per epoch.
       fingerprint: of the training data.
       expressions: label names.
+      faces: of the training part, synthetic ones too.
+      temperature: the one that stays without a validation part to fit it on.
+      notes: what a reader of the scores must know of how the run began.
     """
 
     epoch: int = 0
@@ -43,6 +46,9 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
     fingerprint: str = ""
     expressions: list[str] = field(default_factory=list)
+    faces: int = 0
+    temperature: float = 1.0
+    notes: list[str] = field(default_factory=list)
 
 
 class Checkpoints:
@@ -166,7 +172,9 @@ class EpochEnd(keras.callbacks.Callback):
 
     def _averages(self) -> keras.callbacks.Callback:
         """Keras' own swap of the averaged weights, or a callback that does nothing when none are kept."""
-        if not self.model.optimizer.use_ema:
+        optimizer = self.model.optimizer
+        # Under mixed_float16 Keras wraps it in a LossScaleOptimizer, whose own `use_ema` is always False.
+        if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:
             return keras.callbacks.Callback()
         swap = keras.callbacks.SwapEMAWeights()
         swap.set_model(self.model)

@@ -29,7 +29,7 @@ def run(config: TaskConfig) -> None:
     """Scores the run's best weights on its validation and test parts; repeating it gives the same numbers.
 
     Raises:
-      InputError: when the run has no weights yet, or the data's labels are not the ones it was trained for.
+      InputError: when the run has no weights yet, or the data is not what it was trained on.
     """
     if not runtime.is_chief():
         return
@@ -37,6 +37,10 @@ def run(config: TaskConfig) -> None:
     model, spec = fa_net.load(folder)
     faces = read_faces(config)
     check_labels(spec, faces, folder)
+    check_data(spec, faces, folder)
+    kept = "last" if keeps_last(config, faces) else "best"
+    training = _training(folder)
+    how = "the last epoch was kept" if kept == "last" else "the weights were chosen on val"
     started = time.monotonic()
     splits: dict[str, Any] = {}
     for split in ("val", "test"):
@@ -53,11 +57,11 @@ def run(config: TaskConfig) -> None:
         "recipe": config.recipe,
         "finished": tf.io.gfile.exists(runtime.join(folder, FINISHED)),
         "tta": config.tta,
-        "kept": "last" if keeps_last(config, faces) else "best",
+        "kept": kept,
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
-        "notes": list(faces.notes),
-        "training": _training(folder),
+        "notes": [*faces.notes, how, *training.pop("notes", [])],
+        "training": training,
         **splits,
     }
     runtime.write_json(runtime.join(config.run_dir, METRICS_FILE), result)
@@ -94,6 +98,16 @@ def check_labels(spec: FaNetSpec, faces: FaceSet, folder: str) -> None:
         )
 
 
+def check_data(spec: FaNetSpec, faces: FaceSet, folder: str) -> None:
+    """Raises InputError when the data is not what the network was trained on: its splits may be others."""
+    if spec.data_fingerprint and spec.data_fingerprint != faces.fingerprint:
+        raise InputError(
+            f"{folder} was trained on data with fingerprint {spec.data_fingerprint[:12]}. Received: "
+            f"{faces.fingerprint[:12]}; faces that it was trained on may be test faces here. Give the data of the "
+            "training, or take another --run_dir to train anew."
+        )
+
+
 def save_predictions(folder: str, split: str, part: Part, logits: np.ndarray) -> None:
     """Writes `predictions_<split>.npz`: image_id, person, pose (unicode), label (int64) and logits (float32)."""
     import io
@@ -112,9 +126,10 @@ def save_predictions(folder: str, split: str, part: Part, logits: np.ndarray) ->
 
 
 def _training(folder: str) -> dict[str, Any]:
-    """What the training left: epochs, seconds, the best epoch."""
+    """What the training left: epochs, seconds, the best epoch, notes."""
     path = runtime.join(folder, "history.json")
     if not tf.io.gfile.exists(path):
         return {}
     state = runtime.read_json(path)
-    return {name: state[name] for name in ("epoch", "best_epoch", "best_score", "seconds")}
+    names = ("epoch", "best_epoch", "best_score", "seconds", "notes")
+    return {name: state[name] for name in names if name in state}

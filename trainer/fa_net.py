@@ -46,12 +46,21 @@ def run(config: TaskConfig) -> None:
     report_classes(faces)
     strategy = runtime.strategy(config)
     keep_last = keeps_last(config, faces)
-    state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions))
+    notes = source_notes(config, faces)
+    for note in notes:
+        logging.warning("%s", note)
+    state = State(
+        fingerprint=faces.fingerprint,
+        expressions=list(faces.expressions),
+        faces=len(faces.parts["train"]),
+        temperature=_first_temperature(config, faces),
+        notes=list(notes),
+    )
     with runtime.dtype_policy(runtime.precision(config)):
         for phase in recipe.phases():
             if state.epoch < phase.end:
                 _train_phase(config, recipe, faces, strategy, state, phase, keep_last)
-    finish(folder, faces, state, config.init_from)
+    finish(folder, faces, state)
     runtime.wait_for_all(strategy)
 
 
@@ -60,7 +69,13 @@ def read_faces(config: TaskConfig) -> FaceSet:
     if config.is_public:
         return public.read(config.task, config.data, config.held_out)
     pattern = runtime.join(config.synthetic_from or config.run_dir, SYNTHETIC_GLOB)
-    synthetic = inputs.record_files(pattern) if config.synthetic and tf.io.gfile.glob(pattern) else ()
+    there = config.synthetic and tf.io.gfile.glob(pattern)
+    if config.synthetic and config.synthetic_from and not there:
+        raise InputError(
+            f"`synthetic_from` {config.synthetic_from!r} has no synthetic faces ({SYNTHETIC_GLOB}); name a run folder "
+            "whose stage synthesize is done."
+        )
+    synthetic = inputs.record_files(pattern) if there else ()
     return inputs.read_records(config.data, config.task, synthetic)
 
 
@@ -87,6 +102,35 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
         )
     logging.info("no validation part: the last epoch is kept, and the log has no scores of it")
     return True
+
+
+def source_notes(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
+    """Returns what a reader of the scores must know of the Fa-Net that a run begins with.
+
+    Raises:
+      InputError: when it was trained on this data for another task, whose training part holds faces that this tests.
+    """
+    if not config.init_from:
+        return ()
+    other = fa_net.load_spec(folder_of(config.init_from))
+    if other.data_fingerprint == faces.fingerprint and other.task != config.task:
+        raise InputError(
+            f"`init_from` {config.init_from!r} was trained on this data for the task {other.task!r}, whose training "
+            f"part has faces that {config.task!r} tests. Begin with a network from other data."
+        )
+    split_otherwise = other.task == config.task and other.data_fingerprint != faces.fingerprint
+    if split_otherwise and faces.val_of_training and len(faces.parts["val"]):
+        return (
+            f"the network to begin with ({config.init_from}) was trained on another part of this set, which may hold "
+            "val: val's scores, the epoch chosen on it and the temperature may be too good (--held_out=0 has no val)",
+        )
+    return ()
+
+
+def _first_temperature(config: TaskConfig, faces: FaceSet) -> float:
+    """Returns the temperature of the Fa-Net to begin with, when its answers are to the same question, else 1."""
+    other = fa_net.load_spec(folder_of(config.init_from)) if config.init_from else None
+    return other.temperature if other and other.expressions == faces.expressions else 1.0
 
 
 def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
@@ -265,6 +309,11 @@ def _check_state(state: State, faces: FaceSet, folder: str) -> None:
             f"{folder} was trained on data with fingerprint {state.fingerprint[:12]}. Received: "
             f"{faces.fingerprint[:12]}; the data changed since: take another --run_dir to train anew."
         )
+    if state.faces != len(faces.parts["train"]):
+        raise InputError(
+            f"{folder} was trained on {state.faces} faces. Received: {len(faces.parts['train'])}; synthetic faces came "
+            "or went since: take another --run_dir to train anew."
+        )
 
 
 def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
@@ -374,20 +423,17 @@ def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "
     return np.concatenate(rows) if rows else np.zeros((0, spec.num_classes), np.float32)
 
 
-def finish(folder: str, faces: FaceSet, state: State, source: str = "") -> None:
+def finish(folder: str, faces: FaceSet, state: State) -> None:
     """Fits the temperature of the kept weights on the validation part, stores it and marks the run as finished.
 
-    Without a validation part the temperature stays that of `source`, the Fa-Net that the run began with, if any: it
-    was fitted on faces that that network had not seen, and this one's answers are about as sure.
+    Without a validation part it stays that of the Fa-Net that the run began with, if any: it was fitted on faces that
+    that network had not seen, and this one's answers are about as sure.
     """
     if not runtime.is_chief():
         return
     model, spec = fa_net.load(folder)
     val = faces.parts["val"]
-    if len(val):
-        temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
-    else:
-        temperature = fa_net.load_spec(folder_of(source)).temperature if source else 1.0
+    temperature = calibration.fit_temperature(predict(model, val, spec), val.labels) if len(val) else state.temperature
     fa_net.save_spec(folder, dataclasses.replace(spec, temperature=temperature))
     runtime.write_json(runtime.join(folder, "history.json"), dataclasses.asdict(state))
     runtime.write_text(runtime.join(folder, FINISHED), f"{state.epoch} epochs, {state.seconds:.0f} s\n")

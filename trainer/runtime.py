@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from fer_tf.config import to_dict
+from fer_tf.data.inputs import DATASET_FILE
 from fer_tf.errors import InputError
 from trainer.config import TaskConfig
 
@@ -23,6 +24,17 @@ CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
 # These flags may differ when a run goes on: they do not change what is trained.
 FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds")
+
+
+# What a stage (or --task=all) leaves in a run folder as soon as it has made something.
+MADE = (
+    "fape_gan/checkpoints/checkpoint",
+    "synthetic/parts",
+    "fa_net/checkpoints/checkpoint",
+    "fa_net/spec.json",
+    "metrics.json",
+    "table5.json",
+)
 
 
 class TrainingFailed(RuntimeError):
@@ -33,7 +45,7 @@ def set_up(config: TaskConfig) -> None:
     """Seeds everything, joins the other workers, sets determinism and writes config.json; call before any operation.
 
     Raises:
-      InputError: when the run folder belongs to another config.
+      InputError: when the run folder belongs to another config or to other data.
     """
     if workers() > 1:
         if config.stage != "fa_net":
@@ -49,12 +61,34 @@ def set_up(config: TaskConfig) -> None:
     tf.io.gfile.makedirs(config.run_dir)
     path = join(config.run_dir, CONFIG_FILE)
     flags = to_dict(config)
-    if tf.io.gfile.exists(path):
-        _check_same(read_json(path).get("flags", {}), flags, path)
+    fingerprint = _data_fingerprint(config)
+    # Flags that were refused before anything was made bind nobody.
+    if tf.io.gfile.exists(path) and any(tf.io.gfile.exists(join(config.run_dir, name)) for name in MADE):
+        known = read_json(path)
+        _check_same(known.get("flags", {}), flags, path)
+        _check_data(known.get("data_fingerprint", ""), fingerprint, config)
         return
     if not is_chief():
         return
-    write_json(path, {"flags": flags, "command": sys.argv, "versions": versions(), "machine": machine()})
+    about = {"command": sys.argv, "versions": versions(), "machine": machine(), "data_fingerprint": fingerprint}
+    write_json(path, {"flags": flags, **about})
+
+
+def _data_fingerprint(config: TaskConfig) -> str:
+    """The fingerprint of a data folder, or empty for a public set, which is only known when it is read."""
+    path = join(config.data, DATASET_FILE)
+    if config.is_public or not tf.io.gfile.exists(path):
+        return ""
+    return read_json(path).get("fingerprint", "")
+
+
+def _check_data(before: str, now: str, config: TaskConfig) -> None:
+    """Refuses to go on, in any stage, with data whose splits may be others: training faces would be test faces."""
+    if before and now and before != now:
+        raise InputError(
+            f"{config.run_dir} was begun on data with fingerprint {before[:12]}. Received: {now[:12]} ({config.data}); "
+            "the data changed since: take another --run_dir to train anew."
+        )
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], path: str) -> None:

@@ -77,6 +77,8 @@ class FaceSet:
       fingerprint: changes when any face, label or split changes.
       landmark_model: what aligned the faces, or `none`.
       notes: what a reader of the scores must know, such as how val was made.
+      val_of_training: whether val was held out of the set's own training part, so that a network from elsewhere may
+        have been trained on it.
     """
 
     expressions: tuple[str, ...]
@@ -84,6 +86,7 @@ class FaceSet:
     fingerprint: str
     landmark_model: str = "none"
     notes: tuple[str, ...] = field(default=())
+    val_of_training: bool = False
 
 
 def read_records(data: str, task: str, synthetic: Sequence[str] = ()) -> FaceSet:
@@ -95,7 +98,8 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = ()) -> FaceSet
       synthetic: record files of synthetic faces that join the training part.
 
     Raises:
-      InputError: when the folder is none, a shard is missing or corrupt, or the train or test part is empty.
+      InputError: when the folder is none, a shard is missing or corrupt, the train or test part is empty, or a
+        synthetic face was made from one that is not in the training part.
     """
     import json
 
@@ -117,9 +121,30 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = ()) -> FaceSet
             )
     require_faces(parts, ("train", "test"), f"task {task!r} in {data}")
     if synthetic:
+        _check_sources(synthetic, task, set(parts["train"].image_ids.tolist()))
         parts["train"] = survey((*files, *synthetic), task, "train")
     expressions = tuple(dataset["expressions"])
     return FaceSet(expressions, parts, dataset["fingerprint"], dataset.get("landmark_model", "none"))
+
+
+def _check_sources(synthetic: Sequence[str], task: str, train: set[str]) -> None:
+    """Raises InputError when synthetic faces were made from others than the training part's: they would leak."""
+    import tensorflow as tf
+
+    names = ("image_id", "synthetic_source", "synthetic_target")
+    for path in synthetic:
+        try:
+            for image_id, *sources in _from_records((path,), task, "train", names).as_numpy_iterator():
+                for source in sources:
+                    if source.decode() not in train:
+                        raise InputError(
+                            f"{path}: the synthetic face {image_id.decode()!r} was made from {source.decode()!r}, "
+                            f"which is not in the training part of {task!r}; it was made from other data. Make the "
+                            "faces again in another --run_dir."
+                        )
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            reason = error.message.splitlines()[0][:200]
+            raise InputError(f"{path} is corrupt ({reason}); remove its folder and make the faces again.") from None
 
 
 def require_faces(parts: dict[str, Part], splits: Sequence[str], where: str) -> None:

@@ -7,6 +7,7 @@ own, persons are split by a stable hash, so that no person is in two parts.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import hashlib
 import os
@@ -90,6 +91,8 @@ def read(task: str, data: str, held_out_share: float = HELD_OUT) -> FaceSet:
         raise not_one_of("task", task, readers)
     if not os.path.exists(data):
         raise InputError(f"`data` {data!r} does not exist; give the folder (or, for FER2013, the CSV) of {task}.")
+    if os.path.isfile(data) and task != "fer2013":
+        raise InputError(f"`data` {data!r} is a file; give the folder of {task}.")
     return readers[task](data)
 
 
@@ -97,7 +100,8 @@ def read_fer2013(data: str, held_out_share: float = HELD_OUT) -> FaceSet:
     """Returns FER2013 from the official CSV (`emotion,pixels,Usage`) or the folder layout `<part>/<class>/<image>`.
 
     With PrivateTest, val is PublicTest and test is PrivateTest, as in section 5.1. Without it, test is PublicTest and
-    val is held out of Training by a hash of the pixels, so that copies of one picture fall on the same side.
+    val is held out of Training by a hash of each image's bytes, so that equal files fall on the same side. The CSV and
+    the folders hold other bytes, and so hold out other images.
 
     Args:
       data: the CSV file or the folder.
@@ -116,19 +120,16 @@ def read_fer2013(data: str, held_out_share: float = HELD_OUT) -> FaceSet:
             raise InputError(f"{data} must hold FER2013's Training and PublicTest. Found images by part: {counts}.")
     if found["private"]:
         parts = {"train": found["train"], "val": found["public"], "test": found["private"]}
-        notes = ("val is PublicTest, on which the weights were chosen", "test is PrivateTest")
+        notes = ("val is PublicTest", "test is PrivateTest")
     else:
         held = [row for row in found["train"] if held_out(row[2], held_out_share)]
         kept = [row for row in found["train"] if not held_out(row[2], held_out_share)]
         parts = {"train": kept, "val": held, "test": found["public"]}
-        val_is = (
-            f"val is {len(held)} images held out of Training, on which the weights were chosen"
-            if held
-            else "val is empty: all of Training was trained on, and the last epoch was kept"
-        )
-        notes = (val_is, "test is PublicTest")
+        val_is = f"{len(held)} images held out of Training" if held else "empty: all of Training is trained on"
+        notes = (f"val is {val_is}", "test is PublicTest")
     columns = {name: tuple(zip(*rows, strict=True)) or ((), (), ()) for name, rows in parts.items()}
-    return _face_set(FER2013_EXPRESSIONS, {name: part(*values) for name, values in columns.items()}, notes)
+    faces = _face_set(FER2013_EXPRESSIONS, {name: part(*values) for name, values in columns.items()}, notes)
+    return dataclasses.replace(faces, val_of_training=not found["private"])
 
 
 def _fer2013_csv(path: str) -> dict[str, list[tuple[str, int, bytes]]]:

@@ -26,16 +26,25 @@ class Corpus:
       name: what Table 1 calls it.
       summary: dataset.json, or of a public set the same fields as far as they are known.
       faces: a public set's faces; None for a data folder.
+      task: which public set, or empty.
     """
 
     data: str
     name: str
     summary: dict[str, Any] = field(repr=False)
     faces: FaceSet | None = field(default=None, repr=False)
+    task: str = ""
 
     @property
     def fingerprint(self) -> str:
         return self.summary["fingerprint"]
+
+    def fingerprint_of(self, flags: dict[str, Any]) -> str:
+        """Returns the fingerprint that this data has for a run with these flags, which may split it otherwise."""
+        share = flags.get("held_out", public.HELD_OUT)
+        if self.task != "fer2013" or flags.get("task") != self.task or share == public.HELD_OUT:
+            return self.fingerprint
+        return public.read(self.task, self.data, share).fingerprint
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -57,6 +66,9 @@ def read_corpus(data: str, tasks: Sequence[str] = ()) -> Corpus | None:
         return Corpus(data, "this corpus", _read(path))
     if not Path(data).exists():
         return None
+    if Path(data).is_file():
+        # The one set that is a file; another's reader would hide what is wrong with it.
+        tasks = tasks or ("fer2013",)
     for task in tasks or SET_NAMES:
         try:
             return _public(task, data)
@@ -109,4 +121,4 @@ def _public(task: str, data: str) -> Corpus:
         "poses": known or [""],
         "statistics": statistics,
     }
-    return Corpus(data, f"{SET_NAMES[task]}, as found", summary, faces)
+    return Corpus(data, f"{SET_NAMES[task]}, as found", summary, faces, task)

@@ -272,7 +272,9 @@ def saliency_picture(config: ReportConfig, corpus: Corpus | None, runs: Sequence
     title = "Where Fa-Net looks"
     if not config.saliency_faces:
         return []
-    run = best([run for run in runs if corpus and run.metrics.get("data_fingerprint") == corpus.fingerprint])
+    run = best(
+        [run for run in runs if corpus and run.metrics.get("data_fingerprint") == corpus.fingerprint_of(run.flags)]
+    )
     if corpus is None or run is None:
         return [Picture(title, "needs a run on this data: python -m trainer.task --task=er_ss")]
     poses = corpus.summary["poses"]

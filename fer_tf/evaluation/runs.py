@@ -157,7 +157,9 @@ def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
         return None
     test = runs[0].test
     if len(runs) == 1 or any(run.predictions is None for run in runs):
-        low, high = test.get("accuracy_interval") or (np.nan, np.nan)
+        # One run's interval is not that of several runs' mean.
+        known = test.get("accuracy_interval") if len(runs) == 1 else None
+        low, high = known or (np.nan, np.nan)
         value = float(np.mean([run.test["accuracy"] for run in runs]))
         return Accuracy(100 * value, 100 * low, 100 * high, test["faces"], test["interval_over"], runs)
     right = _mean_hits(runs)

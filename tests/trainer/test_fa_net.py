@@ -166,6 +166,45 @@ def test_without_a_validation_part_the_last_epoch_and_the_first_networks_tempera
         main(flags(small_fer2013, tmp_path / "best", "--task=fer2013", "--held_out=0", "--keep=best"))
 
 
+def test_a_first_network_that_may_know_the_validation_part_is_warned_of(small_fer2013, tmp_path, caplog):
+    whole, run_dir = tmp_path / "whole", tmp_path / "run"
+    flags_of = ("--task=fer2013", "--stage=fa_net", "--epochs=1")
+    assert main(flags(small_fer2013, whole, *flags_of, "--held_out=0")) == 0
+    assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}")) == 0
+    assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}", "--stage=evaluate")) == 0
+    assert "may hold val" in caplog.text
+    notes = read(run_dir, "metrics.json")["notes"]
+    assert notes[2] == "the weights were chosen on val" and "was trained on another part of this set" in notes[3]
+    # The same split is no reason.
+    caplog.clear()
+    assert main(flags(small_fer2013, tmp_path / "same", *flags_of, f"--init_from={run_dir}")) == 0
+    assert "may hold val" not in caplog.text
+
+
+def test_a_first_network_of_another_task_of_this_data_is_refused(run_dir, toy_data, tmp_path):
+    with pytest.raises(InputError, match=r"trained on this data for the task 'er_ss', whose training part has faces"):
+        main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", f"--init_from={run_dir}")])
+    # Nothing was made, so the flags bind nobody: the same folder takes others.
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", "--epochs=1")]) == 0
+    assert read(tmp_path, "config.json")["flags"]["init_from"] == ""
+
+
+@pytest.mark.parametrize("stage", ["fape_gan", "synthesize", "fa_net", "evaluate"])
+def test_no_stage_goes_on_when_the_data_was_built_anew(run_dir, toy_data, tmp_path, stage):
+    data = shutil.copytree(toy_data, tmp_path / "data")
+    update(data, fingerprint="another split")
+    with pytest.raises(InputError, match=r"was begun on data with fingerprint .*Received: another spli"):
+        main([f"--stage={stage}", *flags(data, run_dir)])
+    # The library's own call, which knows no run folder's config, refuses too.
+    with pytest.raises(InputError, match="faces that it was trained on may be test faces here"):
+        evaluate.run(TaskConfig(data=str(data), run_dir=run_dir, stage="evaluate", synthetic=False))
+
+
+def test_synthetic_faces_that_are_not_there_are_told(toy_data, run_dir, tmp_path):
+    with pytest.raises(InputError, match=r"`synthetic_from` .* has no synthetic faces"):
+        fa_net.read_faces(TaskConfig(data=toy_data, run_dir=str(tmp_path), synthetic_from=run_dir))
+
+
 def test_other_flags_do_not_go_on_with_a_run(run_dir, toy_data, capsys):
     with pytest.raises(InputError, match=r"`learning_rate` was 0\.0 when this run began\. Received: 0\.5"):
         main(["--stage=fa_net", *flags(toy_data, run_dir, "--learning_rate=0.5")])

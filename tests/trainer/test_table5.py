@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from fer_tf.labels import TASKS
-from trainer import table5
+from trainer import runtime, table5
 from trainer.config import TaskConfig
+from trainer.task import main
 
 
 def write_run(folder: Path, right: np.ndarray, order: np.ndarray) -> None:
@@ -72,7 +74,8 @@ def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch
     read = table5.fa_net.read_faces
 
     def with_twice_as_many(asked: TaskConfig) -> Any:
-        faces = read(asked)
+        # No face was made for this test.
+        faces = read(dataclasses.replace(asked, synthetic=False))
         if asked.synthetic:
             assert asked.synthetic_from == f"{tmp_path}/er_ue/gan"
             both = np.arange(2 * len(faces.parts["train"])) % len(faces.parts["train"])
@@ -98,6 +101,7 @@ def test_the_command_trains_all_four_tasks_and_is_resumable(
             write_run(Path(config.run_dir), np.arange(12) < 6, np.arange(12))
 
     monkeypatch.setattr(table5, "_stages", run_stages)
+    monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
     config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), seeds=1)
     with pytest.raises(KeyboardInterrupt):
         table5.run(config)
@@ -106,3 +110,32 @@ def test_the_command_trains_all_four_tasks_and_is_resumable(
     assert json.loads((tmp_path / "table5.json").read_text())["tasks"]["er_ss"]["Fa-Net"]["accuracy"] == [50.0]
     table5.run(config)
     assert capsys.readouterr().out.count("50.0 (1 seed)") == 2 * len(TASKS)
+
+
+def test_each_cell_has_a_log_folder_of_its_own(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    folders: dict[str, str] = {}
+    monkeypatch.setattr(
+        table5,
+        "_stages",
+        lambda cell, _: folders.update({cell.run_dir.removeprefix(f"{tmp_path}/"): runtime.tensorboard_dir(cell)}),
+    )
+    monkeypatch.setattr(table5, "row_config", lambda config, task, row, seed: table5._config(config, task, row))
+    monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", "gs://bucket/logs")
+    config = TaskConfig(task="all", data=toy_data, run_dir=f"{tmp_path}/", seeds=1)
+    table5.run(config)
+    assert len(folders) == 3 * len(TASKS)
+    assert folders == {cell: f"gs://bucket/logs/{cell}" for cell in folders}
+    assert runtime.tensorboard_dir(config) == "gs://bucket/logs"
+
+
+def test_a_training_that_fails_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(config: TaskConfig) -> None:
+        raise runtime.TrainingFailed("the loss became nan")
+
+    monkeypatch.setattr(table5, "run", fail)
+    assert main(["--task=all", f"--run_dir={tmp_path}"]) == 1
+    assert capsys.readouterr().err == "error: the loss became nan\n"

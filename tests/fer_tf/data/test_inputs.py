@@ -178,14 +178,21 @@ def test_a_synthetic_face_in_the_test_part_is_refused(copy):
 def test_synthetic_faces_join_the_training_part_alone(copy, tmp_path):
     import dataclasses
 
+    def made(record, source):
+        return dataclasses.replace(
+            record, synthetic=1, image_id="s", synthetic_source=source, synthetic_target=record.image_id
+        )
+
     shutil.copytree(copy, tmp_path / "synthetic")
-    rewrite(
-        tmp_path / "synthetic",
-        lambda record: None if record.er_ss != "train" else dataclasses.replace(record, synthetic=1, image_id="s"),
-    )
+    rewrite(tmp_path / "synthetic", lambda record: made(record, record.image_id) if record.er_ss == "train" else None)
     extra = inputs.record_files(os.path.join(tmp_path, "synthetic", schema.FACES_GLOB))
-    parts = inputs.read_records(str(copy), "er_ss", extra).parts
-    assert {split: len(part) for split, part in parts.items()} == {"train": 192, "val": 32, "test": 32}
+    read = inputs.read_records(str(copy), "er_ss", extra).parts
+    assert {split: len(part) for split, part in read.items()} == {"train": 192, "val": 32, "test": 32}
+    # One that shows a test face, as after another split of the same clips, would leak it into training.
+    leaked = read["test"].image_ids[0]
+    rewrite(tmp_path / "synthetic", lambda record: made(record, leaked))
+    with pytest.raises(InputError, match=f"was made from {leaked!r}, which is not in the training part of 'er_ss'"):
+        inputs.read_records(str(copy), "er_ss", extra)
 
 
 def test_png_and_grey_images_decode_too():

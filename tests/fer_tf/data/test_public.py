@@ -63,8 +63,7 @@ def test_fer2013_may_train_on_all_of_training(fer_folders):
     faces = public.read("fer2013", str(fer_folders), held_out_share=0)
     assert {split: len(part) for split, part in faces.parts.items()} == {"train": 140, "val": 0, "test": 14}
     assert faces.fingerprint != public.read("fer2013", str(fer_folders)).fingerprint
-    val_is = "val is empty: all of Training was trained on, and the last epoch was kept"
-    assert faces.notes == (val_is, "test is PublicTest")
+    assert faces.notes == ("val is empty: all of Training is trained on", "test is PublicTest")
     with pytest.raises(InputError, match=r"`held_out` must be between 0 and 0\.5\. Received: 0\.9"):
         public.read("fer2013", str(fer_folders), held_out_share=0.9)
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_tf.data import public
 from fer_tf.errors import InputError
 from fer_tf.evaluation import look, report
 from fer_tf.evaluation.corpus import read_corpus
@@ -64,6 +65,19 @@ def test_other_folders_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(InputError, match="no `statistics`"):
         read_corpus(str(tmp_path))
+
+
+def test_what_is_wrong_with_a_csv_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n9,1 2,Training\n")
+    with pytest.raises(InputError, match=r"`emotion` must be one of .*line 2"):
+        read_corpus(str(tmp_path / "fer2013.csv"))
+
+
+def test_a_run_is_on_this_data_however_it_parts_it(fer2013: Path) -> None:
+    corpus = read_corpus(str(fer2013))
+    whole = public.read("fer2013", str(fer2013), 0.0).fingerprint
+    assert corpus.fingerprint != whole == corpus.fingerprint_of({"task": "fer2013", "held_out": 0.0})
+    assert corpus.fingerprint == corpus.fingerprint_of({"task": "fer2013"})
 
 
 def test_the_report_of_a_public_set_shows_its_counts_and_where_its_run_looks(

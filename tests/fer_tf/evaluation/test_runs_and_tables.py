@@ -86,6 +86,15 @@ def test_seeds_are_pooled_face_by_face(tmp_path: Path) -> None:
     assert (pooled.over, pooled.faces) == ("persons", 8)
 
 
+def test_the_mean_of_runs_has_no_single_runs_interval(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), "er_ss", [1, 1, 0, 0], seed=seed)
+        (tmp_path / str(seed) / "fa_net" / "predictions_test.npz").unlink()
+    runs = find_runs(str(tmp_path))
+    assert (accuracy_of(runs[:1]).low, accuracy_of(runs[:1]).high) == (40, 90)
+    assert accuracy_of(runs).value == 50 and np.isnan(accuracy_of(runs).low)
+
+
 def test_the_best_run_is_chosen_on_the_validation_part(tmp_path: Path) -> None:
     write_run(tmp_path / "lucky", "fer2013", [1, 1, 1, 1], val=0.5)
     write_run(tmp_path / "chosen", "fer2013", [1, 1, 1, 0], val=0.8)
