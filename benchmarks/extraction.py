@@ -7,7 +7,6 @@ python -m benchmarks.extraction --part=memory                 # peak memory agai
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import statistics
@@ -26,6 +25,7 @@ from fer_tf.config import parse, run_command
 from fer_tf.errors import InputError, not_one_of
 
 PARTS = ("all", "speed", "boxes", "memory")
+SPEED_CLIPS = 24
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 
 
@@ -36,14 +36,15 @@ class BenchmarkConfig:
     Attributes:
       part: all, speed, boxes or memory.
       videos: a folder of clips, searched in depth, or one clip.
-      clips: how many of the clips to use, spread evenly over the folder; 0 for all.
+      clips: how many of the clips to use, spread evenly over the folder; 0 for all. Left out, speed takes 24 and boxes
+        all.
       repeats: how often each side runs, in turn.
       keyframe_rule: which frames both sides work on: apex, motion or uniform.
     """
 
     part: str = "all"
     videos: str = "samples"
-    clips: int = 24
+    clips: int | None = None
     repeats: int = 3
     keyframe_rule: str = "apex"
 
@@ -52,13 +53,19 @@ class BenchmarkConfig:
             raise not_one_of("part", self.part, PARTS)
 
 
-def clips_of(config: BenchmarkConfig) -> list[str]:
+def clips_of(config: BenchmarkConfig, default: int = 0) -> list[str]:
+    """Returns the clips to use, `default` of them (0 for all) when the flag is left out.
+
+    Raises:
+      InputError: when there is none.
+    """
+    count = default if config.clips is None else config.clips
     root = Path(config.videos)
     paths = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
     if not paths:
         raise InputError(f"`videos` must hold at least one clip. Received: {config.videos!r}.")
-    step = len(paths) / config.clips if 0 < config.clips < len(paths) else 1
-    return [str(paths[int(number * step)]) for number in range(min(config.clips or len(paths), len(paths)))]
+    step = len(paths) / count if 0 < count < len(paths) else 1
+    return [str(paths[int(number * step)]) for number in range(min(count or len(paths), len(paths)))]
 
 
 class Loop:
@@ -123,7 +130,7 @@ def speed(config: BenchmarkConfig) -> None:
     """Prints faces a second of both sides and the share of the loop's faces that ours finds."""
     from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 
-    paths = clips_of(config)
+    paths = clips_of(config, SPEED_CLIPS)
     loop = Loop()
     ours = FaceExtractor(ExtractorOptions(keyframe_rule=config.keyframe_rule, threads=1))
     results = {path: ours.extract(path) for path in paths}
@@ -360,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cv2.setNumThreads(1)
         speed(config)
     if config.part in ("all", "boxes"):
-        boxes(dataclasses.replace(config, clips=0) if config.clips else config)
+        boxes(config)
     if config.part in ("all", "memory"):
         memory(config)
     return 0

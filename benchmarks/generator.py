@@ -1,7 +1,7 @@
 """FaPE-GAN's images a second, in training and in synthesis, float32 against bfloat16.
 
 python -m benchmarks.generator                       # 64 pixels, both recipes
-python -m benchmarks.generator --image_size=128 --channels=64 --recipes=paper
+python -m benchmarks.generator --image_size=128 --channels=64 --recipes=[paper]
 """
 
 from __future__ import annotations

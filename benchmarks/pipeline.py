@@ -188,7 +188,7 @@ def compare_workers(config: BenchmarkConfig) -> None:
 
 
 def copies_of(source: Path, target: Path, copies: int) -> Path:
-    """Writes annotations that name every clip `copies` times, the copies as links; returns their path."""
+    """Writes annotations that name every clip `copies` times, each time as a copy of its own; returns their path."""
     with open(source / "annotations.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     with open(target / "annotations.csv", "w", newline="") as file:

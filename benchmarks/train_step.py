@@ -1,7 +1,7 @@
 """Images a second of Fa-Net's training step: float32 and bfloat16, XLA on and off, fused and plain batch norm.
 
 python -m benchmarks.train_step                      # LightCNN-9 at 44 and 128 pixels, about 5 minutes on two cores
-python -m benchmarks.train_step --image_sizes=128 --rounds=5
+python -m benchmarks.train_step --image_sizes=[128] --rounds=5
 """
 
 from __future__ import annotations

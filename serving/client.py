@@ -55,9 +55,23 @@ class ClientConfig:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise InputError("name at least one picture or video, such as: python -m serving.client photo.jpg")
+        if self.output:
+            _refuse_equal_names(self.inputs)
         for name, least in (("top_k", 1), ("smoothing", 0), ("timeout", 0.001), ("frames_per_second", 0.01)):
             if getattr(self, name) < least:
                 raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+
+
+def _refuse_equal_names(inputs: Sequence[str]) -> None:
+    """Outputs are called after their inputs: one of two with the same name would overwrite the other's."""
+    seen: dict[str, str] = {}
+    for path in inputs:
+        name = os.path.basename(path)
+        if name in seen:
+            raise InputError(
+                f"`inputs` need different file names when there is an `output`. Received: {seen[name]!r} and {path!r}."
+            )
+        seen[name] = path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,7 +158,8 @@ def _picture(config: ClientConfig, connection: Any, extractor: Any, clip: Any) -
         import cv2
 
         faces = [(number, face.box, answer) for number, (face, answer) in enumerate(found, 1)]
-        cv2.imwrite(drawing, annotate(rgb, faces, config.top_k)[..., ::-1])
+        if not cv2.imwrite(drawing, annotate(rgb, faces, config.top_k)[..., ::-1]):
+            raise InputError(f"`output` cannot be written. Received: {config.output!r} (for {drawing!r}).")
     faces = [face_as_json(face.box, face.score, answer) for face, answer in found]
     return {"input": clip.path, "kind": "picture", "faces": faces, **({"annotated": drawing} if drawing else {})}
 
@@ -180,7 +195,8 @@ def _with_progress(frames: Iterator[Any], clip: Any) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        # A file name in brackets is no style.
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:.0f}%"),
         TimeRemainingColumn(),
@@ -193,22 +209,32 @@ def _with_progress(frames: Iterator[Any], clip: Any) -> Iterator[Any]:
 
 
 class _CsvTable:
-    """One row per face of each looked-at frame; without a path it writes nothing."""
+    """One row per face of each looked-at frame; the file gets its name when it is complete.
+
+    Args:
+      path: the table; empty writes nothing.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._partial = os.path.join(os.path.dirname(path), f".partial-{os.path.basename(path)}")
         self._file: Any = None
 
     def __enter__(self) -> _CsvTable:
         if self._path:
-            self._file = open(self._path, "w", newline="", encoding="utf-8")
+            self._file = open(self._partial, "w", newline="", encoding="utf-8")
             self._writer = csv.writer(self._file)
             self._header = False
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        if not self._file:
+            return
+        self._file.close()
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            os.remove(self._partial)
 
     def write(self, seen: Any) -> None:
         if not self._file:
@@ -239,10 +265,11 @@ def _print_table(result: dict[str, Any], top: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    # Names of files and labels are shown as they are: a word in brackets is no style, one in colons no picture.
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     title = f"{result['input']}: {len(result['faces'])} face{'s' if len(result['faces']) != 1 else ''}"
     if not result["faces"]:
-        console.print(title, markup=False, highlight=False)
+        console.print(title, highlight=False)
         return
     video = result["kind"] == "video"
     table = Table(title=title, title_justify="left")
@@ -255,7 +282,7 @@ def _print_table(result: dict[str, Any], top: int) -> None:
     console.print(table)
     for key in ("annotated", "csv"):
         if result.get(key):
-            console.print(f"{key}: {result[key]}", markup=False, highlight=False)
+            console.print(f"{key}: {result[key]}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -167,8 +167,9 @@ def sample_pictures(folder: str) -> list[tuple[np.ndarray, str]]:
             if path.endswith(".jpg"):
                 shown.append((decoder.read_still(path), caption))
                 continue
-            last = collections.deque(decoder.Clip(path, MAX_PICTURE_PIXELS).frames(), maxlen=1)
-            shown += [(decoder.rgb_of(frame, 1024)[0], caption) for _, _, frame in last]
+            clip = decoder.Clip(path, MAX_PICTURE_PIXELS)
+            last = collections.deque(clip.frames(), maxlen=1)
+            shown += [(decoder.rgb_of(frame, 1024, clip.aspect)[0], caption) for _, _, frame in last]
         except decoder.Failure:
             continue
     return shown

@@ -45,8 +45,8 @@ class ExportConfig:
         runs/.
       output: folder of the model; versions are numbered folders in it.
       format: saved_model, tflite (float16 and int8) or onnx.
-      version: the version's number; 0 takes the next free one.
-      precision: float32 or bfloat16 (faster where the processor has such instructions).
+      version: the version's number, for saved_model; 0 takes the next free one.
+      precision: float32 or bfloat16 (faster where the processor has such instructions), for saved_model.
       data: for tflite and onnx, the data that the run was trained on: int8 takes its ranges from the training part, and
         each format is compared with the live model on the test part; empty takes what the run's config.json names.
       max_faces: how many test faces to compare on.
@@ -67,6 +67,13 @@ class ExportConfig:
             raise not_one_of("precision", self.precision, PRECISIONS)
         if self.version < 0:
             raise InputError(f"`version` must be 0 or more. Received: {self.version}.")
+        if self.format != "saved_model":
+            for name, fixed in (("version", 0), ("precision", "float32")):
+                if getattr(self, name) != fixed:
+                    raise InputError(
+                        f"`{name}` belongs to --format=saved_model; leave it out for {self.format!r}. "
+                        f"Received: {getattr(self, name)!r}."
+                    )
         if self.max_faces < 1:
             raise InputError(f"`max_faces` must be at least 1. Received: {self.max_faces}.")
 

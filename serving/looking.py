@@ -13,7 +13,7 @@ import numpy as np
 from fer_tf.faces import decoder
 from fer_tf.faces.extractor import AlignedFace, ClipError, FaceExtractor
 from serving.connection import Answer
-from serving.tracking import TrackedFace, Tracker, between
+from serving.tracking import LOST_AFTER_S, TrackedFace, Tracker, between
 
 AskFn = Callable[[list[np.ndarray]], list[Answer]]
 # Frames that wait for the next looked-at one; bounds the memory for clips with very many frames a second.
@@ -86,7 +86,8 @@ def look_at_video(
     Raises:
       ClipError: when the video cannot be read, or no frame of it.
     """
-    tracker = Tracker(smoothing_s)
+    # Looks that are far apart must not lose every face between them.
+    tracker = Tracker(smoothing_s, max(LOST_AFTER_S, 2 / frames_per_second))
     waiting: list[SeenFrame] = []
     next_look = 0.0
     number = -1
@@ -95,7 +96,7 @@ def look_at_video(
             look = time >= next_look or len(waiting) >= MAX_WAITING
             if not look and not with_pictures:
                 continue
-            rgb, shrink = decoder.rgb_of(frame, extractor.options.max_side)
+            rgb, shrink = decoder.rgb_of(frame, extractor.options.max_side, clip.aspect)
             seen = SeenFrame(number, time, [], look, rgb if with_pictures else None, shrink)
             if not look:
                 waiting.append(seen)

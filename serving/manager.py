@@ -83,8 +83,7 @@ class ModelManager:
         """Loads and retires versions until each model serves what its policy asks for."""
         async with self._scanning:
             for name, model in list(self._models.items()):
-                found = await asyncio.to_thread(_versions_on_disk, model.config.base_path)
-                wanted = _wanted(found, model.config)
+                wanted = await asyncio.to_thread(versions_to_serve, model.config)
                 for version in wanted:
                     await self._load(name, model, version)
                 # An old version goes only when a newer one answers: a broken export takes nothing down.
@@ -142,6 +141,10 @@ class ModelManager:
         model.draining.add(task)
         task.add_done_callback(model.draining.discard)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a model of this name."""
+        return name in self._models
+
     def find(self, spec: model_pb2.ModelSpec) -> LoadedVersion:
         """Returns the version that a request asks for: by number, by label, or the newest.
 
@@ -198,6 +201,11 @@ class ModelManager:
         if name not in self._models:
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"no model {name!r}; there are {sorted(self._models)}")
         return self._models[name]
+
+
+def versions_to_serve(config: ModelConfig) -> list[int]:
+    """Returns the versions in the model's folder that its policy asks for, newest first."""
+    return _wanted(_versions_on_disk(config.base_path), config)
 
 
 def _versions_on_disk(base_path: str) -> list[int]:

@@ -7,8 +7,10 @@ holds everything from there to the calibrated probabilities. `fa_net.json` besid
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +30,8 @@ REPRESENTATIVE_FACES = 200
 INPUT = "images"
 OUTPUT = "probabilities"
 DESCRIPTION_FILE = "fa_net.json"
+# What each format is converted and compared with; all of the `export` extra.
+PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("onnx", "tf2onnx", "onnxruntime")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Comparison:
 def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -> Iterator[str]:
     """Writes `<output>/tflite/` or `<output>/onnx/` and yields a line about each file.
 
+    The files get their names together, when all of them are compared: an earlier export stays until then.
+
     Args:
       fa_net_dir: folder with spec.json and the weights.
       output: folder of the model.
@@ -65,8 +71,10 @@ def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -
       max_faces: how many test faces to compare on.
 
     Raises:
-      InputError: when the data cannot be read: int8 needs its faces, and nothing is exported uncompared.
+      InputError: when a package is missing, or the data cannot be read: int8 needs its faces, and nothing is exported
+        uncompared.
     """
+    check_packages(kind)
     model, spec = load_live(fa_net_dir)
     faces = read_faces(fa_net_dir, spec, data)
     forward = forward_fn(model, spec)
@@ -84,14 +92,25 @@ def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -
             "fa_net_int8.tflite": (to_tflite(forward, representative), tflite_runner),
         }
     compared = {}
-    for name, (content, runner) in files.items():
-        path = os.path.join(folder, name)
-        with open(path, "wb") as file:
-            file.write(content)
-        compared[name] = compare(runner(path)(crops), live, labels)
-        yield f"{path}: {len(content) / 1e6:.1f} MB; {compared[name]}"
-    with open(os.path.join(folder, DESCRIPTION_FILE), "w") as file:
-        json.dump(describe(spec, compared), file, indent=2)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+        for name, (content, runner) in files.items():
+            path = os.path.join(partial, name)
+            with open(path, "wb") as file:
+                file.write(content)
+            compared[name] = compare(runner(path)(crops), live, labels)
+        with open(os.path.join(partial, DESCRIPTION_FILE), "w") as file:
+            json.dump(describe(spec, compared), file, indent=2)
+        for name in (*files, DESCRIPTION_FILE):
+            os.replace(os.path.join(partial, name), os.path.join(folder, name))
+    for name, (content, _) in files.items():
+        yield f"{os.path.join(folder, name)}: {len(content) / 1e6:.1f} MB; {compared[name]}"
+
+
+def check_packages(kind: str) -> None:
+    """Raises InputError when what converts and runs a format is not installed."""
+    missing = [name for name in PACKAGES[kind] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"`format` {kind!r} needs the packages {missing}; install them with `pip install .[export]`")
 
 
 def describe(spec: FaNetSpec, compared: dict[str, Comparison]) -> dict[str, Any]:

@@ -162,12 +162,16 @@ class Server:
             config.file_system_poll_wait_seconds,
         )
         self._health = health.aio.HealthServicer()
-        self._stopping = False
+        self._answering = False
         self.port = 0
         self.http_port = -1
 
     async def start(self) -> None:
-        """Loads the models and answers from then on."""
+        """Loads the models and answers from then on.
+
+        Raises:
+          InputError: when there is no model, a file is wrong or a port is taken.
+        """
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         from serving import services, settings
@@ -175,7 +179,7 @@ class Server:
         from serving.metrics import StatusPage
 
         config = self._config
-        calls = services.Calls(self.metrics)
+        calls = services.Calls(self.metrics, self._manager.knows)
         root, configs = settings.model_configs(config)
         self._grpc = grpc.aio.server(
             interceptors=(RefuseUndecodable(),),
@@ -202,24 +206,31 @@ class Server:
         await self._manager.set_configs(configs)
         if not self._manager.ready():
             raise InputError(f"no version could be loaded of {[c.base_path for c in configs]}; the log says why")
-        await self._grpc.start()
-        self._watching = asyncio.create_task(self._manager.watch())
+        # Before anything is answered: a taken port must not leave half a server.
         if config.rest_api_port >= 0:
             enabled, path = settings.monitoring(config)
-            self._page = StatusPage(
-                config.host,
-                config.rest_api_port,
-                self.metrics if enabled else None,
-                lambda: self._manager.ready() and not self._stopping,
-                self._status,
-                path,
-            )
+            try:
+                self._page = StatusPage(
+                    config.host,
+                    config.rest_api_port,
+                    self.metrics if enabled else None,
+                    lambda: self._manager.ready() and self._answering,
+                    self._status,
+                    path,
+                )
+            except OSError as error:
+                raise InputError(
+                    f"`rest_api_port` {config.rest_api_port} cannot be used on {config.host}: {error}"
+                ) from None
             self.http_port = self._page.port
+        await self._grpc.start()
+        self._answering = True
+        self._watching = asyncio.create_task(self._manager.watch())
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
         """Refuses new requests, answers the open ones and frees everything."""
-        self._stopping = True
+        self._answering = False
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._watching.cancel()
         await self._grpc.stop(self._config.drain_seconds)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -26,10 +27,10 @@ from tensorflow_serving.apis import (
 from fer_tf.data.schema import FaceRecord, key_of
 from serving.image_headers import check_image
 from serving.loaded import Arrays, LoadedVersion
-from serving.manager import ModelManager
+from serving.manager import ModelManager, versions_to_serve
 from serving.metrics import Metrics
-from serving.signatures import IMAGE_BYTES
-from serving.tensors import RequestError, invalid, to_proto
+from serving.signatures import IMAGE_BYTES, IMAGES
+from serving.tensors import MAX_TENSOR_BYTES, RequestError, invalid, to_proto
 
 logger = logging.getLogger(__name__)
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -38,10 +39,16 @@ SIGNATURE_DEF = "signature_def"
 
 
 class Calls:
-    """Runs a call's body: counts it, times it, and turns its exceptions into status codes."""
+    """Runs a call's body: counts it, times it, and turns its exceptions into status codes.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+      metrics: where calls are counted.
+      knows_fn: whether there is a model of a name; calls for others are counted without a name.
+    """
+
+    def __init__(self, metrics: Metrics, knows_fn: Callable[[str], bool]) -> None:
         self._metrics = metrics
+        self._knows_fn = knows_fn
 
     async def run(self, method: str, model: str, context: Any, body: Callable[[], Awaitable[Any]]) -> Any:
         """Returns the body's response, or aborts the call."""
@@ -52,8 +59,6 @@ class Calls:
             response = await body()
         except RequestError as error:
             code, message = error.code, error.message
-            # A caller must not be able to make a metric per invented name.
-            model = model if code is not grpc.StatusCode.NOT_FOUND else ""
         except tf.errors.OpError as error:
             code, message = grpc.StatusCode.INTERNAL, "the model failed"
             logger.error("%s of %s failed: %s", method, model, error)
@@ -62,6 +67,8 @@ class Calls:
             logger.exception("%s of %s failed", method, model)
         finally:
             self._metrics.open_requests.dec()
+        # A caller must not be able to make a metric per invented name.
+        model = model if self._knows_fn(model) else ""
         self._metrics.requests.labels(method, model, code.name).inc()
         self._metrics.latency.labels(method, model).observe(time.monotonic() - start)
         if code is not grpc.StatusCode.OK:
@@ -117,9 +124,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             loaded.spec_of(signature)
             if loaded.signature_defs[signature].method_name != tf.saved_model.CLASSIFY_METHOD_NAME:
                 raise invalid(f"signature {signature!r} is not for Classify; ask for `classify`")
-            inputs = {"inputs": np.array(_examples(request.input), object)}
-            self._check({IMAGE_BYTES: np.array(_images_of(request.input), object)})
-            outputs = await self._answer(loaded, signature, inputs)
+            examples, context = _example_protos(request.input)
+            # Before the examples are built: millions of empty ones fit in a request, each with the whole context.
+            self._check_count(len(examples))
+            serialized = _serialized(examples, context)
+            self._check({IMAGE_BYTES: np.array(_images_of(serialized), object)})
+            outputs = await self._answer(loaded, signature, {"inputs": np.array(serialized, object)})
             response = classification_pb2.ClassificationResponse(model_spec=_answered_by(loaded, signature))
             for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
                 classes = response.result.classifications.add().classes
@@ -149,16 +159,22 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def _check(self, inputs: Arrays) -> None:
         """Refuses what is too much or no image before anything is unpacked."""
-        count = len(next(iter(inputs.values())))
-        if not count:
-            raise invalid("the batch is empty")
-        if count > self._max_images:
-            raise invalid(f"{count} images in one request; the limit is {self._max_images}")
+        self._check_count(len(next(iter(inputs.values()))))
+        if IMAGES in inputs:
+            height, width = inputs[IMAGES].shape[1:3]
+            if height * width > self._max_image_pixels:
+                raise invalid(f"each image has {width} x {height} pixels; the limit is {self._max_image_pixels}")
         for index, encoded in enumerate(inputs.get(IMAGE_BYTES, ())):
             try:
                 check_image(encoded, self._max_image_pixels)
             except ValueError as error:
                 raise invalid(f"image {index}: {error}") from None
+
+    def _check_count(self, count: int) -> None:
+        if not count:
+            raise invalid("the batch is empty")
+        if count > self._max_images:
+            raise invalid(f"{count} images in one request; the limit is {self._max_images}")
 
     async def _answer(self, loaded: LoadedVersion, signature: str, inputs: Arrays) -> Arrays:
         outputs = await loaded.answer(signature, inputs)
@@ -198,6 +214,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         async def body() -> model_management_pb2.ReloadConfigResponse:
             configs = list(request.config.model_config_list.config)
             check_configs(configs, self._root)
+            await asyncio.to_thread(check_versions, configs)
             await self._manager.set_configs(configs)
             return model_management_pb2.ReloadConfigResponse()
 
@@ -220,33 +237,48 @@ def check_configs(configs: list[Any], root: str) -> None:
             )
 
 
+def check_versions(configs: list[Any]) -> None:
+    """Raises RequestError unless each model's folder holds a version that its policy asks for.
+
+    Without it a misspelt folder would take down the model that is served.
+    """
+    for config in configs:
+        if not versions_to_serve(config):
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND,
+                f"`base_path` of {config.name!r} holds no version to serve. Received: {config.base_path!r}.",
+            )
+
+
 def _answered_by(loaded: LoadedVersion, signature: str = "") -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=loaded.name, signature_name=signature)
     spec.version.value = loaded.version
     return spec
 
 
-def _example_protos(data: input_pb2.Input) -> list[Any]:
+def _example_protos(data: input_pb2.Input) -> tuple[Sequence[Any], Any]:
+    """The examples, and the context that they share, or None."""
     kind = data.WhichOneof("kind")
     if kind == "example_list":
-        return list(data.example_list.examples)
+        return data.example_list.examples, None
     if kind == "example_list_with_context":
-        return list(data.example_list_with_context.examples)
+        return data.example_list_with_context.examples, data.example_list_with_context.context
     raise invalid("`input` holds no examples")
 
 
-def _examples(data: input_pb2.Input) -> list[bytes]:
+def _serialized(examples: Sequence[Any], context: Any) -> list[bytes]:
     """The examples as the signature reads them; a shared context is merged into each."""
-    context = b""
-    if data.WhichOneof("kind") == "example_list_with_context":
-        context = data.example_list_with_context.context.SerializeToString()
+    shared = context.SerializeToString() if context is not None else b""
+    size = len(examples) * len(shared) + sum(example.ByteSize() for example in examples)
+    if size > MAX_TENSOR_BYTES:
+        raise invalid(f"{len(examples)} examples with their context take {size} bytes; the limit is {MAX_TENSOR_BYTES}")
     # Concatenated protobufs merge; an example's own feature comes last and wins.
-    return [context + example.SerializeToString() for example in _example_protos(data)]
+    return [shared + example.SerializeToString() for example in examples]
 
 
-def _images_of(data: input_pb2.Input) -> list[bytes]:
+def _images_of(examples: list[bytes]) -> list[bytes]:
     images = []
-    for index, serialized in enumerate(_examples(data)):
+    for index, serialized in enumerate(examples):
         values = tf.train.Example.FromString(serialized).features.feature[EXAMPLE_KEY].bytes_list.value
         if len(values) != 1:
             raise invalid(f"image {index}: the example needs `{EXAMPLE_KEY}` with one value. Received: {len(values)}.")

@@ -23,8 +23,20 @@ MAX_IMAGE_PIXELS = 2048 * 2048
 TOP_K = 5
 # The input that holds JPEG or PNG bytes, by which a server knows what to look at before it unpacks.
 IMAGE_BYTES = "image_bytes"
+# The input that holds unpacked pictures.
+IMAGES = "images"
 # How many images of a batch are unpacked at a time: bounds the memory that one request can take.
 DECODE_PARALLELISM = 4
+
+
+def within_limit(shape: tf.Tensor) -> tf.Operation:
+    """Returns the check that a picture's (height, width), int64, holds at most MAX_IMAGE_PIXELS.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when it runs and there are more.
+    """
+    claim = ["image too large, limit", MAX_IMAGE_PIXELS, "pixels; height, width:", shape]
+    return tf.debugging.Assert(tf.reduce_prod(shape) <= MAX_IMAGE_PIXELS, claim)
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
@@ -48,8 +60,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         return tf.io.extract_jpeg_shape(encoded, tf.int64)[:2]
 
     shape = tf.cond(tf.equal(tf.strings.substr(encoded, 0, 8), PNG_MAGIC), png_shape, jpeg_shape)
-    claim = ["image too large, limit", MAX_IMAGE_PIXELS, "pixels; height, width:", shape]
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_prod(shape) <= MAX_IMAGE_PIXELS, claim)]):
+    with tf.control_dependencies([within_limit(shape)]):
         return tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
 
 
@@ -95,9 +106,10 @@ class FaNetModule(tf.Module):
     def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return self.scores(self.prepare_encoded(image_bytes))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name=IMAGES)])
     def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self.scores(self.prepare(images))
+        with tf.control_dependencies([within_limit(tf.shape(images, tf.int64)[1:3])]):
+            return self.scores(self.prepare(tf.identity(images)))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -11,6 +11,19 @@ from tensorflow.core.framework import tensor_pb2
 
 # A TensorProto may claim any shape and give one number to fill it with.
 MAX_TENSOR_BYTES = 64 * 1024 * 1024
+# Where a TensorProto holds the values of a type when not as raw bytes; the other integers stand in `int_val`.
+_VALUES_OF = {
+    tf.float16: "half_val",
+    tf.bfloat16: "half_val",
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int64: "int64_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.bool: "bool_val",
+    tf.complex64: "scomplex_val",
+    tf.complex128: "dcomplex_val",
+}
 
 
 class RequestError(Exception):
@@ -64,6 +77,10 @@ def to_numpy(proto: tensor_pb2.TensorProto, spec: tf.TensorSpec, name: str) -> n
         if len(proto.tensor_content) != count * dtype.size:
             raise invalid(f"input `{name}` of shape {dims} holds {len(proto.tensor_content)} bytes")
         return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(dims)
+    # TensorFlow would repeat the last value, or zero, up to the claimed size: a few bytes would become many megabytes.
+    held = len(getattr(proto, _VALUES_OF.get(dtype, "int_val"))) // (2 if dtype.is_complex else 1)
+    if held != count:
+        raise invalid(f"input `{name}` of shape {dims} claims {count} values and holds {held}")
     try:
         return tf.make_ndarray(proto)
     except (ValueError, TypeError, OverflowError) as error:

@@ -46,10 +46,12 @@ class Tracker:
 
     Args:
       smoothing_s: time constant of the exponential smoothing, seconds; 0 smooths nothing.
+      lost_after_s: how long a face may be unseen and still keep its number, seconds.
     """
 
-    def __init__(self, smoothing_s: float = 0.4) -> None:
+    def __init__(self, smoothing_s: float = 0.4, lost_after_s: float = LOST_AFTER_S) -> None:
         self._smoothing_s = smoothing_s
+        self._lost_after_s = lost_after_s
         self._tracks: list[_Track] = []
         self._count = 0
 
@@ -64,7 +66,7 @@ class Tracker:
           scores: the detector's confidences.
           answers: what the network saw in each face.
         """
-        self._tracks = [track for track in self._tracks if time - track.time <= LOST_AFTER_S]
+        self._tracks = [track for track in self._tracks if time - track.time <= self._lost_after_s]
         chosen = self._match(boxes)
         return [
             self._follow(chosen.get(index), time, box, score, answer)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -137,7 +139,7 @@ def _judge(config: TaskConfig, gan: FapeGan, held_out: HeldOut | None) -> dict[s
     faces = held_out.generate(gan)
     generated = held_out.measure(faces)
     # It needs a trained Fa-Net: the run's own, or the one to begin with.
-    folders = [runtime.join(folder, name) for folder in (config.run_dir, config.init_from) for name in ("fa_net", "")]
+    folders = [folder_of(source) for source in (config.run_dir, config.init_from) if source]
     found = [folder for folder in folders if tf.io.gfile.exists(runtime.join(folder, fa_net.WEIGHTS_FILE))]
     if found:
         generated["held_out_frechet"] = held_out.frechet(faces, found[0])
@@ -192,18 +194,25 @@ class _Trainer:
             logging.info("FaPE-GAN goes on at epoch %d, step %d", self.epoch.numpy(), self.step.numpy())
 
     def train(self, epochs: int) -> list[dict[str, Any]]:
-        """Trains to the given number of epochs and returns their numbers."""
+        """Trains to the given number of epochs and returns their numbers.
+
+        Raises:
+          TrainingFailed: a loss became nan or infinite, or the generator collapsed, now or in an earlier call.
+        """
         path = runtime.join(self._folder, HISTORY_FILE)
         history = runtime.read_json(path)[: int(self.epoch.numpy())] if tf.io.gfile.exists(path) else []
+        # The epoch that ended in a collapse is in the checkpoint: going on would end as finished.
+        self._monitor.stop_if_collapsed(history)
         while (epoch := int(self.epoch.numpy())) < epochs:
             history.append({"epoch": epoch, **self._one_epoch(epoch), **self._monitor.after_epoch(self._gan, epoch)})
             logging.info("FaPE-GAN epoch %d/%d: %s", epoch + 1, epochs, _line(history[-1]))
             # History first: a run killed between the two repeats the epoch and writes the same line again.
-            runtime.write_json(path, history)
-            save_generator(self._folder, self._gan.averaged_generator(), self._gan.spec)
-            self.epoch.assign(epoch + 1)
-            self.step.assign(0)
-            self._manager.save()
+            with self._writing():
+                runtime.write_json(path, history)
+                save_generator(self._folder, self._gan.averaged_generator(), self._gan.spec)
+                self.epoch.assign(epoch + 1)
+                self.step.assign(0)
+                self._manager.save()
             self._monitor.log(history[-1], epoch + 1)
             self._monitor.stop_if_collapsed(history)
         return history
@@ -225,7 +234,20 @@ class _Trainer:
 
     def checkpoint(self, step: int) -> None:
         self.step.assign(step)
-        self._manager.save()
+        with self._writing():
+            self._manager.save()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tells a full disk as what it is."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            # HDF5 and TensorFlow spread their messages over several lines.
+            reason = " ".join(str(error).split())
+            raise runtime.TrainingFailed(
+                f"cannot write to {self._folder}: {reason}; free some space, then the same command goes on"
+            ) from error
 
 
 class _EachStep(keras.callbacks.Callback):
@@ -241,7 +263,8 @@ class _EachStep(keras.callbacks.Callback):
         if bad:
             raise runtime.TrainingFailed(
                 f"FaPE-GAN: {', '.join(bad)} became nan or infinite at step {step} of epoch {self._epoch + 1}. The last"
-                " checkpoint is from before it; try --precision=float32, or begin anew with another --seed."
+                " checkpoint is from before it; begin anew in another --run_dir with another --seed, or with"
+                " --precision=float32."
             )
         if step % self._trainer._config.gan_checkpoint_steps == 0:
             self._trainer.checkpoint(step)

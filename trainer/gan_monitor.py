@@ -136,5 +136,6 @@ class Monitor:
         if len(last) == COLLAPSE_EPOCHS and max(last) < COLLAPSE_SPREAD:
             raise runtime.TrainingFailed(
                 f"FaPE-GAN collapsed: for {COLLAPSE_EPOCHS} epochs its faces differ by {last[-1]:.1%} of what real"
-                " faces do. Begin anew with another --seed, a larger --gan_batch_size or --gan_recipe=best."
+                " faces do. Begin anew in another --run_dir with another --seed, a larger --gan_batch_size or"
+                " --gan_recipe=best."
             )

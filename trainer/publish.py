@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,20 +21,13 @@ from trainer.config import TaskConfig
 CARD_FILE = "MODEL_CARD.md"
 MAX_BYTES = 12_000_000
 
-# The flags that a card always repeats, those that it repeats when they were given, and the teacher's.
+# The flags that a card always repeats, the teacher's, and those that did not decide the training. It repeats all others
+# that were given.
 ALWAYS = ("task", "recipe")
-TRAINING_FLAGS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "image_size",
-    "keep",
-    "held_out",
-    "precision",
-    "seed",
-    "init_from",
-)
-
+TEACHER = ("teacher", "teacher_weight")
+OMITTED = ("stage", "run_dir", "data", "profile", "tta")
+# Of these it says only that a folder was given.
+FOLDERS = ("init_from", "teacher", "synthetic_from", "gan_face_net")
 
 DATA = {
     "fer2013": (
@@ -97,9 +91,13 @@ def publish(config: PublishConfig) -> None:
     if not metrics["finished"] and not config.interim:
         raise InputError(f"`run_dir` {config.run_dir!r} has not finished training; wait, or give --interim.")
     model, spec = fa_net.load(runtime.join(config.run_dir, "fa_net"))
-    size = fa_net.save(config.output, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
     flags = runtime.read_json(runtime.join(config.run_dir, runtime.CONFIG_FILE))
-    runtime.write_text(runtime.join(config.output, CARD_FILE), card(metrics, flags, size, config.storage, config.note))
+    # The card needs the file's size, and must be whole before what was published is replaced.
+    with tempfile.TemporaryDirectory() as local:
+        size = fa_net.save(local, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
+    text = card(metrics, flags, size, config.storage, config.note)
+    fa_net.save(config.output, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
+    runtime.write_text(runtime.join(config.output, CARD_FILE), text)
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])
 
 
@@ -114,23 +112,15 @@ def card(metrics: dict[str, Any], run: dict[str, Any], size: int, storage: str, 
       note: a sentence more on the training.
     """
     task, spec, test = metrics["task"], metrics["spec"], metrics["test"]
-    training, calibration = metrics["training"], test["calibration"]
-    flags = run["flags"]
-    defaults = {field.name: field.default for field in dataclasses.fields(TaskConfig)}
-    given = [name for name in TRAINING_FLAGS if flags.get(name, defaults[name]) != defaults[name]]
-    names = [*(name for name in ALWAYS if name in flags), *given]
-    if flags.get("teacher"):
-        names += ["teacher", "teacher_weight"]
-    command = " ".join(f"--{name}={_shown(name, flags[name])}" for name in names)
-    begun = "that of the network it began with" if flags.get("init_from") else "which was fitted on nothing"
-    temperature_of = "fitted on val" if metrics["val"]["faces"] else begun
-    chosen = "the last" if metrics.get("kept") == "last" else "the best on val"
+    calibration = test["calibration"]
+    side, colour = spec["image_size"], "RGB" if spec.get("channels", 1) == 3 else "grey"
+    temperature_of = _temperature(metrics, run["flags"])
     state = "" if metrics["finished"] else "\n**Interim weights: the training had not finished.**\n"
     notes = "; ".join(metrics["notes"])
     libraries = f"TensorFlow {run['versions']['tensorflow']}, Keras {run['versions']['keras']}"
     return f"""# Fa-Net on {task}
 {state}
-{spec["variant"]} with Max-Feature-Map and batch normalization, {spec["image_size"]} x {spec["image_size"]} grey, labels
+{spec["variant"]} with Max-Feature-Map and batch normalization, {side} x {side} {colour}, labels
 {", ".join(spec["expressions"])}. Weights: `{fa_net.WEIGHTS_FILE}`, {size / 1e6:.1f} MB, kernels as {storage}
 (the scores are of the weights before that rounding).
 
@@ -159,9 +149,7 @@ Calibration, test part: expected calibration error {100 * calibration["uncalibra
 
 ## Training
 
-`python -m trainer.task {command}`: {training["epoch"]} epochs in {training["seconds"] / 3600:.1f} hours on
-{run["machine"]["cores"]} shared CPU cores ({libraries}); the weights are those of epoch {training["best_epoch"]},
-{chosen}. {note}
+`python -m trainer.task {_command(run["flags"])}`: {_training(metrics, run["machine"]["cores"], libraries)}. {note}
 
 ## Data and licence
 
@@ -177,9 +165,41 @@ classes are weaker, as the tables show.
 """
 
 
+def _command(flags: dict[str, Any]) -> str:
+    """The flags that were given, without those that did not decide the training."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TaskConfig)}
+    apart = (*ALWAYS, *TEACHER, *OMITTED)
+    given = [name for name in defaults if name not in apart and flags.get(name, defaults[name]) != defaults[name]]
+    names = [*(name for name in ALWAYS if name in flags), *given, *(TEACHER if flags.get("teacher") else ())]
+    return " ".join(f"--{name}={_shown(name, flags[name])}" for name in names)
+
+
 def _shown(name: str, value: Any) -> Any:
     """A flag's value; of a folder, a place on one machine, only that it was one (the note says what it held)."""
-    return "RUN_DIR" if name in ("init_from", "teacher") and value != "pretrained" else value
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "RUN_DIR" if name in FOLDERS and value not in ("", "pretrained", "none") else value
+
+
+def _temperature(metrics: dict[str, Any], flags: dict[str, Any]) -> str:
+    """What the stored temperature was fitted on; it is 1 until the training has finished."""
+    if not metrics["finished"]:
+        return "not fitted yet"
+    if metrics["val"]["faces"]:
+        return "fitted on val"
+    # A network that answered another question gives its weights alone, and the temperature stays 1.
+    inherited = flags.get("init_from") and metrics["spec"]["temperature"] != 1
+    return "that of the network it began with" if inherited else "which was fitted on nothing"
+
+
+def _training(metrics: dict[str, Any], cores: int, libraries: str) -> str:
+    """How long the training took and which epoch's weights these are; unknown before it has finished."""
+    training, machine = metrics["training"], f"{cores} shared CPU cores ({libraries})"
+    chosen = "the last" if metrics.get("kept") == "last" else "the best on val"
+    if not training:
+        return f"on {machine}; the training had not finished, and the weights are {chosen} until then"
+    epochs = f"{training['epoch']} epochs in {training['seconds'] / 3600:.1f} hours on {machine}"
+    return f"{epochs}; the weights are those of epoch {training['best_epoch']}, {chosen}"
 
 
 def _score_rows(metrics: dict[str, Any]) -> str:

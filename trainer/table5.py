@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import logging
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +25,7 @@ from trainer.recipes import recipe_of
 ROWS = ("Fa-Net", "FaPE-GAN+Fa-Net")
 FOLDERS = dict(zip(ROWS, ("real", "synthetic"), strict=True))
 RESULT_FILE, TEXT_FILE = "table5.json", "table5.md"
+LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
 
 
 def run(config: TaskConfig) -> None:
@@ -33,10 +37,13 @@ def run(config: TaskConfig) -> None:
     runtime.set_up(config)
     for task in TASKS:
         gan = _config(config, task, "gan")
-        _stages(gan, ("fape_gan", "synthesize"))
+        with _log_folder(config, gan):
+            _stages(gan, ("fape_gan", "synthesize"))
         for seed in range(config.seed, config.seed + config.seeds):
             for row in ROWS:
-                _stages(row_config(config, task, row, seed), ("fa_net", "evaluate"))
+                cell = row_config(config, task, row, seed)
+                with _log_folder(config, cell):
+                    _stages(cell, ("fa_net", "evaluate"))
                 _write(config)
     print(_write(config))
 
@@ -65,6 +72,20 @@ def _with_equal_steps(config: TaskConfig) -> TaskConfig:
     recipe = recipe_of(config)
     epochs = max(1, round(recipe.epochs * real / both))
     return dataclasses.replace(config, epochs=epochs, decay_epochs=recipe.decay_epochs * real / both)
+
+
+@contextlib.contextmanager
+def _log_folder(table: TaskConfig, cell: TaskConfig) -> Iterator[None]:
+    """Gives a cell its own folder under a hosted trainer's log folder, where one cell would replace another's page."""
+    root = os.environ.get(LOG_VARIABLE)
+    if not root:
+        yield
+        return
+    os.environ[LOG_VARIABLE] = runtime.join(root, cell.run_dir.removeprefix(f"{table.run_dir.rstrip('/')}/"))
+    try:
+        yield
+    finally:
+        os.environ[LOG_VARIABLE] = root
 
 
 def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:

@@ -36,21 +36,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from trainer import runtime
 
-    if config.task == "all":
-        from trainer import table5
+    try:
+        if config.task == "all":
+            from trainer import table5
 
-        table5.run(config)
-        return EXIT_OK
-    with runtime.run_log(config):
-        try:
-            runtime.set_up(config)
-            for stage in stages_of(config):
-                logging.info("stage %s of %s in %s", stage, config.task, config.run_dir)
-                importlib.import_module(STAGE_MODULES[stage]).run(config)
-        except runtime.TrainingFailed as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_FAILED
+            table5.run(config)
+        else:
+            _run_stages(config)
+    except runtime.TrainingFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
     return EXIT_OK
+
+
+def _run_stages(config: TaskConfig) -> None:
+    from trainer import runtime
+
+    with runtime.run_log(config):
+        runtime.set_up(config)
+        for stage in stages_of(config):
+            logging.info("stage %s of %s in %s", stage, config.task, config.run_dir)
+            importlib.import_module(STAGE_MODULES[stage]).run(config)
 
 
 if __name__ == "__main__":

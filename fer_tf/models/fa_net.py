@@ -114,7 +114,7 @@ def save(
                 f"the weights take {size:,} bytes as {storage}, more than the {max_bytes:,} that are allowed; "
                 "--storage=int8 takes half of float16."
             )
-        _put(folder, WEIGHTS_FILE, path)
+        put(folder, WEIGHTS_FILE, path)
     save_spec(folder, spec)
     return size
 
@@ -159,10 +159,10 @@ def save_spec(folder: str, spec: FaNetSpec) -> None:
         path = os.path.join(local, SPEC_FILE)
         with open(path, "w") as file:
             json.dump(dataclasses.asdict(spec), file, indent=2)
-        _put(folder, SPEC_FILE, path)
+        put(folder, SPEC_FILE, path)
 
 
-def _put(folder: str, name: str, local_path: str) -> None:
+def put(folder: str, name: str, local_path: str) -> None:
     """Copies a finished local file into a folder, under its name only when all of it is there."""
     import tensorflow as tf
 

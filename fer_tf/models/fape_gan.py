@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.models import losses
+from fer_tf.models.fa_net import put
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import SelfAttention, SpectralConv2D
 
@@ -306,15 +308,25 @@ class FapeGan(keras.Model):
 
 
 def save_generator(folder: str, model: keras.Model, spec: GanSpec) -> None:
-    """Writes a generator's weights and spec; each appears under its final name only when it is complete."""
-    os.makedirs(folder, exist_ok=True)
-    partial = os.path.join(folder, f"partial.{GENERATOR_FILE}")
-    model.save_weights(partial)
-    os.replace(partial, os.path.join(folder, GENERATOR_FILE))
-    partial = os.path.join(folder, f"partial.{SPEC_FILE}")
-    with open(partial, "w") as file:
-        json.dump(dataclasses.asdict(spec), file, indent=2)
-    os.replace(partial, os.path.join(folder, SPEC_FILE))
+    """Writes a generator's weights and spec; each appears under its final name only when it is complete.
+
+    Args:
+      folder: any folder that TensorFlow can write, local or such as `gs://`.
+      model: the generator.
+      spec: its spec.
+
+    Raises:
+      OSError: when the disk is full; what the folder held before is intact.
+    """
+    # HDF5 needs a local file to seek in.
+    with tempfile.TemporaryDirectory() as local:
+        path = os.path.join(local, GENERATOR_FILE)
+        model.save_weights(path)
+        put(folder, GENERATOR_FILE, path)
+        path = os.path.join(local, SPEC_FILE)
+        with open(path, "w") as file:
+            json.dump(dataclasses.asdict(spec), file, indent=2)
+        put(folder, SPEC_FILE, path)
 
 
 def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
@@ -323,16 +335,22 @@ def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
     Raises:
       InputError: when there is none, or its spec has an unknown or missing field.
     """
-    path = os.path.join(folder, SPEC_FILE)
+    path = f"{folder.rstrip('/')}/{SPEC_FILE}"
     try:
-        with open(path) as file:
+        with tf.io.gfile.GFile(path) as file:
             spec = GanSpec(**json.load(file))
-    except FileNotFoundError:
+    except tf.errors.NotFoundError:
         raise InputError(
             f"no trained FaPE-GAN in {folder!r}: {SPEC_FILE} is missing; run trainer.task --stage=fape_gan first"
         ) from None
     except (json.JSONDecodeError, TypeError) as error:
         raise InputError(f"{path} is not a FaPE-GAN spec: {error}") from None
     model = generator(spec)
-    model.load_weights(os.path.join(folder, GENERATOR_FILE))
+    path = f"{folder.rstrip('/')}/{GENERATOR_FILE}"
+    with tempfile.TemporaryDirectory() as local:
+        if "://" in folder:
+            local_path = os.path.join(local, GENERATOR_FILE)
+            tf.io.gfile.copy(path, local_path)
+            path = local_path
+        model.load_weights(path)
     return model, spec

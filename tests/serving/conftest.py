@@ -11,7 +11,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -35,6 +38,19 @@ def face_crops(count: int) -> list[np.ndarray]:
 
 def encode(image: np.ndarray, suffix: str = ".jpg") -> bytes:
     return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+
+
+def write_wide_clip(path: Path) -> str:
+    """Three frames of 128 x 96 pixels, each pixel a third wider than high."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for level in (60, 120, 180):
+            frame = av.VideoFrame.from_ndarray(np.full((96, 128, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -119,6 +120,40 @@ def test_an_output_that_does_not_fit_is_refused(
         shutil.copy(samples / "photo.jpg", name)
     with pytest.raises(InputError, match=message):
         client.main([*flags, f"--server={address}", "--timeout=60"])
+
+
+def test_inputs_of_one_name_are_refused_when_outputs_would_be_written() -> None:
+    with pytest.raises(InputError, match=r"`inputs` need different file names.*'one/a\.mp4' and 'two/a\.mp4'"):
+        client.ClientConfig(inputs=["one/a.mp4", "one/b.mp4", "two/a.mp4"], output="drawn")
+    assert client.ClientConfig(inputs=["one/a.mp4", "two/a.mp4"]).inputs
+
+
+def test_a_drawing_that_cannot_be_written_is_an_error(samples: Path, tmp_path: Path) -> None:
+    # A folder stands where the picture should go.
+    (tmp_path / "photo.jpg.annotated.jpg").mkdir()
+    config = client.ClientConfig(inputs=[str(samples / "photo.jpg")], output=str(tmp_path))
+    connection = SimpleNamespace(classify=lambda faces: [])
+    extractor = SimpleNamespace(faces_in_image=lambda rgb: [])
+    with pytest.raises(InputError, match=r"`output` cannot be written.*photo\.jpg\.annotated\.jpg"):
+        client._picture(config, connection, extractor, SimpleNamespace(path=config.inputs[0]))
+
+
+def test_a_table_that_is_not_finished_does_not_get_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("earlier")
+    with pytest.raises(RuntimeError), client._CsvTable(str(path)):
+        raise RuntimeError
+    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
+
+
+def test_names_with_brackets_and_colons_are_shown_as_they_are(capsys: pytest.CaptureFixture) -> None:
+    face = {"box": [1, 2, 3, 4], "probabilities": {"[red]happy": 0.9, "[/i]": 0.1}}
+    for faces in ([face], []):
+        client._print_table({"input": "a[bold]:smile:.jpg", "kind": "picture", "faces": faces}, top=2)
+        assert "a[bold]:smile:.jpg" in (printed := capsys.readouterr().out)
+        assert not faces or ("[red]happy 90.0 %" in printed and "[/i] 10.0 %" in printed)
+    clip = SimpleNamespace(path="b[/nonsense].mp4", declared=1.0)
+    assert list(client._with_progress(iter([SimpleNamespace(time=0.5)]), clip))
 
 
 def test_without_inputs_the_usage_is_shown(capsys: pytest.CaptureFixture) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from serving import demo
 from serving.connection import Connection
-from tests.serving.conftest import EXPRESSIONS
+from tests.serving.conftest import EXPRESSIONS, write_wide_clip
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian: apt-get install chromium")
@@ -50,7 +50,8 @@ def test_a_sample_gets_boxes_bars_heat_map_and_card_without_outside_requests(
         if not request.url.startswith((page_url.rstrip("/"), "data:", "blob:")):
             outside.append(request.url)
 
-    page.on("requestfinished", watch)
+    # Also those that the content policy or a missing network stops.
+    page.on("request", watch)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(page_url)
@@ -93,3 +94,9 @@ def test_samples_show_several_people_and_poses(samples: Path) -> None:
     assert 6 <= len(shown) <= 12
     assert len({caption for _, caption in shown}) > 4
     assert all(picture.ndim == 3 and picture.shape[2] == 3 for picture, _ in shown)
+
+
+def test_a_sample_of_pixels_that_are_not_square_is_not_squeezed(tmp_path: Path) -> None:
+    write_wide_clip(tmp_path / "wide.mp4")
+    ((picture, _),) = demo.sample_pictures(str(tmp_path))
+    assert picture.shape == (96, 171, 3)

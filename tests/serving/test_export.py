@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,13 @@ def test_the_graph_itself_refuses_a_huge_claim_before_unpacking(exported: str) -
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
+def test_the_graph_itself_refuses_unpacked_pictures_that_are_too_large(exported: str) -> None:
+    signature = tf.saved_model.load(os.path.join(exported, "1")).signatures["predict_images"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image too large"):
+        signature(images=tf.zeros([1, 2049, 2048, 3], tf.uint8))
+    assert signature(images=tf.zeros([1, 40, 50, 3], tf.uint8))["probabilities"].shape == (1, 4)
+
+
 def test_tflite_and_onnx_answer_like_the_live_model(fa_net_dir: str, toy_data: str, tmp_path: Path) -> None:
     lines = []
     for kind in ("tflite", "onnx"):
@@ -160,6 +168,42 @@ def test_without_data_given_the_runs_own_is_compared_on(fa_net_dir: str, toy_dat
 def test_int8_without_data_is_refused_with_what_to_do(fa_net_dir: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"beam_pipelines\.build"):
         list(portable.export(fa_net_dir, str(tmp_path), "tflite", str(tmp_path), 10))
+
+
+def test_an_export_that_cannot_be_compared_leaves_the_earlier_one(
+    fa_net_dir: str, toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "fa_net.onnx").write_bytes(b"earlier")
+
+    def fail(path: str) -> None:
+        assert Path(path).read_bytes() == b"new"
+        raise RuntimeError("cannot be run")
+
+    monkeypatch.setattr(portable, "to_onnx", lambda forward: b"new")
+    monkeypatch.setattr(portable, "onnx_runner", fail)
+    with pytest.raises(RuntimeError, match="cannot be run"):
+        list(portable.export(fa_net_dir, str(tmp_path), "onnx", toy_data, 4))
+    assert os.listdir(tmp_path / "onnx") == ["fa_net.onnx"]
+    assert (tmp_path / "onnx" / "fa_net.onnx").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize(("kind", "package"), [("onnx", "tf2onnx"), ("tflite", "ai_edge_litert")])
+def test_a_missing_converter_names_what_to_install(
+    kind: str, package: str, fa_net_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"`format` '{kind}' .*'{package}'.*pip install \.\[export\]"):
+        list(portable.export(fa_net_dir, str(tmp_path), kind, str(tmp_path), 10))
+
+
+@pytest.mark.parametrize("flags", [{"precision": "bfloat16"}, {"version": 3}])
+def test_flags_of_a_saved_model_are_refused_for_other_formats(flags: dict) -> None:
+    (name,) = flags
+    assert export.ExportConfig(**flags)
+    for kind in ("tflite", "onnx"):
+        with pytest.raises(InputError, match=f"`{name}` belongs to --format=saved_model.*Received: "):
+            export.ExportConfig(format=kind, **flags)
 
 
 def test_the_card_shows_the_scores_that_the_run_measured() -> None:

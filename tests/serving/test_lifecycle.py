@@ -18,7 +18,12 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+)
 
 from benchmarks.serving_setup import ServerProcess
 from fer_tf.errors import InputError
@@ -163,6 +168,21 @@ def test_readiness_metrics_and_status_are_shown(exported: str, faces: list[bytes
         assert http(server.http, "/v1/models/nobody")[0] == http(server.http, "/etc/passwd")[0] == 404
 
 
+def test_names_that_callers_invent_do_not_become_metrics(exported: str, faces: list[bytes]) -> None:
+    with serving(model_base_path=exported) as server, Connection(server.address) as connection:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["nonsense"])
+        for name in ("invented", "fa_net"):
+            request.model_spec.name = name
+            with pytest.raises(grpc.RpcError):
+                connection.stub.GetModelMetadata(request, timeout=60)
+        with pytest.raises(grpc.RpcError):
+            connection.stub.Predict(predict_request(faces[:1], name="invented"), timeout=60)
+        page = http(server.http, "/monitoring/prometheus/metrics")[1]
+    assert "invented" not in page
+    counted = 'fer_tf_requests_total{code="INVALID_ARGUMENT",method="GetModelMetadata",model="%s"} 1.0'
+    assert counted % "" in page and counted % "fa_net" in page
+
+
 def test_limits_are_kept(exported: str, faces: list[bytes]) -> None:
     limits = {"max_message_bytes": 200_000, "max_images": 4, "max_image_pixels": 256 * 256}
     with serving(model_base_path=exported, **limits) as server, Connection(server.address) as connection:
@@ -172,6 +192,10 @@ def test_limits_are_kept(exported: str, faces: list[bytes]) -> None:
         large = tf.io.encode_jpeg(np.zeros((257, 256, 3), np.uint8)).numpy()
         with pytest.raises(ServerError, match="image 1: its header claims 256 x 257 pixels"):
             connection.classify_encoded([faces[0], large])
+        pixels = np.zeros((1, 257, 256, 3), np.uint8)
+        assert connection.predict({"images": pixels[:, 1:]}, signature="predict_images")
+        with pytest.raises(ServerError, match="each image has 256 x 257 pixels; the limit is 65536"):
+            connection.predict({"images": pixels}, signature="predict_images")
         with pytest.raises(ServerError, match="RESOURCE_EXHAUSTED"):
             connection.classify_encoded([bytes(300_000)])
 
@@ -213,6 +237,19 @@ def test_a_reload_swaps_models_inside_the_root_alone(models: Path, faces: list[b
         with pytest.raises(grpc.RpcError) as caught:
             connection.stub.Predict(predict_request(faces[:1]), timeout=60)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_reload_to_a_folder_without_a_model_leaves_the_old_one(models: Path, faces: list[bytes]) -> None:
+    (models.parent / "empty" / "1").mkdir(parents=True)
+    with serving(model_base_path=str(models)) as server, Connection(server.address) as connection:
+        stub = model_service_pb2_grpc.ModelServiceStub(connection.channel)
+        for name in ("fa_net", "other"):
+            for folder in ("empty", "missing"):
+                with pytest.raises(grpc.RpcError, match="holds no version to serve") as caught:
+                    stub.HandleReloadConfigRequest(reload_request(name, str(models.parent / folder)), timeout=60)
+                assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert connection.stub.Predict(predict_request(faces[:1]), timeout=60).outputs
+        assert states(server.address) == {1: AVAILABLE}
 
 
 def test_a_link_that_leads_out_of_the_root_is_refused(models: Path, exported: str) -> None:
@@ -258,7 +295,8 @@ def certificates(tmp_path: Path) -> Iterator[Path]:
     authority = make_certificate(tmp_path, "authority")
     for name in ("server", "client"):
         make_certificate(tmp_path, name, authority)
-    make_certificate(tmp_path, "stranger")
+    foreign = make_certificate(tmp_path, "stranger")
+    make_certificate(tmp_path, "intruder", foreign)
     yield tmp_path
 
 
@@ -271,14 +309,20 @@ def test_tls_and_mutual_tls(exported: str, faces: list[bytes], certificates: Pat
         f'server_key: "{text("server.key")}" server_cert: "{text("server.crt")}" '
         f'custom_ca: "{text("authority.crt")}" client_verify: true'
     )
-    files = {name: str(certificates / name) for name in ("authority.crt", "client.crt", "client.key", "stranger.crt")}
+    files = {path.name: str(path) for path in certificates.iterdir()}
     with serving(model_base_path=exported, ssl_config_file=str(config)) as server:
         address = f"localhost:{server.port}"
         tls = TlsFiles(files["authority.crt"], files["client.crt"], files["client.key"])
         with Connection(address, tls=tls) as connection:
             connection.wait(20)
             assert len(connection.classify_encoded(faces[:2])) == 2
-        strangers = (None, TlsFiles(files["authority.crt"]), TlsFiles(files["stranger.crt"]))
+        strangers = (
+            None,
+            TlsFiles(files["authority.crt"]),
+            TlsFiles(files["stranger.crt"]),
+            # It trusts the server and shows a certificate, but one that another authority signed.
+            TlsFiles(files["authority.crt"], files["intruder.crt"], files["intruder.key"]),
+        )
         for tls in strangers:
             with Connection(address, tls=tls) as connection, pytest.raises(ServerError):
                 connection.wait(1)
@@ -310,3 +354,13 @@ def test_a_taken_port_is_an_error(exported: str) -> None:
         contextlib.ExitStack() as stack,
     ):
         stack.enter_context(serving(model_base_path=exported, port=server.port))
+
+
+def test_a_taken_http_port_is_an_error(exported: str) -> None:
+    with serving(model_base_path=exported) as server:
+        taken = server.http_port
+        with (
+            pytest.raises(InputError, match=f"`rest_api_port` {taken} cannot be used on 127.0.0.1"),
+            serving(model_base_path=exported, rest_api_port=taken),
+        ):
+            pass

@@ -156,6 +156,21 @@ def test_pixels_that_claim_more_than_they_hold_are_refused(connection: Connectio
     assert code_of(connection.stub.Predict, request)[0] in REFUSED
 
 
+def test_pixels_of_which_only_one_is_given_are_refused(connection: Connection, embedded: bool) -> None:
+    if not embedded:
+        pytest.skip("TensorFlow Serving fills the rest with the last value")
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "fa_net", "predict_images"
+    tensor = request.inputs["images"]
+    tensor.dtype = tf.uint8.as_datatype_enum
+    for size in (1, 1000, 1000, 3):
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.int_val.append(7)
+    code, message = code_of(connection.stub.Predict, request)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "`images` of shape [1, 1000, 1000, 3] claims 3000000 values and holds 1" in message
+
+
 def test_regress_and_multi_inference_are_not_offered(connection: Connection, embedded: bool) -> None:
     request = regression_pb2.RegressionRequest()
     request.model_spec.name = "fa_net"
@@ -178,6 +193,46 @@ def test_classify_names_what_is_wrong_with_an_example(connection: Connection, em
         assert "image 0" in message and "image/encoded" in message
     request.model_spec.signature_name = "embed"
     assert code_of(connection.stub.Classify, request)[0] in REFUSED
+
+
+def context_request(count: int) -> classification_pb2.ClassificationRequest:
+    """Empty examples with a context, which is empty too."""
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name, request.model_spec.signature_name = "fa_net", "classify"
+    listed = request.input.example_list_with_context
+    listed.context.SetInParent()
+    for _ in range(count):
+        listed.examples.add()
+    return request
+
+
+def test_examples_take_their_image_from_a_shared_context(connection: Connection, faces: list[bytes]) -> None:
+    request = context_request(2)
+    context = request.input.example_list_with_context.context
+    context.features.feature["image/encoded"].bytes_list.value.append(faces[0])
+    own = request.input.example_list_with_context.examples[1].features.feature["image/encoded"]
+    own.bytes_list.value.append(faces[1])
+    shared, other = connection.stub.Classify(request, timeout=60).result.classifications
+    scores = tf.make_ndarray(connection.predict({"image_bytes": np.array(faces[:2], object)})["scores"])
+    np.testing.assert_allclose([entry.score for entry in shared.classes], scores[0], atol=1e-5)
+    np.testing.assert_allclose([entry.score for entry in other.classes], scores[1], atol=1e-5)
+
+
+def test_examples_are_counted_and_measured_before_their_context_is_copied(
+    connection: Connection, embedded: bool
+) -> None:
+    if not embedded:
+        pytest.skip("TensorFlow Serving words its refusals otherwise")
+    code, message = code_of(connection.stub.Classify, context_request(0))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT and message == "the batch is empty"
+    # Were they built first, the first one's missing image would be named.
+    code, message = code_of(connection.stub.Classify, context_request(1000))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT and "1000 images in one request" in message
+    request = context_request(60)
+    context = request.input.example_list_with_context.context
+    context.features.feature["padding"].bytes_list.value.append(bytes(1_200_000))
+    code, message = code_of(connection.stub.Classify, request)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT and "60 examples with their context take 72" in message
 
 
 def test_metadata_holds_the_four_signatures(connection: Connection) -> None:

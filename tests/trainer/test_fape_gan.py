@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -172,8 +173,58 @@ def test_a_generator_that_gives_one_face_for_all_is_called_collapsed(
     monkeypatch.setattr(FapeGan, "averaged_generator", constant)
     monkeypatch.setattr(Monitor, "_draw", lambda *_: None)
     monkeypatch.setattr(fape_gan._Trainer, "_one_epoch", lambda *_: {})
-    with pytest.raises(runtime.TrainingFailed, match=r"collapsed: for 3 epochs .* 0\.0%"):
-        fape_gan.run(config_of(toy_data, tmp_path / "run", gan_epochs=5))
+    # The second time the last epoch is already in the checkpoint.
+    for _ in range(2):
+        with pytest.raises(runtime.TrainingFailed, match=r"collapsed: for 3 epochs .* 0\.0%"):
+            fape_gan.run(config_of(toy_data, tmp_path / "run", gan_epochs=3))
+        assert not (tmp_path / "run" / "fape_gan" / "FINISHED").exists()
+
+
+def test_a_full_disk_is_named_and_the_same_command_finishes_once_there_is_space(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fape_gan._Trainer, "_one_epoch", lambda *_: {})
+    config = config_of(toy_data, tmp_path / "run", gan_quality_pairs=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(fape_gan, "save_generator", full)
+        with pytest.raises(runtime.TrainingFailed, match=r"cannot write to .*fape_gan: .*No space left.*free some"):
+            fape_gan.run(config)
+    assert not (tmp_path / "run" / "fape_gan" / "FINISHED").exists()
+    fape_gan.run(config)
+    assert (tmp_path / "run" / "fape_gan" / "FINISHED").exists()
+
+
+def test_the_network_to_begin_with_gives_the_frechet_distance(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fape_gan._Trainer, "_one_epoch", lambda *_: {})
+    few = {"gan_quality_pairs": 0, "gan_final_pairs": 4}
+    fape_gan.run(config_of(toy_data, tmp_path / "with", init_from="pretrained", **few))
+    fape_gan.run(config_of(toy_data, tmp_path / "without", **few))
+    found = [
+        json.loads((tmp_path / name / "fape_gan" / "metrics.json").read_text())["held_out"]["generated"]
+        for name in ("with", "without")
+    ]
+    assert found[0]["held_out_frechet"] > 0 and "held_out_frechet" not in found[1]
+
+
+def test_a_run_folder_may_lie_on_another_filesystem(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fape_gan._Trainer, "_one_epoch", lambda *_: {})
+    run_dir = "ram://fape_gan_runs/er_ss"
+    config = config_of(toy_data, tmp_path, gan_epochs=2)
+    fape_gan.run(dataclasses.replace(config, run_dir=run_dir, gan_epochs=1))
+    for name in ("FINISHED", "history.json", "metrics.json", "samples/epoch-0001.png"):
+        assert tf.io.gfile.exists(f"{run_dir}/fape_gan/{name}")
+    assert load_generator(f"{run_dir}/fape_gan")[1].image_size == 16
+    # It goes on there too.
+    tf.io.gfile.remove(f"{run_dir}/fape_gan/FINISHED")
+    fape_gan.run(dataclasses.replace(config, run_dir=run_dir))
+    assert [entry["epoch"] for entry in runtime.read_json(f"{run_dir}/fape_gan/history.json")] == [0, 1]
 
 
 def test_pairs_without_masks_stop_the_stage_before_it_trains(toy_data: str, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_weights_and_card_are_the_runs(run_dir, tmp_path):
     assert "| test | 6 | 66.7 %" in card and "| angry | 3 | 66.7 %" in card
     # A row of the confusion alone.
     assert card.count("\n| sad |") == 1
-    assert "3 epochs in 2.0 hours" in card and "epoch 2" in card and "Interim" not in card
+    assert "16 x 16 grey" in card and "3 epochs in 2.0 hours" in card and "epoch 2" in card and "Interim" not in card
 
 
 def test_the_card_of_a_taught_run_says_so_without_the_machines_path(run_dir, tmp_path):
@@ -76,23 +76,48 @@ def test_the_card_repeats_what_the_training_was_told(run_dir, tmp_path):
     (run_dir / "config.json").write_text(json.dumps(config))
     publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
     card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
-    assert "--epochs=3 --learning_rate=0.03 --image_size=44 --keep=last --init_from=pretrained`" in card
+    assert "--epochs=3 --learning_rate=0.03 --keep=last --image_size=44 --init_from=pretrained`" in card
+
+
+def test_the_card_repeats_every_other_flag_without_the_machines_paths(run_dir, tmp_path):
+    config = json.loads((run_dir / "config.json").read_text())
+    given = {"variant": "light_cnn_29", "decay_epochs": 4.0, "channels": 3, "deterministic": True, "synthetic": False}
+    folders = {"synthetic_from": "/home/someone/gan", "gan_face_net": "none"}
+    left_out = {"stage": "fa_net", "run_dir": "/home/someone/run", "data": "/home/someone/data", "tta": "flip"}
+    config["flags"] |= {"recipe": "best", "seed": 0, **given, **folders, **left_out}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics["spec"]["channels"] = 3
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
+    card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    command = card.split("`python -m trainer.task ")[1].split("`")[0]
+    assert command == (
+        "--task=er_ss --recipe=best --variant=light_cnn_29 --epochs=3 --decay_epochs=4.0 --channels=3 "
+        "--deterministic=true --synthetic=false --synthetic_from=RUN_DIR --gan_face_net=none"
+    )
+    assert "16 x 16 RGB" in card
 
 
 @pytest.mark.parametrize(
-    ("init_from", "temperature"),
-    [("pretrained", "that of the network it began with"), ("", "which was fitted on nothing")],
+    ("init_from", "temperature", "origin"),
+    [
+        ("pretrained", 0.8, "that of the network it began with"),
+        ("pretrained", 1.0, "which was fitted on nothing"),
+        ("", 1.0, "which was fitted on nothing"),
+    ],
 )
-def test_the_card_of_a_run_without_a_validation_part_says_so(run_dir, tmp_path, init_from, temperature):
+def test_the_card_of_a_run_without_a_validation_part_says_so(run_dir, tmp_path, init_from, temperature, origin):
     config = json.loads((run_dir / "config.json").read_text())
     config["flags"] |= {"held_out": 0.0, "keep": "auto", "init_from": init_from}
     (run_dir / "config.json").write_text(json.dumps(config))
     metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics["spec"]["temperature"] = temperature
     (run_dir / "metrics.json").write_text(json.dumps(metrics | {"val": {"faces": 0}, "kept": "last"}))
     publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
     card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
     assert "--epochs=3 --held_out=0.0" in card and "--keep" not in card
-    assert f"stored temperature 1.000, {temperature}." in card and "the last." in card
+    assert f"stored temperature {temperature:.3f}, {origin}." in card and "the last." in card
     assert "| val |" not in card and "| test | 6 |" in card
 
 
@@ -110,11 +135,29 @@ def test_weights_that_are_too_large_replace_nothing_and_int8_halves_them(run_dir
 
 def test_an_unfinished_run_is_published_only_as_interim(run_dir, tmp_path):
     metrics = json.loads((run_dir / "metrics.json").read_text())
-    (run_dir / "metrics.json").write_text(json.dumps(metrics | {"finished": False}))
+    # history.json, which tells the epochs and hours, is written in the end.
+    (run_dir / "metrics.json").write_text(json.dumps(metrics | {"finished": False, "training": {}}))
     with pytest.raises(InputError, match="has not finished training; wait, or give --interim"):
         publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
     publish(PublishConfig(str(run_dir), str(tmp_path / "published"), interim=True))
-    assert "Interim weights" in (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    assert "Interim weights" in card and "the training had not finished, and the weights are the best on val" in card
+    assert "hours" not in card
+    assert "stored temperature 1.000, not fitted yet." in card and "fitted on val" not in card
+
+
+def test_a_card_that_cannot_be_written_replaces_no_weights(run_dir, tmp_path):
+    publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "published").iterdir()}
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    del metrics["test"]["confusion"]
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    network, spec = fa_net.load(str(run_dir / "fa_net"))
+    network.set_weights([weight + 1 for weight in network.get_weights()])
+    fa_net.save(str(run_dir / "fa_net"), network, spec)
+    with pytest.raises(KeyError):
+        publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "published").iterdir()} == before
 
 
 def test_a_run_that_was_not_evaluated_says_what_to_run(tmp_path):

@@ -231,12 +231,15 @@ def test_two_replicas_equal_one_on_the_same_global_batch() -> None:
         assert 0 < found[f"{recipe} losses"]["generator_l1"] < 2
 
 
-def test_a_saved_generator_gives_the_same_faces(tmp_path: Path) -> None:
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_saved_generator_gives_the_same_faces(tmp_path: Path, remote: bool) -> None:
+    folder = "ram://fape_gan_test/model" if remote else str(tmp_path / "model")
     spec = spec_of("best", SIZE, 4)
     model, batch = fape_gan.generator(spec, seed=5), batch_of()
-    fape_gan.save_generator(str(tmp_path), model, spec)
-    loaded, found = fape_gan.load_generator(str(tmp_path))
+    fape_gan.save_generator(folder, model, spec)
+    loaded, found = fape_gan.load_generator(folder)
     assert found == spec
+    assert sorted(tf.io.gfile.listdir(folder)) == [fape_gan.GENERATOR_FILE, fape_gan.SPEC_FILE]
     inputs = [batch["source"], batch["mask"]]
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
 
