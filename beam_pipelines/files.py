@@ -100,8 +100,15 @@ def move(source: str, target: str) -> None:
     FileSystems.rename([source], [target])
 
 
+def refuse_patterns(field: str, path: str) -> None:
+    """Raises InputError when Beam would read a path as a pattern of other paths."""
+    if any(mark in path for mark in "*?["):
+        raise InputError(f"`{field}` must not hold *, ? or [, which are marks of patterns. Received: {path!r}.")
+
+
 def check_writable(folder: str) -> None:
-    """Raises InputError when nothing can be written into a folder."""
+    """Raises InputError when nothing can be written into a folder, or its name is a pattern."""
+    refuse_patterns("output", folder)
     probe = join(folder, f".probe-{uuid.uuid4().hex[:12]}")
     try:
         make_folder(folder)

@@ -191,7 +191,8 @@ class FaceExtractor:
             raise InputError(f"`rgb` must be uint8 (h, w, 3). Received: {rgb.dtype} {rgb.shape}.")
         if not 0 < smallest <= 1:
             raise InputError(f"`smallest` must be in (0, 1]. Received: {smallest}.")
-        sides = sorted({max(SIDES[0], round(MIN_FACE / smallest)), SIDES[-1]})
+        side = max(SIDES[0], round(MIN_FACE / smallest))
+        sides = [side] if side >= SIDES[-1] else [side, SIDES[-1]]
         frame = Frame(rgb, 0, 0.0, 1.0)
         with self._lock:
             found = ClipFinder(self._detector, self.options.min_score, sides).find([rgb])[0]

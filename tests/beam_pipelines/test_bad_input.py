@@ -131,6 +131,8 @@ def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
         ("--labels_file=nowhere.txt", "nowhere.txt' does not exist"),
         ("--landmark_model=nowhere.dat", "must be a dlib shape predictor file. Received: 'nowhere.dat'"),
         ("--output=/proc/faces", "`output` '/proc/faces' cannot be written to"),
+        ("--output=faces[2]", "`output` must not hold *, ? or [, which are marks of patterns. Received: "),
+        ("--annotations=take?.csv", "`annotations` must not hold *, ? or ["),
     ],
 )
 def test_places_that_are_not_there_are_named(
