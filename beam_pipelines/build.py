@@ -146,9 +146,8 @@ class Build:
 
     def run(self) -> int:
         start = time.monotonic()
-        for name in ("annotations", "extracted"):
+        for name in ("annotations", "output", "extracted"):
             files.refuse_patterns(name, getattr(self, name))
-        files.check_writable(self.output)
         if not files.exists(self.annotations):
             raise InputError(
                 f"`annotations` {self.annotations!r} does not exist; name the CSV with --annotations "
@@ -157,6 +156,7 @@ class Build:
         # Here too: in a worker it would be told late, and clip by clip.
         if self.settings.landmark_model:
             LandmarkPredictor(self.settings.landmark_model)
+        files.check_writable(self.output)
         files.delete_folder(self.building)
         census = chunks.partition(self.annotations, self.building, self._annotation_options())
         labels = assign.labels_of(census)
