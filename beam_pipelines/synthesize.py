@@ -61,6 +61,7 @@ class Job:
       task, ratio, seed: what the plan needs.
       mirror_targets: whether masks of the mirrored pose are followed too.
       limits: what a face must keep to be used.
+      landmark_model: path of the predictor that judges it; empty for the packaged one.
     """
 
     gan: str
@@ -70,6 +71,7 @@ class Job:
     seed: int
     mirror_targets: bool
     limits: QualityLimits
+    landmark_model: str = ""
 
     def options(self) -> dict[str, Any]:
         """What decides the faces, as plan.json keeps it."""
@@ -110,7 +112,7 @@ class MakeShard(beam.DoFn):
 
     def setup(self) -> None:
         self._maker = self._shared.acquire(
-            lambda: Synthesizer(self.job.gan, self.job.task, self.job.limits), tag=self.job.gan
+            lambda: Synthesizer(self.job.gan, self.job.task, self.job.limits, self.job.landmark_model), tag=self.job.gan
         )
 
     def process(self, element: tuple[tuple[int, int], Iterable[Request]]) -> Iterator[int]:
@@ -182,6 +184,7 @@ def _job(settings: SynthesizeConfig, flags: dict[str, Any]) -> Job:
         seed=flags["seed"],
         mirror_targets=flags["mirror_targets"],
         limits=QualityLimits(flags["max_identity_distance"], flags["max_landmark_error"]),
+        landmark_model=flags.get("landmark_model", ""),
     )
 
 

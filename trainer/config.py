@@ -69,6 +69,7 @@ class TaskConfig:
       mirror_targets: whether made faces also follow the masks of the mirrored pose, half right's for half left.
       max_identity_distance: a synthetic face whose dlib descriptor is farther from its source's is rejected.
       max_landmark_error: a synthetic face whose points are off by more, in eye distances, is rejected.
+      landmark_model: path of the dlib predictor that finds those points, the build's; empty for the packaged one.
     """
 
     task: Task = "er_ss"
@@ -111,6 +112,7 @@ class TaskConfig:
     mirror_targets: bool = True
     max_identity_distance: float = 0.6
     max_landmark_error: float = 0.12
+    landmark_model: str = ""
 
     def __post_init__(self) -> None:
         gan = ("gan_epochs", "gan_batch_size", "gan_image_size", "gan_channels", "gan_quality_pairs", "gan_final_pairs")

@@ -113,13 +113,13 @@ def run(config: TaskConfig) -> None:
         gan = build(config)
         gan.compile(loss_scale=policy == "mixed_float16")
         held_out = dataclasses.replace(stream, split="val", flip=False)
-        monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs))
+        monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs, config.landmark_model))
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)
     metrics = {
         "survey": _plain(found),
         "last_epoch": history[-1],
-        "held_out": _judge(config, gan, _pairs(held_out, found, config.gan_final_pairs)),
+        "held_out": _judge(config, gan, _pairs(held_out, found, config.gan_final_pairs, config.landmark_model)),
     }
     runtime.write_json(runtime.join(folder, "metrics.json"), metrics)
     runtime.write_text(
@@ -127,9 +127,9 @@ def run(config: TaskConfig) -> None:
     )
 
 
-def _pairs(stream: PairStream, found: PairSurvey, limit: int) -> HeldOut | None:
+def _pairs(stream: PairStream, found: PairSurvey, limit: int, landmark_model: str) -> HeldOut | None:
     """Returns the held-out pairs to measure, or None when there are none or none are wanted."""
-    return HeldOut(stream, limit) if found.splits.get("val") and limit else None
+    return HeldOut(stream, limit, landmark_model) if found.splits.get("val") and limit else None
 
 
 def _judge(config: TaskConfig, gan: FapeGan, held_out: HeldOut | None) -> dict[str, Any]:

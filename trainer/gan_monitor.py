@@ -29,11 +29,12 @@ class HeldOut:
     Args:
       stream: the pairs of the validation part.
       limit: how many of them at most, mixed; there must be at least one.
+      landmark_model: path of the dlib predictor that made the data; empty for the packaged one.
     """
 
-    def __init__(self, stream: PairStream, limit: int) -> None:
+    def __init__(self, stream: PairStream, limit: int, landmark_model: str = "") -> None:
         self._batch_size = stream.batch_size
-        self._meter = face_quality.FaceMeter()
+        self._meter = face_quality.FaceMeter(landmark_model)
         batches = list(stream.in_order(limit).as_numpy_iterator())
         self.pairs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         faces = zip(self.pairs.pop("source_face"), self.pairs["source_landmarks"], strict=True)

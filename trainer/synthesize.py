@@ -46,7 +46,8 @@ def run(config: TaskConfig) -> None:
             f"no face can be synthesized for task {config.task!r}: no expression of its {len(faces)} training faces is "
             "seen in two poses."
         )
-    maker = Synthesizer(runtime.join(config.run_dir, fape_gan.FOLDER), config.task, limits_of(config))
+    gan = runtime.join(config.run_dir, fape_gan.FOLDER)
+    maker = Synthesizer(gan, config.task, limits_of(config), config.landmark_model)
     requests, shards = synthesis.requests_of(faces, items), synthesis.shards_of(len(items))
     for shard in range(shards):
         synthesis.write_shard(folder, shard, shards, requests[shard::shards], maker)

@@ -139,6 +139,9 @@ class FaceMeter:
     Args:
       landmark_model: path of a dlib shape predictor; empty for the packaged one.
 
+    Attributes:
+      landmark_model: name and version of the predictor, as records name theirs.
+
     Raises:
       InputError: when a model file is missing.
     """
@@ -149,6 +152,7 @@ class FaceMeter:
         self._dlib = dlib
         self._detector = dlib.get_frontal_face_detector()
         self._predictor = LandmarkPredictor(landmark_model)
+        self.landmark_model = self._predictor.name
         self._descriptor = dlib.face_recognition_model_v1(_identity_model())
 
     def finds_face(self, face: np.ndarray) -> bool:

@@ -77,17 +77,21 @@ class Synthesizer:
       gan_folder: folder of a trained FaPE-GAN.
       task: the task whose training part the faces join.
       limits: what a face must keep to be used.
+      landmark_model: path of the dlib predictor that made the data; empty for the packaged one.
 
     Raises:
-      InputError: no trained FaPE-GAN there.
+      InputError: no trained FaPE-GAN there, or no predictor.
     """
 
-    def __init__(self, gan_folder: str, task: str, limits: QualityLimits | None = None) -> None:
+    def __init__(
+        self, gan_folder: str, task: str, limits: QualityLimits | None = None, landmark_model: str = ""
+    ) -> None:
         import tensorflow as tf
 
         self._model, self.spec = load_generator(gan_folder)
         self._generate = tf.function(self._faces, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
-        self._task, self._limits, self._meter = task, limits or QualityLimits(), FaceMeter()
+        self._task, self._limits, self._meter = task, limits or QualityLimits(), FaceMeter(landmark_model)
+        self._warned = False
         self._descriptors: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def make(self, requests: Sequence[Request]) -> list[Made]:
@@ -96,9 +100,21 @@ class Synthesizer:
             return []
         sources = [read_at(request.source) for request in requests]
         targets = [request.read_target() for request in requests]
+        self._compare_predictors(targets[0].landmark_model)
         faces = self._generate([source.image for source in sources], [target.mask for target in targets])
         items = [request.item for request in requests]
         return [self._judge(*parts) for parts in zip(items, sources, targets, to_uint8(faces), strict=True)]
+
+    def _compare_predictors(self, used: str) -> None:
+        """Warns once when the points of the data are another predictor's than those that faces are judged by."""
+        if used != self._meter.landmark_model and not self._warned:
+            self._warned = True
+            logging.warning(
+                "the data's points are by %s and the synthetic faces' by %s, which part them for no fault of a face; "
+                "give --landmark_model, as to the build",
+                used,
+                self._meter.landmark_model,
+            )
 
     def _faces(self, sources: Any, masks: Any) -> Any:
         size = self.spec.image_size

@@ -15,6 +15,7 @@ from fer_tf.data import inputs, schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.errors import InputError
 from fer_tf.evaluation import synthesis
+from fer_tf.faces.landmarks import packaged_model
 from fer_tf.models import fape_gan
 from trainer import synthesize
 from trainer.config import TaskConfig
@@ -152,6 +153,16 @@ def test_faces_of_another_ratio_are_not_mixed_in(toy_data: str, run_dir: Path) -
         synthesize.run(config_of(toy_data, run_dir, synthetic_ratio=1.0))
     with pytest.raises(InputError, match="has faces; remove it"):
         synthesize.run(config_of(toy_data, run_dir, synthetic_ratio=0.0))
+
+
+def test_faces_are_judged_by_the_predictor_that_is_named(
+    toy_data: str, run_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InputError, match=r"`landmark_model` '.*5_face.*' must give 68 points"):
+        synthesize.run(config_of(toy_data, run_dir, landmark_model=packaged_model().replace("68", "5")))
+    # Drawn data has the points of no predictor; real data of another build would be told in the same words, once.
+    synthesize.run(config_of(toy_data, run_dir, landmark_model=packaged_model()))
+    assert caplog.text.count("the data's points are by drawn and the synthetic faces' by shape_predictor_68_face") == 1
 
 
 def test_without_a_trained_gan_the_command_to_run_is_named(toy_data: str, tmp_path: Path) -> None:
