@@ -37,6 +37,7 @@ class State:
       faces: of the training part, synthetic ones too.
       temperature: the one that stays without a validation part to fit it on.
       notes: what a reader of the scores must know of how the run began.
+      averaged: of how many trainings the weights are the mean; 0 for a training of its own.
     """
 
     epoch: int = 0
@@ -49,6 +50,7 @@ class State:
     faces: int = 0
     temperature: float = 1.0
     notes: list[str] = field(default_factory=list)
+    averaged: int = 0
 
 
 class Checkpoints:

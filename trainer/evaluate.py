@@ -41,6 +41,8 @@ def run(config: TaskConfig) -> None:
     kept = "last" if keeps_last(config, faces) else "best"
     training = _training(folder)
     how = "the last epoch was kept" if kept == "last" else "the weights were chosen on val"
+    if count := training.get("averaged"):
+        kept, how = "averaged", f"the weights are the mean of {count} networks'"
     started = time.monotonic()
     splits: dict[str, Any] = {}
     for split in ("val", "test"):
@@ -131,5 +133,5 @@ def _training(folder: str) -> dict[str, Any]:
     if not tf.io.gfile.exists(path):
         return {}
     state = runtime.read_json(path)
-    names = ("epoch", "best_epoch", "best_score", "seconds", "notes")
+    names = ("epoch", "best_epoch", "best_score", "seconds", "notes", "averaged")
     return {name: state[name] for name in names if name in state}

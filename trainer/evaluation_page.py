@@ -103,7 +103,7 @@ def _foot(result: dict[str, Any]) -> str:
         f"data {result['data_fingerprint'][:16]}, landmarks: {spec['landmark_model']}",
         *result["notes"],
     ]
-    if training:
+    if training and not training.get("averaged"):
         why = "the last" if result.get("kept") == "last" else "chosen on the validation part"
         # Without a validation part there is no score.
         score = f" ({_percent(training['best_score'])} %)" if training["best_score"] >= 0 else ""

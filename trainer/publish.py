@@ -149,7 +149,7 @@ Calibration, test part: expected calibration error {100 * calibration["uncalibra
 
 ## Training
 
-`python -m trainer.task {_command(run["flags"])}`: {_training(metrics, run["machine"]["cores"], libraries)}. {note}
+`python -m {_command(run)}`: {_training(metrics, run["machine"]["cores"], libraries)}. {note}
 
 ## Data and licence
 
@@ -165,13 +165,17 @@ classes are weaker, as the tables show.
 """
 
 
-def _command(flags: dict[str, Any]) -> str:
-    """The flags that were given, without those that did not decide the training."""
+def _command(run: dict[str, Any]) -> str:
+    """The command with the flags that were given, without those that did not decide the training."""
+    flags = run["flags"]
+    if sources := run.get("averaged"):
+        share = f" --held_out={flags['held_out']}" if flags["task"] == "fer2013" else ""
+        return f"trainer.average {' '.join(_shown('init_from', source) for source in sources)}{share}"
     defaults = {field.name: field.default for field in dataclasses.fields(TaskConfig)}
     apart = (*ALWAYS, *TEACHER, *OMITTED)
     given = [name for name in defaults if name not in apart and flags.get(name, defaults[name]) != defaults[name]]
     names = [*(name for name in ALWAYS if name in flags), *given, *(TEACHER if flags.get("teacher") else ())]
-    return " ".join(f"--{name}={_shown(name, flags[name])}" for name in names)
+    return " ".join(["trainer.task", *(f"--{name}={_shown(name, flags[name])}" for name in names)])
 
 
 def _shown(name: str, value: Any) -> Any:
@@ -187,6 +191,8 @@ def _temperature(metrics: dict[str, Any], flags: dict[str, Any]) -> str:
         return "not fitted yet"
     if metrics["val"]["faces"]:
         return "fitted on val"
+    if metrics["training"].get("averaged"):
+        return "the mean of the networks'"
     # A network that answered another question gives its weights alone, and the temperature stays 1.
     inherited = flags.get("init_from") and metrics["spec"]["temperature"] != 1
     return "that of the network it began with" if inherited else "which was fitted on nothing"
@@ -195,6 +201,8 @@ def _temperature(metrics: dict[str, Any], flags: dict[str, Any]) -> str:
 def _training(metrics: dict[str, Any], cores: int, libraries: str) -> str:
     """How long the training took and which epoch's weights these are; unknown before it has finished."""
     training, machine = metrics["training"], f"{cores} shared CPU cores ({libraries})"
+    if count := training.get("averaged"):
+        return f"the mean of the weights of {count} trainings, with statistics measured anew ({libraries})"
     chosen = "the last" if metrics.get("kept") == "last" else "the best on val"
     if not training:
         return f"on {machine}; the training had not finished, and the weights are {chosen} until then"

@@ -1,0 +1,64 @@
+"""The mean of several trainings' weights is one Fa-Net, scored and published like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_tf.errors import InputError
+from fer_tf.evaluation import calibration
+from fer_tf.models import fa_net as networks
+from tests.trainer.test_fa_net import SMALL
+from trainer import average, publish, task
+
+
+def train(data: str, run_dir: Path, *more: str) -> Path:
+    flags = [f"--data={data}", f"--run_dir={run_dir}", "--stage=fa_net", *SMALL, "--epochs=1", *more]
+    assert task.main(flags) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def runs(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A training and one that grew from it."""
+    folder = tmp_path_factory.mktemp("average")
+    first = train(toy_data, folder / "first")
+    return [first, train(toy_data, folder / "second", f"--init_from={first}", "--seed=1")]
+
+
+def test_the_weights_are_the_mean_and_the_statistics_their_own(toy_data: str, runs: list[Path], tmp_path: Path) -> None:
+    assert average.main([*map(str, runs), f"--data={toy_data}", f"--run_dir={tmp_path / 'mean'}", "--flip=false"]) == 0
+    (first, _), (second, _) = (networks.load(str(run / "fa_net")) for run in runs)
+    mean, spec = networks.load(str(tmp_path / "mean" / "fa_net"))
+    moving = 0
+    for one, two, both in zip(first.weights, second.weights, mean.weights, strict=True):
+        expected = (one.numpy() + two.numpy()) / 2
+        if "moving" in both.path:
+            moving += not np.allclose(both.numpy(), expected, atol=1e-4)
+        else:
+            np.testing.assert_allclose(both.numpy(), expected, atol=1e-6)
+    assert moving
+    metrics = json.loads((tmp_path / "mean" / "metrics.json").read_text())
+    assert metrics["test"]["faces"] == 32 and metrics["notes"] == ["the weights are the mean of 2 networks'"]
+    found = np.load(tmp_path / "mean" / "fa_net" / "predictions_val.npz")
+    assert spec.temperature == pytest.approx(calibration.fit_temperature(found["logits"], found["label"]), rel=1e-3)
+    assert "kept epoch" not in (tmp_path / "mean" / "evaluation.html").read_text()
+
+    publish.publish(publish.PublishConfig(str(tmp_path / "mean"), str(tmp_path / "published")))
+    card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    assert "`python -m trainer.average RUN_DIR RUN_DIR`: the mean of the weights of 2 trainings" in card
+
+    with pytest.raises(InputError, match="has a network already"):
+        average.main([*map(str, runs), f"--data={toy_data}", f"--run_dir={tmp_path / 'mean'}"])
+
+
+def test_networks_without_a_mean_are_refused(toy_data: str, runs: list[Path], tmp_path: Path) -> None:
+    larger = train(toy_data, tmp_path / "larger", "--image_size=32")
+    with pytest.raises(InputError, match=r"'.*larger' has the image_size 32\. '.*first' has 16"):
+        average.main([str(runs[0]), str(larger), f"--data={toy_data}", f"--run_dir={tmp_path / 'mean'}"])
+    with pytest.raises(InputError, match="at least two run folders"):
+        average.AverageConfig([str(runs[0])])
+    assert not (tmp_path / "mean").exists()

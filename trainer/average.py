@@ -1,0 +1,162 @@
+"""`python -m trainer.average`: one Fa-Net with the mean weights of several trainings that grew from each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from fer_tf.config import EXIT_OK, parse, run_command, to_dict
+from fer_tf.data import inputs, public
+from fer_tf.data.augment import Augmentation
+from fer_tf.data.inputs import FaceSet
+from fer_tf.errors import InputError
+from fer_tf.evaluation import calibration
+from fer_tf.labels import TASKS
+from fer_tf.models import fa_net
+from fer_tf.models.fa_net import FaNetSpec
+from trainer import evaluate, runtime
+from trainer.averaging import BatchStatistics
+from trainer.callbacks import State
+from trainer.config import TaskConfig
+from trainer.fa_net import FINISHED, FOLDER, STATISTICS_BATCHES, folder_of, predict, read_faces
+
+BATCH_SIZE = 128
+# What networks must share for their weights to have a mean.
+SHARED = (
+    "expressions",
+    "task",
+    "variant",
+    "image_size",
+    "channels",
+    "crop",
+    "batch_norm",
+    "blur",
+    "standardize",
+)
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Averages the weights of trained Fa-Nets into one network, and scores it (Wortsman et al. 2022, model soups).
+
+    Attributes:
+      sources: run or model folders of the networks, or pretrained; each began with another's weights (--init_from), or
+        their mean is no network.
+      data: data folder or public set that they were trained on.
+      run_dir: the run folder to write.
+      held_out: share of FER2013's Training that none of them was trained on; with 0 there is no validation part, and
+        the temperature is the mean of theirs.
+      flip: whether the faces that batch-norm statistics are measured on are mirrored by halves, as under recipe best.
+    """
+
+    sources: list[str] = field(default_factory=list)
+    data: str = "data/faces"
+    run_dir: str = "runs/average"
+    held_out: float = public.HELD_OUT
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.sources) < 2:
+            raise InputError(f"name at least two run folders. Received: {self.sources}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    config, _ = parse(
+        AverageConfig,
+        argv,
+        prog="python -m trainer.average",
+        description="Averages the weights of Fa-Nets that grew from each other, and scores the mean.",
+        positional="sources",
+    )
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    average(config)
+    return EXIT_OK
+
+
+def average(config: AverageConfig) -> None:
+    """Writes `fa_net/` as a training does, with config.json, metrics.json and evaluation.html.
+
+    Raises:
+      InputError: when the run folder is taken, the networks differ, or one knows the validation part.
+    """
+    folder = runtime.join(config.run_dir, FOLDER)
+    if tf.io.gfile.exists(runtime.join(folder, fa_net.SPEC_FILE)):
+        raise InputError(f"`run_dir` {config.run_dir!r} has a network already; name another.")
+    loaded = [fa_net.load(folder_of(source)) for source in config.sources]
+    specs = [spec for _, spec in loaded]
+    check_alike(config.sources, specs)
+    task = TaskConfig(task=specs[0].task, data=config.data, run_dir=config.run_dir, held_out=config.held_out)
+    faces = read_faces(task)
+    check_unseen(config.sources, specs, faces)
+    model, spec = loaded[0][0], dataclasses.replace(specs[0], data_fingerprint=faces.fingerprint)
+    model.set_weights(
+        [np.mean(weights, axis=0) for weights in zip(*(net.get_weights() for net, _ in loaded), strict=True)]
+    )
+    BatchStatistics(model, whole_faces(config, faces, spec)).refresh()
+    val = faces.parts["val"]
+    if len(val):
+        temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
+    else:
+        temperature = float(np.mean([spec.temperature for spec in specs]))
+    fa_net.save(folder, model, dataclasses.replace(spec, temperature=temperature))
+    state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions), averaged=len(specs))
+    runtime.write_json(runtime.join(folder, "history.json"), dataclasses.asdict(state))
+    about = {"command": sys.argv, "versions": runtime.versions(), "machine": runtime.machine()}
+    runtime.write_json(
+        runtime.join(config.run_dir, runtime.CONFIG_FILE),
+        {"flags": to_dict(task), "averaged": config.sources, **about},
+    )
+    runtime.write_text(runtime.join(folder, FINISHED), f"the mean of {len(specs)} networks' weights\n")
+    evaluate.run(task)
+
+
+def check_alike(sources: Sequence[str], specs: Sequence[FaNetSpec]) -> None:
+    """Raises InputError when two networks differ in what their weights mean."""
+    for source, spec in zip(sources, specs, strict=True):
+        for name in SHARED:
+            first, value = getattr(specs[0], name), getattr(spec, name)
+            if first != value:
+                raise InputError(f"{source!r} has the {name} {value!r}. {sources[0]!r} has {first!r}.")
+
+
+def check_unseen(sources: Sequence[str], specs: Sequence[FaNetSpec], faces: FaceSet) -> None:
+    """Raises InputError when a network was trained on other data, or on another part of it that may hold val."""
+    for source, spec in zip(sources, specs, strict=True):
+        if spec.data_fingerprint == faces.fingerprint:
+            continue
+        if spec.task in TASKS:
+            raise InputError(f"{source!r} was trained on other data than this (fingerprint {faces.fingerprint[:12]}).")
+        if faces.val_of_training and len(faces.parts["val"]):
+            raise InputError(
+                f"{source!r} was trained on another part of this set, which may hold the validation part; give the "
+                "--held_out of its training, or 0 for no validation part."
+            )
+
+
+def whole_faces(config: AverageConfig, faces: FaceSet, spec: FaNetSpec) -> tf.data.Dataset:
+    """Returns the training faces that batch-norm statistics are measured on, as a training measures them."""
+    train = faces.parts["train"]
+    size = min(BATCH_SIZE, len(train))
+    batches = inputs.training_batches(
+        train,
+        spec.num_classes,
+        image_size=spec.image_size,
+        channels=spec.channels,
+        crop=spec.crop,
+        batch_size=size,
+        steps_per_epoch=len(train) // size,
+        augmentation=Augmentation(flip=config.flip),
+        seed=0,
+    )
+    return batches.take(STATISTICS_BATCHES)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
