@@ -7,7 +7,9 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import cv2
 import pytest
+import tensorflow as tf
 
 from benchmarks import extraction
 from fer_tf.config import parse
@@ -34,6 +36,10 @@ def test_a_shown_command_is_taken(module: str, flags: str) -> None:
 def test_each_part_of_extraction_uses_the_clips_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         (tmp_path / f"{number:02}.mp4").touch()
+    # Threads are the process's, which other tests share.
+    for name in ("intra", "inter"):
+        monkeypatch.setattr(tf.config.threading, f"set_{name}_op_parallelism_threads", lambda count: None)
+    monkeypatch.setattr(cv2, "setNumThreads", lambda count: None)
     used = {}
     for part in ("speed", "boxes", "memory"):
         monkeypatch.setattr(extraction, part, lambda config, part=part: used.update({part: config}))
