@@ -12,8 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer_tf.config import EXIT_OK, parse, run_command, to_dict
-from fer_tf.data import inputs, public
-from fer_tf.data.augment import Augmentation
+from fer_tf.data import public
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
@@ -24,7 +23,7 @@ from trainer import evaluate, runtime
 from trainer.averaging import BatchStatistics
 from trainer.callbacks import State
 from trainer.config import TaskConfig
-from trainer.fa_net import FINISHED, FOLDER, STATISTICS_BATCHES, folder_of, predict, read_faces
+from trainer.fa_net import FINISHED, FOLDER, folder_of, predict, read_faces, statistics_batches
 
 BATCH_SIZE = 128
 # What networks must share for their weights to have a mean.
@@ -99,7 +98,8 @@ def average(config: AverageConfig) -> None:
     model.set_weights(
         [np.mean(weights, axis=0) for weights in zip(*(net.get_weights() for net, _ in loaded), strict=True)]
     )
-    BatchStatistics(model, whole_faces(config, faces, spec)).refresh()
+    train = faces.parts["train"]
+    BatchStatistics(model, statistics_batches(train, spec, min(BATCH_SIZE, len(train)), 0, config.flip)).refresh()
     val = faces.parts["val"]
     if len(val):
         temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
@@ -138,24 +138,6 @@ def check_unseen(sources: Sequence[str], specs: Sequence[FaNetSpec], faces: Face
                 f"{source!r} was trained on another part of this set, which may hold the validation part; give the "
                 "--held_out of its training, or 0 for no validation part."
             )
-
-
-def whole_faces(config: AverageConfig, faces: FaceSet, spec: FaNetSpec) -> tf.data.Dataset:
-    """Returns the training faces that batch-norm statistics are measured on, as a training measures them."""
-    train = faces.parts["train"]
-    size = min(BATCH_SIZE, len(train))
-    batches = inputs.training_batches(
-        train,
-        spec.num_classes,
-        image_size=spec.image_size,
-        channels=spec.channels,
-        crop=spec.crop,
-        batch_size=size,
-        steps_per_epoch=len(train) // size,
-        augmentation=Augmentation(flip=config.flip),
-        seed=0,
-    )
-    return batches.take(STATISTICS_BATCHES)
 
 
 if __name__ == "__main__":

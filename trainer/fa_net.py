@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import os
 import sys
@@ -168,23 +167,8 @@ def _train_phase(
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps)
     if state.epoch >= end:
         return
-    batches_of = functools.partial(
-        inputs.training_batches,
-        train,
-        spec.num_classes,
-        image_size=image_size,
-        channels=spec.channels,
-        crop=spec.crop,
-        batch_size=batch_size,
-        steps_per_epoch=steps,
-        seed=config.seed,
-        worker=runtime.worker(),
-        workers=runtime.workers(),
-    )
-    # Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones.
-    whole = Augmentation(flip=phase.augmentation.flip)
-    measured_on = batches_of(augmentation=whole, first_epoch=0).take(STATISTICS_BATCHES)
-    batches = batches_of(augmentation=phase.augmentation, first_epoch=state.epoch)
+    measured_on = statistics_batches(train, spec, batch_size, config.seed, phase.augmentation.flip)
+    batches = training_batches(train, spec, batch_size, config.seed, phase.augmentation, state.epoch)
     if config.teacher:
         teacher = load_teacher(config.teacher, spec)
         batches = taught(batches, teacher, config.teacher_weight, mirror=phase.augmentation.flip)
@@ -204,6 +188,34 @@ def _train_phase(
             *tensorboard.callbacks(config),
         ],
     )
+
+
+def training_batches(
+    train: inputs.Part, spec: FaNetSpec, batch_size: int, seed: int, augmentation: Augmentation, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Returns this worker's share of the training faces as a network of the spec takes them."""
+    return inputs.training_batches(
+        train,
+        spec.num_classes,
+        image_size=spec.image_size,
+        channels=spec.channels,
+        crop=spec.crop,
+        batch_size=batch_size,
+        steps_per_epoch=len(train) // batch_size,
+        augmentation=augmentation,
+        seed=seed,
+        first_epoch=first_epoch,
+        worker=runtime.worker(),
+        workers=runtime.workers(),
+    )
+
+
+def statistics_batches(train: inputs.Part, spec: FaNetSpec, batch_size: int, seed: int, flip: bool) -> tf.data.Dataset:
+    """Returns the faces that batch-norm statistics are measured on.
+
+    Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones.
+    """
+    return training_batches(train, spec, batch_size, seed, Augmentation(flip=flip)).take(STATISTICS_BATCHES)
 
 
 def _restored(

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
-from fer_tf.models import fa_net
+from fer_tf.models import fa_net, storage
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -95,8 +95,9 @@ def publish(config: PublishConfig) -> None:
     # The card needs the file's size, and must be whole before what was published is replaced.
     with tempfile.TemporaryDirectory() as local:
         size = fa_net.save(local, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
-    text = card(metrics, flags, size, config.storage, config.note)
-    fa_net.save(config.output, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
+        text = card(metrics, flags, size, config.storage, config.note)
+        for name in (fa_net.WEIGHTS_FILE, fa_net.SPEC_FILE):
+            storage.put(config.output, name, runtime.join(local, name))
     runtime.write_text(runtime.join(config.output, CARD_FILE), text)
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from fer_tf.errors import InputError
+from fer_tf.models import storage as files
 from fer_tf.models.light_cnn import light_cnn
 
 SPEC_FILE = "spec.json"
@@ -114,7 +115,7 @@ def save(
                 f"the weights take {size:,} bytes as {storage}, more than the {max_bytes:,} that are allowed; "
                 "--storage=int8 takes half of float16."
             )
-        put(folder, WEIGHTS_FILE, path)
+        files.put(folder, WEIGHTS_FILE, path)
     save_spec(folder, spec)
     return size
 
@@ -155,24 +156,7 @@ def _shrink(path: str, storage: Storage, scales: dict[str, np.ndarray]) -> None:
 
 def save_spec(folder: str, spec: FaNetSpec) -> None:
     """Writes `spec.json` in one step."""
-    with tempfile.TemporaryDirectory() as local:
-        path = os.path.join(local, SPEC_FILE)
-        with open(path, "w") as file:
-            json.dump(dataclasses.asdict(spec), file, indent=2)
-        put(folder, SPEC_FILE, path)
-
-
-def put(folder: str, name: str, local_path: str) -> None:
-    """Copies a finished local file into a folder, under its name only when all of it is there."""
-    import tensorflow as tf
-
-    partial = f"{folder.rstrip('/')}/partial.{name}"
-    try:
-        tf.io.gfile.makedirs(folder)
-        tf.io.gfile.copy(local_path, partial, overwrite=True)
-        tf.io.gfile.rename(partial, f"{folder.rstrip('/')}/{name}", overwrite=True)
-    except tf.errors.OpError as error:
-        raise OSError(f"cannot write {name} to {folder}: {error.message}") from error
+    files.put_json(folder, SPEC_FILE, dataclasses.asdict(spec))
 
 
 def load_spec(folder: str) -> FaNetSpec:
@@ -210,17 +194,13 @@ def load_weights(model: keras.Model, folder: str) -> None:
     """
     import tensorflow as tf
 
-    path = f"{folder.rstrip('/')}/{WEIGHTS_FILE}"
+    path = files.join(folder, WEIGHTS_FILE)
     if not tf.io.gfile.exists(path):
         raise InputError(f"no weights in {folder!r}: {WEIGHTS_FILE} is missing; run trainer.task first")
-    with tempfile.TemporaryDirectory() as local:
-        readable = path
-        if "://" in folder:
-            readable = os.path.join(local, WEIGHTS_FILE)
-            tf.io.gfile.copy(path, readable)
+    with files.readable(folder, WEIGHTS_FILE) as local:
         try:
-            model.load_weights(readable)
-            _scale(model, readable)
+            model.load_weights(local)
+            _scale(model, local)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} does not fit its {SPEC_FILE}, or is damaged: {reason}") from None

@@ -13,8 +13,7 @@ import keras
 import tensorflow as tf
 
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.models import losses
-from fer_tf.models.fa_net import put
+from fer_tf.models import losses, storage
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import SelfAttention, SpectralConv2D
 
@@ -322,11 +321,8 @@ def save_generator(folder: str, model: keras.Model, spec: GanSpec) -> None:
     with tempfile.TemporaryDirectory() as local:
         path = os.path.join(local, GENERATOR_FILE)
         model.save_weights(path)
-        put(folder, GENERATOR_FILE, path)
-        path = os.path.join(local, SPEC_FILE)
-        with open(path, "w") as file:
-            json.dump(dataclasses.asdict(spec), file, indent=2)
-        put(folder, SPEC_FILE, path)
+        storage.put(folder, GENERATOR_FILE, path)
+    storage.put_json(folder, SPEC_FILE, dataclasses.asdict(spec))
 
 
 def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
@@ -335,7 +331,7 @@ def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
     Raises:
       InputError: when there is none, or its spec has an unknown or missing field.
     """
-    path = f"{folder.rstrip('/')}/{SPEC_FILE}"
+    path = storage.join(folder, SPEC_FILE)
     try:
         with tf.io.gfile.GFile(path) as file:
             spec = GanSpec(**json.load(file))
@@ -346,11 +342,6 @@ def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
     except (json.JSONDecodeError, TypeError) as error:
         raise InputError(f"{path} is not a FaPE-GAN spec: {error}") from None
     model = generator(spec)
-    path = f"{folder.rstrip('/')}/{GENERATOR_FILE}"
-    with tempfile.TemporaryDirectory() as local:
-        if "://" in folder:
-            local_path = os.path.join(local, GENERATOR_FILE)
-            tf.io.gfile.copy(path, local_path)
-            path = local_path
+    with storage.readable(folder, GENERATOR_FILE) as path:
         model.load_weights(path)
     return model, spec
