@@ -9,19 +9,19 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 .PHONY: help setup demo test test-slow cluster-test lint format clean
 
 help:
-	@echo "make demo       build on samples/, train, export, serve and ask; minutes on two cores"
+	@echo "make demo       build on samples/, train, export, serve and ask, in the folder demo/; minutes on two cores"
 	@echo "make test       set up and pass the tests"
 	@echo "make test-slow  the longer proofs"
 	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
 	@echo "make lint       ruff check and format check"
-	@echo "make clean      remove what demo and tests wrote (data/, runs/, models/fa_net, .venv)"
+	@echo "make clean      remove what setup, demo and tests made; data/, runs/, models/ and report/ are yours and stay"
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.10, 3.11 or 3.12 found; install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@echo "setting up $(VENV) with $$($(PYTHON) --version) (about 2 GB; takes some minutes)"
+	@echo "setting up $(VENV) with $$($(PYTHON) --version) (about 4 GB; takes some minutes)"
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test]' \
@@ -49,5 +49,9 @@ format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+# The commands' default folders (data, runs, models/fa_net, report) are not in this list: they may hold weeks of work.
+MADE := demo build .cluster .pytest_cache .ruff_cache .coverage fer_tf.egg-info $(VENV)
+
 clean:
-	rm -rf data runs report models/fa_net $(VENV)
+	rm -rf $(MADE)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # The whole system on the embedded corpus: build, train, export, serve, ask. Called by `make demo`.
+# It works in demo/, so that the defaults chain and a researcher's own data/, runs/ and models/ stay as they are.
 set -euo pipefail
 cd "$(dirname "$0")"
-export TF_CPP_MIN_LOG_LEVEL=2
+export TF_CPP_MIN_LOG_LEVEL=2 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+mkdir -p demo
+cd demo
 port=${PORT:-8500}
 step() { printf '\n== %s\n' "$*"; }
 
 step "1/5 build: samples/ -> aligned faces, masks, split tags, GAN pairs"
 python -m beam_pipelines.build --runner=DirectRunner
-echo "   records and report.html are in data/faces"
+echo "   records and report.html are in demo/data/faces"
 
 step "2/5 train: FaPE-GAN, synthesis and Fa-Net on ER-SS, a few epochs each"
 python -m trainer.task --task=er_ss --stage=all --image_size=48 --epochs=12 \
   --gan_image_size=64 --gan_channels=32 --gan_epochs=4 --gan_quality_pairs=32
-echo "   weights, metrics.json and TensorBoard logs are in runs/er_ss; generated faces in runs/er_ss/fape_gan/samples"
+echo "   weights, metrics.json and TensorBoard logs are in demo/runs/er_ss; generated faces in demo/runs/er_ss/fape_gan/samples"
 
 step "3/5 export: runs/er_ss -> SavedModel"
 python -m serving.export
-echo "   the model is in models/fa_net"
+echo "   the model is in demo/models/fa_net"
 
 step "4/5 serve: the model over gRPC on 127.0.0.1:$port"
 python -m serving.server --model_base_path=models/fa_net --port="$port" > runs/server.log 2>&1 &
@@ -30,13 +33,13 @@ for _ in $(seq 120); do
 done
 
 step "5/5 ask: one picture over gRPC"
-python -m serving.client samples/photo.jpg --server="127.0.0.1:$port" --output=runs/photo_annotated.jpg
-echo "   the annotated picture is runs/photo_annotated.jpg"
+python -m serving.client ../samples/photo.jpg --server="127.0.0.1:$port" --output=runs/photo_annotated.jpg
+echo "   the annotated picture is demo/runs/photo_annotated.jpg"
 
 cat <<TEXT
 
-Done. To look further:
+Done. To look further, in the folder demo:
   report     open data/faces/report.html
-  training   .venv/bin/tensorboard --logdir runs
-  web page   .venv/bin/python -m serving.server &  .venv/bin/python -m serving.demo --port=7860
+  training   ../.venv/bin/tensorboard --logdir runs
+  web page   ../.venv/bin/python -m serving.server &  ../.venv/bin/python -m serving.demo --port=7860
 TEXT

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import apache_beam as beam
@@ -32,6 +31,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.labels import TASKS
+from fer_tf.resources import samples_folder
 
 _LOGGER = logging.getLogger("beam_pipelines.build")
 
@@ -139,7 +139,7 @@ class Build:
         self.output = _absolute(settings.output)
         self.building = files.join(self.output, ".building")
         self.extracted = _absolute(settings.extracted) if settings.extracted else files.join(self.output, ".extracted")
-        root = settings.videos_root or _sample_corpus()
+        root = settings.videos_root or samples_folder()
         self.videos = extract.Videos.parse(_absolute(root))
         self.annotations = _absolute(settings.annotations) if settings.annotations else ""
         self.annotations = self.annotations or files.join(self.videos.root, "annotations.csv")
@@ -339,14 +339,6 @@ class Build:
 def _absolute(path: str) -> str:
     # Workers may start in another folder.
     return os.path.abspath(path) if files.is_local(path) else path
-
-
-def _sample_corpus() -> str:
-    """The samples folder here, else beside the packages."""
-    for folder in (Path("samples"), Path(__file__).parent.parent / "samples"):
-        if (folder / "annotations.csv").exists():
-            return str(folder)
-    raise InputError("`videos_root` is empty and there is no `samples` folder here; name the clips' folder.")
 
 
 def _versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from fer_tf import config
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
 from fer_tf.faces.landmarks import LandmarkPredictor
+from fer_tf.resources import samples_folder
 
 _LOGGER = logging.getLogger("beam_pipelines.predict")
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     runner.log_plainly()
     version_dir = newest_version(settings.model)
-    pattern = pattern_of(settings.inputs)
+    pattern = pattern_of(samples_folder(settings.inputs))
     if not any(found.metadata_list for found in FileSystems.match([pattern], limits=[1])):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)

@@ -19,6 +19,7 @@ import numpy as np
 
 from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
+from fer_tf.resources import samples_folder
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -182,7 +183,7 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     from fer_tf.evaluation.saliency import METHODS
     from serving.connection import ServerError
 
-    samples = sample_pictures(config.samples)
+    samples = sample_pictures(samples_folder(config.samples))
 
     def look(picture: np.ndarray | None) -> tuple:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import sys
 from typing import Any
 
@@ -20,6 +19,7 @@ from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
+from fer_tf.resources import resource
 from trainer import runtime, tensorboard
 from trainer.averaging import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
@@ -31,7 +31,6 @@ FINISHED = "FINISHED"
 # Batches that the statistics of averaged weights are measured on.
 STATISTICS_BATCHES = 30
 SYNTHETIC_GLOB = "synthetic/records/faces-?????-of-?????.tfrecord"
-PRETRAINED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models", "pretrained")
 
 
 def run(config: TaskConfig) -> None:
@@ -373,7 +372,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
 
 def folder_of(source: str) -> str:
     """Returns the folder with spec.json that a run folder, a model folder or `pretrained` means."""
-    folder = PRETRAINED if source == "pretrained" else source
+    folder = resource("pretrained") if source == "pretrained" else source
     inner = runtime.join(folder, FOLDER)
     return inner if tf.io.gfile.exists(runtime.join(inner, fa_net.SPEC_FILE)) else folder
 

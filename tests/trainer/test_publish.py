@@ -12,6 +12,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.scores import score
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.resources import resource
 from tests.fer_tf.evaluation.test_scores import EXPRESSIONS, part_of
 from trainer.publish import PublishConfig, publish
 
@@ -166,11 +167,12 @@ def test_a_run_that_was_not_evaluated_says_what_to_run(tmp_path):
 
 
 def test_the_repositorys_weights_load_fit_their_card_and_begin_a_training():
-    from trainer.fa_net import PRETRAINED, init_from
+    from trainer.fa_net import init_from
 
-    assert os.path.getsize(os.path.join(PRETRAINED, fa_net.WEIGHTS_FILE)) <= 12_000_000
-    trained, spec = fa_net.load(PRETRAINED)
-    with open(os.path.join(PRETRAINED, "MODEL_CARD.md")) as file:
+    pretrained = resource("pretrained")
+    assert os.path.getsize(os.path.join(pretrained, fa_net.WEIGHTS_FILE)) <= 12_000_000
+    trained, spec = fa_net.load(pretrained)
+    with open(os.path.join(pretrained, "MODEL_CARD.md")) as file:
         card = file.read()
     assert f"# Fa-Net on {spec.task}" in card and ", ".join(spec.expressions) in card
     fresh = fa_net.build(spec, seed=5)

@@ -1,0 +1,17 @@
+"""What setup.cfg cannot say: the sample corpus and the published network are installed inside fer_tf."""
+
+from setuptools import find_packages, setup
+
+COMMANDS_AND_LIBRARY = ["fer_tf*", "beam_pipelines*", "trainer*", "serving*"]
+# They keep their places in the repository; fer_tf/resources.py finds them in both.
+RESOURCES = {"fer_tf.samples": "samples", "fer_tf.pretrained": "models/pretrained"}
+
+setup(
+    packages=[*find_packages(include=COMMANDS_AND_LIBRARY), *RESOURCES],
+    package_dir=RESOURCES,
+    package_data={
+        "": ["*.j2", "*.css", "*.json"],
+        "fer_tf.samples": ["*.csv", "*.jpg", "*.md", "**/*.mp4"],
+        "fer_tf.pretrained": ["*.h5", "*.md"],
+    },
+)
