@@ -8,6 +8,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -16,12 +17,12 @@ from typing import Any, Literal
 
 import apache_beam as beam
 
-from beam_pipelines import assign, chunks, extract, files, report, runner, write
+from beam_pipelines import assign, chunks, extract, report, runner, write
 from beam_pipelines.assign import Corpus, Labels
 from beam_pipelines.chunks import Census
 from beam_pipelines.progress import ProgressLog
 from beam_pipelines.write import WritePlan
-from fer_tf import config
+from fer_tf import config, files
 from fer_tf.data import annotations, statistics
 from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review
 from fer_tf.data.leaks import Leaks
@@ -136,12 +137,13 @@ class Build:
 
     def __init__(self, settings: BuildConfig, beam_flags: Sequence[str]):
         self.settings, self.beam_flags = settings, list(beam_flags)
-        self.output = _absolute(settings.output)
+        # Workers may start in another folder.
+        self.output = files.absolute(settings.output)
         self.building = files.join(self.output, ".building")
-        self.extracted = _absolute(settings.extracted) if settings.extracted else files.join(self.output, ".extracted")
+        self.extracted = files.absolute(settings.extracted or files.join(self.output, ".extracted"))
         root = settings.videos_root or samples_folder()
-        self.videos = extract.Videos.parse(_absolute(root))
-        self.annotations = _absolute(settings.annotations) if settings.annotations else ""
+        self.videos = extract.Videos.parse(files.absolute(root))
+        self.annotations = files.absolute(settings.annotations) if settings.annotations else ""
         self.annotations = self.annotations or files.join(self.videos.root, "annotations.csv")
 
     def run(self) -> int:
@@ -182,7 +184,7 @@ class Build:
             files.join(self.building, "out/leaks.jsonl"), assign.leak_lines(self.building, census, corpus, leaks)
         )
         page = report.render(dataset, report.sample_faces(self.building, census, labels, plan.limits))
-        files.write_bytes(files.join(self.building, "out/report.html"), page.encode())
+        files.write_text(files.join(self.building, "out/report.html"), page)
         self._publish(dataset)
         self._say(dataset, time.monotonic() - start)
         faults = {reason for reason in dataset["rejected"] if reason not in EXPECTED_REASONS}
@@ -297,20 +299,18 @@ class Build:
         """Moves the list of everything left out to its final name and returns it."""
         path = files.join(self.output, "rejected.jsonl")
         with files.whole_file(path) as file:
-            for part in files.matching(files.join(self.building, "rejected/*.jsonl")):
+            for part in files.matching(files.join(self.building, "rejected"), "*.jsonl"):
                 with files.open_to_read(part) as lines:
-                    while block := lines.read(1 << 20):
-                        file.write(block)
+                    shutil.copyfileobj(lines, file)
         return path
 
     def _publish(self, dataset: dict[str, Any]) -> None:
         """Moves what is complete to its final names; dataset.json, by which readers know a data folder, comes last."""
-        if files.exists(files.join(self.output, "dataset.json")):
-            beam.io.filesystems.FileSystems.delete([files.join(self.output, "dataset.json")])
+        files.delete(files.join(self.output, "dataset.json"))
         out = files.join(self.building, "out")
         for folder in ("records", "pairs", "landmarks"):
             files.delete_folder(files.join(self.output, folder))
-        for path in files.matching(files.join(out, "**")):
+        for path in files.matching(out, files.ANY_DEPTH):
             # What a killed worker had begun is no shard; it goes with the folder.
             if not path.endswith(".receipt") and files.UNFINISHED not in path:
                 files.move(path, files.join(self.output, os.path.relpath(path, out)))
@@ -334,11 +334,6 @@ class Build:
             if reasons:
                 print(f"  {kind} {_words(reasons)} (listed in {files.join(self.settings.output, 'rejected.jsonl')})")
         print(f"{files.join(self.settings.output, 'report.html')} shows them; {seconds:.0f} s")
-
-
-def _absolute(path: str) -> str:
-    # Workers may start in another folder.
-    return os.path.abspath(path) if files.is_local(path) else path
 
 
 def _versions() -> dict[str, str]:

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import files
+from fer_tf import files
 from fer_tf.data import annotations
 from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
 from fer_tf.data.tasks import stable_hash
@@ -142,13 +140,13 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
 
 
 def _chunk_count(path: str) -> int:
-    try:
-        found = FileSystems.match([path])[0].metadata_list
-    except BeamIOError as error:
-        raise InputError(f"`annotations` {path!r} cannot be read: {error}.") from None
-    if not found or (files.is_local(path) and os.path.isdir(path)):
+    if files.is_local(path) and os.path.isdir(path):
         raise InputError(f"`annotations` {path!r} is no file; name the annotations CSV with --annotations.")
-    return min(1 + found[0].size_in_bytes // CHUNK_BYTES, MAX_CHUNKS)
+    try:
+        size, _ = files.stat(path)
+    except OSError as error:
+        raise InputError(f"`annotations` {path!r} cannot be read: {error}.") from None
+    return min(1 + size // CHUNK_BYTES, MAX_CHUNKS)
 
 
 def _part_path(folder: str, chunk: int) -> str:

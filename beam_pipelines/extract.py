@@ -14,19 +14,17 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
-from beam_pipelines import chunks, files
+from beam_pipelines import chunks
 from beam_pipelines.progress import WorkerProgress
+from fer_tf import files
 from fer_tf.data import leaks
 from fer_tf.data.annotations import Clip
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
@@ -86,12 +84,10 @@ class Videos:
 
     def _remote_stamp(self, path: str) -> str:
         try:
-            found = FileSystems.match([path])[0].metadata_list
-        except BeamIOError as error:
-            raise ClipError("missing", path, str(error)) from None
-        if not found:
-            raise ClipError("missing", path, "no such file")
-        return f"{found[0].size_in_bytes}/{found[0].last_updated_in_seconds}"
+            size, changed = files.stat(path)
+        except OSError as error:
+            raise ClipError("missing", path, error.strerror or str(error)) from None
+        return f"{size}/{changed}"
 
 
 @functools.cache
@@ -221,7 +217,7 @@ class ExtractClip(beam.DoFn):
     def _extract(self, clip_id: str, path: str, cache: str) -> dict:
         # One extractor a process, made when the first unfinished clip needs it: it takes seconds and memory.
         extractor = self._shared.acquire(lambda: FaceExtractor(self.options))
-        with local_copy(path) as local:
+        with files.local_copy(path) as local:
             found = found_faces(extractor, local)
         records = [face_record(clip_id, face, extractor.landmark_model, extractor.detector) for face in found.faces]
         header = {
@@ -233,10 +229,7 @@ class ExtractClip(beam.DoFn):
             "rejected": [dataclasses.astuple(rejected) for rejected in found.rejected],
             "faces": [_index_row(face, record) for face, record in zip(found.faces, records, strict=True)],
         }
-        with files.whole_file(cache) as file:
-            files.write_record(file, json.dumps(header).encode())
-            for record in records:
-                files.write_record(file, encode(record))
+        files.write_records(cache, (json.dumps(header).encode(), *map(encode, records)))
         return header
 
 
@@ -299,19 +292,6 @@ def _outcome(place: int, clip: Clip, cache: str, cached: bool, header: dict) -> 
     )
 
 
-@contextlib.contextmanager
-def local_copy(path: str) -> Iterator[str]:
-    """A path that FFmpeg can open: the file itself, or a copy of a remote one."""
-    if files.is_local(path):
-        yield path
-        return
-    with tempfile.NamedTemporaryFile(suffix=os.path.splitext(path)[1]) as copy, files.open_to_read(path) as file:
-        while block := file.read(1 << 20):
-            copy.write(block)
-        copy.flush()
-        yield copy.name
-
-
 class WriteIndex(beam.DoFn):
     """Writes what is known of a chunk's faces, its rejects and its clips' files, and yields its counts."""
 
@@ -343,7 +323,7 @@ def summary_path(building: str, chunk: int) -> str:
 
 def read_summary(building: str, chunk: int) -> dict:
     """Returns a chunk's counts by reason and, under `caches`, its clips' files by their place in the chunk."""
-    summary = json.loads(files.read_bytes(summary_path(building, chunk)))
+    summary = files.read_json(summary_path(building, chunk))
     summary["caches"] = {int(place): cache for place, cache in summary["caches"].items()}
     return summary
 

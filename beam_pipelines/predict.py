@@ -17,9 +17,9 @@ from apache_beam.io import fileio
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
-from beam_pipelines import files, runner
-from beam_pipelines.extract import face_record, found_faces, local_copy
-from fer_tf import config
+from beam_pipelines import runner
+from beam_pipelines.extract import face_record, found_faces
+from fer_tf import config, files
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
 from fer_tf.faces.landmarks import LandmarkPredictor
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
         Predict(settings, version_dir, pattern).apply_to(pipeline)
     _delete_earlier(settings)
-    summary = json.loads(files.read_bytes(files.join(settings.output, SUMMARY)))
+    summary = files.read_json(files.join(settings.output, SUMMARY))
     _LOGGER.info(
         "%d files read, %d faces; %d files not read, see %s",
         summary["read"],
@@ -108,12 +108,11 @@ def _delete_earlier(settings: PredictConfig) -> None:
     """Deletes the predictions of an earlier run that wrote another number of files."""
     stem, suffix = os.path.splitext(PREDICTIONS)
     shards = settings.num_shards
-    found = files.matching(files.join(settings.output, f"{stem}-?????-of-?????{suffix}"))
+    found = files.matching(settings.output, f"{stem}-?????-of-?????{suffix}")
     earlier = [path for path in found if shards == 1 or not path.endswith(f"-of-{shards:05d}{suffix}")]
     if shards > 1:
-        earlier += files.matching(files.join(settings.output, PREDICTIONS))
-    if earlier:
-        FileSystems.delete(earlier)
+        earlier.append(files.join(settings.output, PREDICTIONS))
+    files.delete(*earlier)
 
 
 def newest_version(model: str) -> str:
@@ -124,7 +123,7 @@ def newest_version(model: str) -> str:
     """
     if files.exists(files.join(model, GRAPH_FILE)):
         return model
-    folders = [path.rsplit("/", 1)[0] for path in files.matching(files.join(model, "*", GRAPH_FILE))]
+    folders = [path.rsplit("/", 1)[0] for path in files.matching(model, f"*/{GRAPH_FILE}")]
     versions = {int(folder.rsplit("/", 1)[1]): folder for folder in folders if folder.rsplit("/", 1)[1].isdigit()}
     if not versions:
         raise InputError(f"`model` {model!r} has no exported version; run `python -m serving.export` first")
@@ -206,7 +205,7 @@ class FindFaces(beam.DoFn):
     def process(self, path: str) -> Iterator[Any]:
         extractor = self._shared.acquire(lambda: FaceExtractor(self.options))
         try:
-            with local_copy(path) as local:
+            with files.local_copy(path) as local:
                 found = found_faces(extractor, local)
         except (ClipError, OSError) as error:
             reason = error.reason if isinstance(error, ClipError) else "unreadable"

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 
-from beam_pipelines import files
+from fer_tf import files
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ class ProgressLog(threading.Thread):
     def counts(self) -> dict[str, int]:
         """Returns the sum of the workers' counters."""
         total = {"clips": 0, "detected": 0, "faces": 0}
-        for path in files.matching(files.join(self._folder, "*.json")):
-            for key, value in json.loads(files.read_bytes(path)).items():
+        for path in files.matching(self._folder, "*.json"):
+            for key, value in files.read_json(path).items():
                 total[key] += value
         return total
 

@@ -5,7 +5,6 @@ What travels between workers is where records lie and what is to be made of them
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +14,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
-from beam_pipelines import files, runner
-from fer_tf import config
+from beam_pipelines import runner
+from fer_tf import config, files
 from fer_tf.data import schema
 from fer_tf.data.inputs import record_files
 from fer_tf.data.synthesis import FaceFacts, counts_of, in_order, plan, training_faces
@@ -169,7 +168,7 @@ def _run_flags(run_dir: str) -> dict[str, Any]:
     path = files.join(run_dir, "config.json")
     if not files.exists(path):
         raise InputError(f"`run_dir` {run_dir!r} has no config.json; run trainer.task --stage=fape_gan first.")
-    return json.loads(files.read_bytes(path))["flags"]
+    return files.read_json(path)["flags"]
 
 
 def _job(settings: SynthesizeConfig, flags: dict[str, Any]) -> Job:
@@ -189,7 +188,7 @@ def _job(settings: SynthesizeConfig, flags: dict[str, Any]) -> Job:
 
 
 def _finish(job: Job) -> int:
-    census = json.loads(files.read_bytes(_census_path(job)))
+    census = files.read_json(_census_path(job))
     if not census["items"]:
         raise InputError(
             f"no face can be synthesized for task {job.task!r}: no expression of its training faces is seen in two"

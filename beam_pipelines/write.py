@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from beam_pipelines import assign, chunks, extract, files, pairs
+from beam_pipelines import assign, chunks, extract, pairs
 from beam_pipelines.assign import Labels
 from beam_pipelines.pairs import TaggedClip
+from fer_tf import files
 from fer_tf.data import tasks
 from fer_tf.data.schema import FACES_PATTERN, PAIRS_PATTERN, FaceRecord, decode, encode
 from fer_tf.data.tasks import SplitPlan, stable_hash
@@ -206,9 +206,9 @@ def read_receipts(building: str, kind: str) -> tuple[collections.Counter, int, i
     """Returns the counts of all shards of `records` or `pairs`, how many there are, and the sum of their digests."""
     counts: collections.Counter = collections.Counter()
     digest = 0
-    paths = files.matching(files.join(building, "out", kind, "*.receipt"))
+    paths = files.matching(files.join(building, "out", kind), "*.receipt")
     for path in paths:
-        receipt = json.loads(files.read_bytes(path))
+        receipt = files.read_json(path)
         counts.update(receipt["counts"])
         digest += receipt["digest"]
     return counts, len(paths), digest % (1 << _DIGEST_BITS)

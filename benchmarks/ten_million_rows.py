@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines import assign, chunks, files
+from beam_pipelines import assign, chunks
 from beam_pipelines.assign import Corpus
 from beam_pipelines.chunks import FACE_INDEX, Census
+from fer_tf import files
 from fer_tf.config import parse, run_command
 from fer_tf.data.annotations import AnnotationOptions
 from fer_tf.data.tasks import TaskOptions, stable_hash

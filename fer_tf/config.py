@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from fer_tf.errors import InputError
+from fer_tf.files import CannotWrite
 
 Config = TypeVar("Config")
 
@@ -83,7 +84,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Runs a command's main: InputError is printed alone with exit code 2, Ctrl-C gives 130."""
+    """Runs a command's main: InputError is printed alone with exit code 2, a full disk with 1, Ctrl-C gives 130."""
     import os
     import sys
 
@@ -94,6 +95,9 @@ def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str]
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except CannotWrite as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("stopped: Ctrl-C; the same command goes on where this one stopped", file=sys.stderr)
         return 130

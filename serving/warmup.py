@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
 
+from fer_tf import files
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, key_of
 
 # The name and place that TensorFlow Serving looks for.
@@ -26,10 +27,7 @@ def example_face() -> bytes:
 def write_warmup(version_dir: str, model_name: str) -> str:
     """Writes the warm-up file of a version (TFRecords of PredictionLog) and returns its path."""
     path = os.path.join(version_dir, WARMUP_FILE)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tf.io.TFRecordWriter(path) as writer:
-        for log in _logs(model_name):
-            writer.write(log.SerializeToString(deterministic=True))
+    files.write_records(path, (log.SerializeToString(deterministic=True) for log in _logs(model_name)))
     return path
 
 
@@ -38,8 +36,7 @@ def read_warmup(version_dir: str) -> list[prediction_log_pb2.PredictionLog]:
     path = os.path.join(version_dir, WARMUP_FILE)
     if not os.path.exists(path):
         return []
-    records = tf.data.TFRecordDataset(path).as_numpy_iterator()
-    return [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+    return [prediction_log_pb2.PredictionLog.FromString(record) for record in files.read_records(path)]
 
 
 def _logs(model_name: str) -> Iterator[prediction_log_pb2.PredictionLog]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command, to_dict
 from fer_tf.data import public
 from fer_tf.data.inputs import FaceSet
@@ -85,8 +85,8 @@ def average(config: AverageConfig) -> None:
     Raises:
       InputError: when the run folder is taken, the networks differ, or one knows the validation part.
     """
-    folder = runtime.join(config.run_dir, FOLDER)
-    if tf.io.gfile.exists(runtime.join(folder, fa_net.SPEC_FILE)):
+    folder = files.join(config.run_dir, FOLDER)
+    if files.exists(files.join(folder, fa_net.SPEC_FILE)):
         raise InputError(f"`run_dir` {config.run_dir!r} has a network already; name another.")
     loaded = [fa_net.load(folder_of(source)) for source in config.sources]
     specs = [spec for _, spec in loaded]
@@ -107,13 +107,13 @@ def average(config: AverageConfig) -> None:
         temperature = float(np.mean([spec.temperature for spec in specs]))
     fa_net.save(folder, model, dataclasses.replace(spec, temperature=temperature))
     state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions), averaged=len(specs))
-    runtime.write_json(runtime.join(folder, "history.json"), dataclasses.asdict(state))
+    files.write_json(files.join(folder, "history.json"), dataclasses.asdict(state))
     about = {"command": sys.argv, "versions": runtime.versions(), "machine": runtime.machine()}
-    runtime.write_json(
-        runtime.join(config.run_dir, runtime.CONFIG_FILE),
+    files.write_json(
+        files.join(config.run_dir, runtime.CONFIG_FILE),
         {"flags": to_dict(task), "averaged": config.sources, **about},
     )
-    runtime.write_text(runtime.join(folder, FINISHED), f"the mean of {len(specs)} networks' weights\n")
+    files.write_text(files.join(folder, FINISHED), f"the mean of {len(specs)} networks' weights\n")
     evaluate.run(task)
 
 

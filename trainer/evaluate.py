@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data.copies import test_copies
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
@@ -33,7 +33,7 @@ def run(config: TaskConfig) -> None:
     """
     if not runtime.is_chief():
         return
-    folder = runtime.join(config.run_dir, FOLDER)
+    folder = files.join(config.run_dir, FOLDER)
     model, spec = fa_net.load(folder)
     faces = read_faces(config)
     check_labels(spec, faces, folder)
@@ -57,7 +57,7 @@ def run(config: TaskConfig) -> None:
     result = {
         "task": config.task,
         "recipe": config.recipe,
-        "finished": tf.io.gfile.exists(runtime.join(folder, FINISHED)),
+        "finished": files.exists(files.join(folder, FINISHED)),
         "tta": config.tta,
         "kept": kept,
         "spec": dataclasses.asdict(spec),
@@ -66,8 +66,8 @@ def run(config: TaskConfig) -> None:
         "training": training,
         **splits,
     }
-    runtime.write_json(runtime.join(config.run_dir, METRICS_FILE), result)
-    runtime.write_text(runtime.join(config.run_dir, PAGE_FILE), page(result))
+    files.write_json(files.join(config.run_dir, METRICS_FILE), result)
+    files.write_text(files.join(config.run_dir, PAGE_FILE), page(result))
     step = result["training"].get("best_epoch", 0)
     tensorboard.write_evaluation(config, model, spec, faces.parts["test"], test_logits, step)
     test = splits["test"]
@@ -79,7 +79,7 @@ def run(config: TaskConfig) -> None:
         test["interval_over"],
         test["accuracy_interval"],
         test["chance"],
-        runtime.join(config.run_dir, PAGE_FILE),
+        files.join(config.run_dir, PAGE_FILE),
     )
 
 
@@ -123,15 +123,14 @@ def save_predictions(folder: str, split: str, part: Part, logits: np.ndarray) ->
         label=part.labels,
         logits=logits.astype(np.float32),
     )
-    with tf.io.gfile.GFile(runtime.join(folder, f"predictions_{split}.npz"), "wb") as file:
-        file.write(buffer.getvalue())
+    files.write_bytes(files.join(folder, f"predictions_{split}.npz"), buffer.getvalue())
 
 
 def _training(folder: str) -> dict[str, Any]:
     """What the training left: epochs, seconds, the best epoch, notes."""
-    path = runtime.join(folder, "history.json")
-    if not tf.io.gfile.exists(path):
+    path = files.join(folder, "history.json")
+    if not files.exists(path):
         return {}
-    state = runtime.read_json(path)
+    state = files.read_json(path)
     names = ("epoch", "best_epoch", "best_score", "seconds", "notes", "averaged")
     return {name: state[name] for name in names if name in state}

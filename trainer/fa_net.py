@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data import inputs, public
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
@@ -35,8 +36,8 @@ SYNTHETIC_GLOB = "synthetic/records/faces-?????-of-?????.tfrecord"
 
 def run(config: TaskConfig) -> None:
     """Trains to the end, going on where an earlier call stopped; does nothing when finished."""
-    folder = runtime.join(config.run_dir, FOLDER)
-    if tf.io.gfile.exists(runtime.join(folder, FINISHED)):
+    folder = files.join(config.run_dir, FOLDER)
+    if files.exists(files.join(folder, FINISHED)):
         logging.info("fa_net is finished in %s", folder)
         return
     recipe = recipe_of(config)
@@ -66,14 +67,14 @@ def read_faces(config: TaskConfig) -> FaceSet:
     """Returns the task's faces, with the run's synthetic ones in the training part when there are any."""
     if config.is_public:
         return public.read(config.task, config.data, config.held_out)
-    pattern = runtime.join(config.synthetic_from or config.run_dir, SYNTHETIC_GLOB)
-    there = config.synthetic and tf.io.gfile.glob(pattern)
+    source = config.synthetic_from or config.run_dir
+    there = config.synthetic and files.matching(source, SYNTHETIC_GLOB)
     if config.synthetic and config.synthetic_from and not there:
         raise InputError(
             f"`synthetic_from` {config.synthetic_from!r} has no synthetic faces ({SYNTHETIC_GLOB}); name a run folder "
             "whose stage synthesize is done."
         )
-    synthetic = inputs.record_files(pattern) if there else ()
+    synthetic = inputs.record_files(files.join(source, SYNTHETIC_GLOB)) if there else ()
     return inputs.read_records(config.data, config.task, synthetic)
 
 
@@ -227,14 +228,14 @@ def _restored(
     steps: int,
 ) -> tuple[keras.Model, Checkpoints]:
     """Returns the compiled network as the newest checkpoint has it, or fresh; `state` is filled too."""
-    folder = runtime.join(config.run_dir, FOLDER)
+    folder = files.join(config.run_dir, FOLDER)
     with strategy.scope():
         model = fa_net.build(spec, kernel_variance=recipe.kernel_variance, seed=config.seed)
         optimizer = recipe.build_optimizer(steps)
         # Slots that do not exist yet would be restored late or never.
         optimizer.build(model.trainable_variables)
     # Outside the scope: the state is a text, which several workers cannot mirror.
-    checkpoints = Checkpoints(runtime.join(folder, "checkpoints"), model, optimizer, state)
+    checkpoints = Checkpoints(files.join(folder, "checkpoints"), model, optimizer, state)
     resumed = checkpoints.restore()
     _check_state(state, faces, folder)
     with strategy.scope():
@@ -261,7 +262,7 @@ class _Judge:
         measured_on: tf.data.Dataset | None,
         pictures: tensorboard.TrainingPictures,
     ) -> None:
-        self._folder = runtime.join(config.run_dir, FOLDER)
+        self._folder = files.join(config.run_dir, FOLDER)
         self._spec = spec
         self._part = faces.parts["val"]
         self._model, self._pictures = model, pictures
@@ -288,19 +289,7 @@ class _Judge:
     def keep(self) -> None:
         """Saves the weights that were judged last, for use at the size they were judged at."""
         if runtime.is_chief():
-            save(self._folder, self._judged, self._spec)
-
-
-def save(folder: str, model: keras.Model, spec: FaNetSpec) -> None:
-    """Writes the best weights so far; raises TrainingFailed when the disk is full."""
-    try:
-        fa_net.save(folder, model, spec)
-    except OSError as error:
-        # HDF5 spreads its messages over several lines.
-        reason = " ".join(str(error).split())
-        raise runtime.TrainingFailed(
-            f"cannot write the weights to {folder}: {reason}; free some space, then the same command goes on"
-        ) from error
+            fa_net.save(self._folder, self._judged, self._spec)
 
 
 def with_size(spec: FaNetSpec, image_size: int) -> FaNetSpec:
@@ -373,8 +362,8 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
 def folder_of(source: str) -> str:
     """Returns the folder with spec.json that a run folder, a model folder or `pretrained` means."""
     folder = resource("pretrained") if source == "pretrained" else source
-    inner = runtime.join(folder, FOLDER)
-    return inner if tf.io.gfile.exists(runtime.join(inner, fa_net.SPEC_FILE)) else folder
+    inner = files.join(folder, FOLDER)
+    return inner if files.exists(files.join(inner, fa_net.SPEC_FILE)) else folder
 
 
 def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
@@ -446,7 +435,7 @@ def finish(folder: str, faces: FaceSet, state: State) -> None:
     val = faces.parts["val"]
     temperature = calibration.fit_temperature(predict(model, val, spec), val.labels) if len(val) else state.temperature
     fa_net.save_spec(folder, dataclasses.replace(spec, temperature=temperature))
-    runtime.write_json(runtime.join(folder, "history.json"), dataclasses.asdict(state))
-    runtime.write_text(runtime.join(folder, FINISHED), f"{state.epoch} epochs, {state.seconds:.0f} s\n")
+    files.write_json(files.join(folder, "history.json"), dataclasses.asdict(state))
+    files.write_text(files.join(folder, FINISHED), f"{state.epoch} epochs, {state.seconds:.0f} s\n")
     score = f", val accuracy {state.best_score:.4f}" if len(val) else ""
     logging.info("fa_net finished: kept epoch %d%s", state.best_epoch, score)

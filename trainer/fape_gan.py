@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data.pairs import PairStream, PairSurvey, survey
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
@@ -85,11 +86,11 @@ def run(config: TaskConfig) -> None:
       InputError: no pairs to train on, or flags that do not fit them.
       TrainingFailed: a loss became nan or infinite, or the generator collapsed.
     """
-    folder = runtime.join(config.run_dir, FOLDER)
+    folder = files.join(config.run_dir, FOLDER)
     if not is_wanted(config) or (config.stage == "all" and config.synthetic_ratio == 0):
         logging.info("no FaPE-GAN: this run needs no synthetic faces of its own")
         return
-    if tf.io.gfile.exists(runtime.join(folder, FINISHED_FILE)):
+    if files.exists(files.join(folder, FINISHED_FILE)):
         logging.info("FaPE-GAN is finished: %s", folder)
         return
     if config.strategy == "multi_worker":
@@ -121,10 +122,8 @@ def run(config: TaskConfig) -> None:
         "last_epoch": history[-1],
         "held_out": _judge(config, gan, _pairs(held_out, found, config.gan_final_pairs, config.landmark_model)),
     }
-    runtime.write_json(runtime.join(folder, "metrics.json"), metrics)
-    runtime.write_text(
-        runtime.join(folder, FINISHED_FILE), f"{schedule.epochs} epochs, {schedule.epochs * steps} steps\n"
-    )
+    files.write_json(files.join(folder, "metrics.json"), metrics)
+    files.write_text(files.join(folder, FINISHED_FILE), f"{schedule.epochs} epochs, {schedule.epochs * steps} steps\n")
 
 
 def _pairs(stream: PairStream, found: PairSurvey, limit: int, landmark_model: str) -> HeldOut | None:
@@ -140,7 +139,7 @@ def _judge(config: TaskConfig, gan: FapeGan, held_out: HeldOut | None) -> dict[s
     generated = held_out.measure(faces)
     # It needs a trained Fa-Net: the run's own, or the one to begin with.
     folders = [folder_of(source) for source in (config.run_dir, config.init_from) if source]
-    found = [folder for folder in folders if tf.io.gfile.exists(runtime.join(folder, fa_net.WEIGHTS_FILE))]
+    found = [folder for folder in folders if files.exists(files.join(folder, fa_net.WEIGHTS_FILE))]
     if found:
         generated["held_out_frechet"] = held_out.frechet(faces, found[0])
     else:
@@ -188,7 +187,7 @@ class _Trainer:
             epoch=self.epoch,
             step=self.step,
         )
-        self._manager = tf.train.CheckpointManager(checkpoint, runtime.join(folder, "checkpoints"), max_to_keep=1)
+        self._manager = tf.train.CheckpointManager(checkpoint, files.join(folder, "checkpoints"), max_to_keep=1)
         if self._manager.latest_checkpoint:
             checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
             logging.info("FaPE-GAN goes on at epoch %d, step %d", self.epoch.numpy(), self.step.numpy())
@@ -199,8 +198,8 @@ class _Trainer:
         Raises:
           TrainingFailed: a loss became nan or infinite, or the generator collapsed, now or in an earlier call.
         """
-        path = runtime.join(self._folder, HISTORY_FILE)
-        history = runtime.read_json(path)[: int(self.epoch.numpy())] if tf.io.gfile.exists(path) else []
+        path = files.join(self._folder, HISTORY_FILE)
+        history = files.read_json(path)[: int(self.epoch.numpy())] if files.exists(path) else []
         # The epoch that ended in a collapse is in the checkpoint: going on would end as finished.
         self._monitor.stop_if_collapsed(history)
         while (epoch := int(self.epoch.numpy())) < epochs:
@@ -208,7 +207,7 @@ class _Trainer:
             logging.info("FaPE-GAN epoch %d/%d: %s", epoch + 1, epochs, _line(history[-1]))
             # History first: a run killed between the two repeats the epoch and writes the same line again.
             with self._writing():
-                runtime.write_json(path, history)
+                files.write_json(path, history)
                 save_generator(self._folder, self._gan.averaged_generator(), self._gan.spec)
                 self.epoch.assign(epoch + 1)
                 self.step.assign(0)
@@ -242,12 +241,10 @@ class _Trainer:
         """Tells a full disk as what it is."""
         try:
             yield
+        except files.CannotWrite:
+            raise
         except (OSError, tf.errors.OpError) as error:
-            # HDF5 and TensorFlow spread their messages over several lines.
-            reason = " ".join(str(error).split())
-            raise runtime.TrainingFailed(
-                f"cannot write to {self._folder}: {reason}; free some space, then the same command goes on"
-            ) from error
+            raise files.cannot_write(f"to {self._folder}", error) from error
 
 
 class _EachStep(keras.callbacks.Callback):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data.pairs import PairStream
 from fer_tf.data.preprocess import preprocess
 from fer_tf.evaluation import face_quality
@@ -98,8 +99,8 @@ class Monitor:
 
     def __init__(self, config: TaskConfig, held_out: HeldOut | None) -> None:
         self._held_out = held_out
-        self._folder = runtime.join(config.run_dir, "fape_gan")
-        self._writer = tf.summary.create_file_writer(runtime.join(runtime.tensorboard_dir(config), "fape_gan"))
+        self._folder = files.join(config.run_dir, "fape_gan")
+        self._writer = tf.summary.create_file_writer(files.join(runtime.tensorboard_dir(config), "fape_gan"))
 
     def after_epoch(self, gan: FapeGan, epoch: int) -> dict[str, float]:
         """Returns the numbers of the held-out faces and draws them."""
@@ -116,9 +117,8 @@ class Monitor:
         columns = [face_quality.to_uint8(self._held_out.pairs["source"][:rows]), masks, generated[:rows]]
         columns.append(face_quality.to_uint8(self._held_out.pairs["target"][:rows]))
         picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
-        path = runtime.join(self._folder, "samples", f"epoch-{epoch + 1:04d}.png")
-        tf.io.gfile.makedirs(runtime.join(self._folder, "samples"))
-        tf.io.write_file(path, tf.io.encode_png(picture))
+        path = files.join(self._folder, "samples", f"epoch-{epoch + 1:04d}.png")
+        files.write_bytes(path, tf.io.encode_png(picture).numpy())
         with self._writer.as_default(epoch + 1):
             tf.summary.image("held_out/source_mask_generated_target", picture[None])
 

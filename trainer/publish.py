@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import tensorflow as tf
-
+from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
-from fer_tf.models import fa_net, storage
+from fer_tf.models import fa_net
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -84,21 +83,21 @@ def publish(config: PublishConfig) -> None:
     Raises:
       InputError: when the run was not evaluated, has not finished, or its weights are too large.
     """
-    path = runtime.join(config.run_dir, "metrics.json")
-    if not tf.io.gfile.exists(path):
+    path = files.join(config.run_dir, "metrics.json")
+    if not files.exists(path):
         raise InputError(f"`run_dir` {config.run_dir!r} has no metrics.json; run trainer.task --stage=evaluate first.")
-    metrics = runtime.read_json(path)
+    metrics = files.read_json(path)
     if not metrics["finished"] and not config.interim:
         raise InputError(f"`run_dir` {config.run_dir!r} has not finished training; wait, or give --interim.")
-    model, spec = fa_net.load(runtime.join(config.run_dir, "fa_net"))
-    flags = runtime.read_json(runtime.join(config.run_dir, runtime.CONFIG_FILE))
+    model, spec = fa_net.load(files.join(config.run_dir, "fa_net"))
+    flags = files.read_json(files.join(config.run_dir, runtime.CONFIG_FILE))
     # The card needs the file's size, and must be whole before what was published is replaced.
     with tempfile.TemporaryDirectory() as local:
         size = fa_net.save(local, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
         text = card(metrics, flags, size, config.storage, config.note)
         for name in (fa_net.WEIGHTS_FILE, fa_net.SPEC_FILE):
-            storage.put(config.output, name, runtime.join(local, name))
-    runtime.write_text(runtime.join(config.output, CARD_FILE), text)
+            files.put(files.join(local, name), files.join(config.output, name))
+    files.write_text(files.join(config.output, CARD_FILE), text)
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])
 
 

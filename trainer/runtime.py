@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.config import to_dict
 from fer_tf.data.inputs import DATASET_FILE
 from fer_tf.errors import InputError
@@ -58,28 +59,28 @@ def set_up(config: TaskConfig) -> None:
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    tf.io.gfile.makedirs(config.run_dir)
-    path = join(config.run_dir, CONFIG_FILE)
+    files.make_folder(config.run_dir)
+    path = files.join(config.run_dir, CONFIG_FILE)
     flags = to_dict(config)
     fingerprint = _data_fingerprint(config)
     # Flags that were refused before anything was made bind nobody.
-    if tf.io.gfile.exists(path) and any(tf.io.gfile.exists(join(config.run_dir, name)) for name in MADE):
-        known = read_json(path)
+    if files.exists(path) and any(files.exists(files.join(config.run_dir, name)) for name in MADE):
+        known = files.read_json(path)
         _check_same(known.get("flags", {}), flags, path)
         _check_data(known.get("data_fingerprint", ""), fingerprint, config)
         return
     if not is_chief():
         return
     about = {"command": sys.argv, "versions": versions(), "machine": machine(), "data_fingerprint": fingerprint}
-    write_json(path, {"flags": flags, **about})
+    files.write_json(path, {"flags": flags, **about})
 
 
 def _data_fingerprint(config: TaskConfig) -> str:
     """The fingerprint of a data folder, or empty for a public set, which is only known when it is read."""
-    path = join(config.data, DATASET_FILE)
-    if config.is_public or not tf.io.gfile.exists(path):
+    path = files.join(config.data, DATASET_FILE)
+    if config.is_public or not files.exists(path):
         return ""
-    return read_json(path).get("fingerprint", "")
+    return files.read_json(path).get("fingerprint", "")
 
 
 def _check_data(before: str, now: str, config: TaskConfig) -> None:
@@ -246,48 +247,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def join(*parts: str) -> str:
-    """Joins path parts with `/`, which every filesystem that TensorFlow knows accepts."""
-    return "/".join([*(part.rstrip("/") for part in parts[:-1]), parts[-1]])
-
-
-def read_json(path: str) -> Any:
-    """Returns a JSON file's value."""
-    with tf.io.gfile.GFile(path) as file:
-        return json.load(file)
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes a text file in one step: it appears under its name only when complete.
-
-    Raises:
-      TrainingFailed: when the disk is full or the folder cannot be written.
-    """
-    partial = f"{path}.partial"
-    try:
-        tf.io.gfile.makedirs(os.path.dirname(path))
-        with tf.io.gfile.GFile(partial, "w") as file:
-            file.write(text)
-        tf.io.gfile.rename(partial, path, overwrite=True)
-    except (OSError, tf.errors.OpError) as error:
-        raise TrainingFailed(f"cannot write {path}: {error}; free some space, then the same command goes on") from error
-
-
-def write_json(path: str, value: Any) -> None:
-    """Writes a JSON file in one step."""
-    write_text(path, json.dumps(value, indent=2))
-
-
 def tensorboard_dir(config: TaskConfig) -> str:
     """Returns where TensorBoard logs go: AIP_TENSORBOARD_LOG_DIR on a hosted trainer, else the run folder."""
-    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or join(config.run_dir, "tensorboard")
+    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or files.join(config.run_dir, "tensorboard")
 
 
 @contextlib.contextmanager
 def run_log(config: TaskConfig) -> Iterator[None]:
     """Sends log lines to standard error and to the run folder's log.txt (where the folder is a local one)."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if "://" not in config.run_dir and is_chief():
+    if files.is_local(config.run_dir) and is_chief():
         os.makedirs(config.run_dir, exist_ok=True)
         handlers.append(logging.FileHandler(os.path.join(config.run_dir, LOG_FILE)))
     root = logging.getLogger()

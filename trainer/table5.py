@@ -13,8 +13,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.evaluation import metrics
 from fer_tf.evaluation.tables import TABLE_5 as PAPER
 from fer_tf.labels import TASKS
@@ -49,7 +49,7 @@ def run(config: TaskConfig) -> None:
 
 
 def _config(config: TaskConfig, task: str, *folders: str, **changes: Any) -> TaskConfig:
-    return dataclasses.replace(config, task=task, run_dir=runtime.join(config.run_dir, task, *folders), **changes)
+    return dataclasses.replace(config, task=task, run_dir=files.join(config.run_dir, task, *folders), **changes)
 
 
 def row_config(config: TaskConfig, task: str, row: str, seed: int) -> TaskConfig:
@@ -81,7 +81,7 @@ def _log_folder(table: TaskConfig, cell: TaskConfig) -> Iterator[None]:
     if not root:
         yield
         return
-    os.environ[LOG_VARIABLE] = runtime.join(root, cell.run_dir.removeprefix(f"{table.run_dir.rstrip('/')}/"))
+    os.environ[LOG_VARIABLE] = files.join(root, cell.run_dir.removeprefix(f"{table.run_dir.rstrip('/')}/"))
     try:
         yield
     finally:
@@ -90,7 +90,7 @@ def _log_folder(table: TaskConfig, cell: TaskConfig) -> Iterator[None]:
 
 def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
     """Runs stages of one folder of the table; each skips what is done."""
-    if stages[-1] == "evaluate" and tf.io.gfile.exists(runtime.join(config.run_dir, "metrics.json")):
+    if stages[-1] == "evaluate" and files.exists(files.join(config.run_dir, "metrics.json")):
         return
     with runtime.run_log(config):
         runtime.set_up(config)
@@ -116,9 +116,9 @@ def _scores(config: TaskConfig, task: str, row: str) -> _Scores | None:
     found, seeds = [], []
     for seed in range(config.seed, config.seed + config.seeds):
         folder = _config(config, task, f"seed-{seed}", FOLDERS[row]).run_dir
-        if not tf.io.gfile.exists(runtime.join(folder, "metrics.json")):
+        if not files.exists(files.join(folder, "metrics.json")):
             continue
-        with tf.io.gfile.GFile(runtime.join(folder, "fa_net", "predictions_test.npz"), "rb") as file:
+        with files.open_to_read(files.join(folder, "fa_net", "predictions_test.npz")) as file:
             found.append(dict(np.load(file)))
         seeds.append(seed)
     if not found:
@@ -153,9 +153,9 @@ def _difference(first: _Scores, second: _Scores) -> dict[str, float]:
 def _write(config: TaskConfig) -> str:
     """Writes what is finished of the table; returns it as text."""
     table = results(config)
-    runtime.write_json(runtime.join(config.run_dir, RESULT_FILE), {"tasks": table, "paper": PAPER})
+    files.write_json(files.join(config.run_dir, RESULT_FILE), {"tasks": table, "paper": PAPER})
     text = as_text(table)
-    runtime.write_text(runtime.join(config.run_dir, TEXT_FILE), text)
+    files.write_text(files.join(config.run_dir, TEXT_FILE), text)
     return text
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
+from fer_tf.files import CannotWrite
 from trainer.config import PUBLIC_TASKS, STAGES, TaskConfig
 
 # Stage modules are imported when their turn comes, so that --help is instant.
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             table5.run(config)
         else:
             _run_stages(config)
-    except runtime.TrainingFailed as error:
+    except (runtime.TrainingFailed, CannotWrite) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data import inputs
 from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, figures, metrics, saliency
@@ -54,7 +55,7 @@ def callbacks(config: TaskConfig) -> list[keras.callbacks.Callback]:
     """Returns Keras' own callback: scalars and learning rate by epoch, and a profile of the steps of `--profile`."""
     if not runtime.is_chief():
         return []
-    folder = runtime.join(runtime.tensorboard_dir(config), TRAINING)
+    folder = files.join(runtime.tensorboard_dir(config), TRAINING)
     steps = tuple(int(step) for step in config.profile.split(",")) if config.profile else 0
     return [keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=steps)]
 
@@ -69,7 +70,7 @@ class TrainingPictures:
     """
 
     def __init__(self, config: TaskConfig, expressions: Sequence[str], epochs: int) -> None:
-        folder = runtime.join(runtime.tensorboard_dir(config), TRAINING, "pictures")
+        folder = files.join(runtime.tensorboard_dir(config), TRAINING, "pictures")
         self._writer = tf.summary.create_file_writer(folder) if runtime.is_chief() else tf.summary.create_noop_writer()
         self._expressions = tuple(expressions)
         self._every = max(1, math.ceil(epochs / EPOCH_PICTURES))
@@ -118,9 +119,8 @@ def write_evaluation(
       logits: float (N, num_classes), in the part's order.
       step: the epoch that the weights come from.
     """
-    folder = runtime.join(runtime.tensorboard_dir(config), EVALUATION)
-    if tf.io.gfile.exists(folder):
-        tf.io.gfile.rmtree(folder)
+    folder = files.join(runtime.tensorboard_dir(config), EVALUATION)
+    files.delete_folder(folder)
     if not len(part):
         return
     writer = tf.summary.create_file_writer(folder)
@@ -219,7 +219,7 @@ def _projector(
 
     features = keras.Model(model.inputs, model.get_layer(FEATURES_LAYER).output).predict(faces, verbose=0)
     tsv = "\n".join("\t".join(f"{value:.5g}" for value in row) for row in features)
-    runtime.write_text(runtime.join(folder, "features.tsv"), tsv + "\n")
+    files.write_text(files.join(folder, "features.tsv"), tsv + "\n")
     names = np.array(spec.expressions, dtype=object)
     columns = {
         "expression": names[table.labels],
@@ -232,8 +232,8 @@ def _projector(
         "\t".join(columns),
         *("\t".join(str(v) or "unknown" for v in row) for row in zip(*columns.values(), strict=True)),
     ]
-    runtime.write_text(runtime.join(folder, "metadata.tsv"), "\n".join(lines) + "\n")
-    tf.io.write_file(runtime.join(folder, "sprite.png"), tf.io.encode_png(sprite(to_uint8(faces))))
+    files.write_text(files.join(folder, "metadata.tsv"), "\n".join(lines) + "\n")
+    files.write_bytes(files.join(folder, "sprite.png"), tf.io.encode_png(sprite(to_uint8(faces))).numpy())
     config = projector.ProjectorConfig()
     embedding = config.embeddings.add(
         tensor_name="Fa-Net features", tensor_path="features.tsv", metadata_path="metadata.tsv"

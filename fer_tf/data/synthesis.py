@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fer_tf import files
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.data.tasks import stable_hash
@@ -18,8 +18,6 @@ from fer_tf.faces import landmarks
 from fer_tf.labels import TASKS, mirrored_pose
 
 Cell = tuple[str, str]
-# A record's frame in the file: its length, 8 bytes, and that number's checksum; another checksum follows the data.
-_HEADER, _CHECKSUM, _LENGTH = 12, 4, "<Q"
 
 
 @dataclass(frozen=True)
@@ -192,11 +190,11 @@ def _target_of(source: FaceFacts, turn: int, groups: tuple[list[Target], ...], s
     raise AssertionError("there are as many turns as targets")
 
 
-def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
+def training_faces(paths: Iterable[str], task: str) -> list[FaceFacts]:
     """Returns the facts of a task's real training faces and where their records are, reading the files once.
 
     Args:
-      files: face record files of a data folder, on any filesystem that TensorFlow knows.
+      paths: face record files of a data folder, local or remote.
       task: one of er_ss, er_ue, er_up, er_zid.
 
     Raises:
@@ -205,8 +203,8 @@ def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
     if task not in TASKS:
         raise not_one_of("task", task, TASKS)
     found = []
-    for path in files:
-        for offset, raw in _frames(path):
+    for path in paths:
+        for offset, raw in files.read_placed_records(path):
             record = schema.decode(raw)
             if getattr(record, task) == "train" and not record.synthetic:
                 found.append(
@@ -226,27 +224,7 @@ def training_faces(files: Iterable[str], task: str) -> list[FaceFacts]:
 
 def read_at(face: FaceFacts) -> FaceRecord:
     """Returns the face record that `training_faces` found, without reading the rest of its file."""
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(face.path, "rb") as file:
-        file.seek(face.offset)
-        (length,) = struct.unpack(_LENGTH, file.read(_HEADER)[:8])
-        return schema.decode(file.read(length))
-
-
-def _frames(path: str) -> Iterable[tuple[int, bytes]]:
-    """Yields each record's offset and bytes of an uncompressed TFRecord file."""
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(path, "rb") as file:
-        offset = 0
-        while header := file.read(_HEADER):
-            length = struct.unpack(_LENGTH, header[:8])[0] if len(header) == _HEADER else 0
-            raw = file.read(length) if length else b""
-            if not length or len(raw) != length or len(file.read(_CHECKSUM)) != _CHECKSUM:
-                raise InputError(f"{path} is cut short in the record at byte {offset}; build the data again")
-            yield offset, raw
-            offset += _HEADER + length + _CHECKSUM
+    return schema.decode(files.read_record(face.path, face.offset))
 
 
 def counts_of(faces: Iterable[FaceFacts | Item]) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import shlex
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.evaluation import figures, tables
@@ -325,9 +325,7 @@ def _write(
         config=config,
         command=shlex.join(["python", "-m", "fer_tf.evaluation.report", *_flags(config)]),
     )
-    partial = Path(config.output, f"partial.{PAGE_FILE}")
-    partial.write_text(page)
-    os.replace(partial, Path(config.output, PAGE_FILE))
+    files.write_text(files.join(config.output, PAGE_FILE), page)
     clock.lap("page")
     logging.info("report: %s", clock.seconds)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_tf import files
 from fer_tf.data import schema
 from fer_tf.data.pairs import face_input, images_of, mask_input
 from fer_tf.data.schema import FACE_SIZE, FaceRecord
@@ -180,34 +181,29 @@ def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request
       requests: its faces, in order.
       maker: makes and judges them, a batch at a time.
     """
-    import tensorflow as tf
-
-    path = f"{folder}/{schema.FACES_PATTERN.format(shard=shard, shards=shards)}"
-    if tf.io.gfile.exists(path):
+    path = files.join(folder, schema.FACES_PATTERN.format(shard=shard, shards=shards))
+    if files.exists(path):
         return
     notes = _notes_path(folder, shard, shards)
-    for file in (path, notes):
-        tf.io.gfile.makedirs(file.rsplit("/", 1)[0])
     begun = said = time.monotonic()
-    with tf.io.TFRecordWriter(f"{path}.partial") as writer, tf.io.gfile.GFile(notes, "w") as lines:
+    # The notes first: a shard that has its name is complete, notes and all.
+    with files.whole_file(path) as records, files.whole_file(notes) as lines:
         for start in range(0, len(requests), BATCH):
             for made in maker.make(requests[start : start + BATCH]):
                 if made.record is not None:
-                    writer.write(schema.encode(made.record))
+                    files.write_record(records, schema.encode(made.record))
                 facts = {**dataclasses.asdict(made.item), **dataclasses.asdict(made.measure), "reason": made.reason}
-                lines.write(json.dumps(facts) + "\n")
+                lines.write(f"{json.dumps(facts)}\n".encode())
             done, now = min(start + BATCH, len(requests)), time.monotonic()
             if now - said >= PROGRESS_SECONDS:
                 left, said = (now - begun) / done * (len(requests) - done), now
                 logging.info(
                     "shard %d of %d: %d of %d faces, %.0f s left", shard + 1, shards, done, len(requests), left
                 )
-    # The notes first: a shard that has its name is complete, notes and all.
-    tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
 
 
 def _notes_path(folder: str, shard: int, shards: int) -> str:
-    return f"{folder}/{PARTS}/{shard:05d}-of-{shards:05d}.jsonl"
+    return files.join(folder, PARTS, f"{shard:05d}-of-{shards:05d}.jsonl")
 
 
 def finish(folder: str, shards: int, options: dict[str, Any], real: dict[str, int]) -> dict[str, Any]:
@@ -222,14 +218,12 @@ def finish(folder: str, shards: int, options: dict[str, Any], real: dict[str, in
     Returns:
       the counts of plan.json: real, planned, kept, and rejected by reason.
     """
-    import tensorflow as tf
-
     planned: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    with tf.io.gfile.GFile(f"{folder}/{REJECTED_FILE}", "w") as rejected:
+    with files.whole_file(files.join(folder, REJECTED_FILE)) as rejected:
         for shard in range(shards):
-            with tf.io.gfile.GFile(_notes_path(folder, shard, shards)) as lines:
+            with files.open_to_read(_notes_path(folder, shard, shards)) as lines:
                 for line in lines:
                     facts = json.loads(line)
                     cell = f"{facts['expression']}/{facts['pose']}"
@@ -241,9 +235,7 @@ def finish(folder: str, shards: int, options: dict[str, Any], real: dict[str, in
                         kept[cell] += 1
     counts = {"real": sum(real.values()), "planned": planned.total(), "kept": kept.total(), "rejected": dict(reasons)}
     cells = {"real": real, "planned": dict(sorted(planned.items())), "kept": dict(sorted(kept.items()))}
-    with tf.io.gfile.GFile(f"{folder}/{PLAN_FILE}.partial", "w") as file:
-        json.dump({"options": options, "counts": counts, "cells": cells}, file, indent=2)
-    tf.io.gfile.rename(f"{folder}/{PLAN_FILE}.partial", f"{folder}/{PLAN_FILE}", overwrite=True)
+    files.write_json(files.join(folder, PLAN_FILE), {"options": options, "counts": counts, "cells": cells})
     return counts
 
 
@@ -253,17 +245,12 @@ def is_finished(folder: str, options: dict[str, Any]) -> bool:
     Raises:
       InputError: they were made, in whole or in part, with other options.
     """
-    import tensorflow as tf
-
-    path = f"{folder}/{PARTS}/{OPTIONS_FILE}"
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path) as file:
-            _check_same(folder, json.load(file), options)
+    path = files.join(folder, PARTS, OPTIONS_FILE)
+    if files.exists(path):
+        _check_same(folder, files.read_json(path), options)
     else:
-        tf.io.gfile.makedirs(f"{folder}/{PARTS}")
-        with tf.io.gfile.GFile(path, "w") as file:
-            json.dump(options, file, indent=2)
-    return tf.io.gfile.exists(f"{folder}/{PLAN_FILE}")
+        files.write_json(path, options)
+    return files.exists(files.join(folder, PLAN_FILE))
 
 
 def _check_same(folder: str, made: dict[str, Any], options: dict[str, Any]) -> None:

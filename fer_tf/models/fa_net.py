@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from fer_tf import files
 from fer_tf.errors import InputError
-from fer_tf.models import storage as files
 from fer_tf.models.light_cnn import light_cnn
 
 SPEC_FILE = "spec.json"
@@ -85,7 +84,7 @@ def save(
     """Writes weights and spec; each appears under its final name only when it is complete.
 
     Args:
-      folder: any folder that TensorFlow can write, local or such as `gs://`.
+      folder: any folder, local or such as `gs://`.
       model: the network.
       spec: its spec.
       storage: number format of kernels in the file; vectors (biases, variances) keep float32 for their range. float16
@@ -98,7 +97,7 @@ def save(
 
     Raises:
       InputError: when the file is larger than `max_bytes`.
-      OSError: when the disk is full; what the folder held before is intact.
+      CannotWrite: when the disk is full; what the folder held before is intact.
     """
     scales: dict[str, np.ndarray] = {}
     if storage == "int8":
@@ -106,16 +105,19 @@ def save(
     # HDF5 needs a local file to seek in.
     with tempfile.TemporaryDirectory() as local:
         path = os.path.join(local, WEIGHTS_FILE)
-        model.save_weights(path)
-        if storage != "float32":
-            _shrink(path, storage, scales)
+        try:
+            model.save_weights(path)
+            if storage != "float32":
+                _shrink(path, storage, scales)
+        except OSError as error:
+            raise files.cannot_write(f"the weights to {folder}", error) from error
         size = os.path.getsize(path)
         if max_bytes is not None and size > max_bytes:
             raise InputError(
                 f"the weights take {size:,} bytes as {storage}, more than the {max_bytes:,} that are allowed; "
                 "--storage=int8 takes half of float16."
             )
-        files.put(folder, WEIGHTS_FILE, path)
+        files.put(path, files.join(folder, WEIGHTS_FILE))
     save_spec(folder, spec)
     return size
 
@@ -156,7 +158,7 @@ def _shrink(path: str, storage: Storage, scales: dict[str, np.ndarray]) -> None:
 
 def save_spec(folder: str, spec: FaNetSpec) -> None:
     """Writes `spec.json` in one step."""
-    files.put_json(folder, SPEC_FILE, dataclasses.asdict(spec))
+    files.write_json(files.join(folder, SPEC_FILE), dataclasses.asdict(spec))
 
 
 def load_spec(folder: str) -> FaNetSpec:
@@ -165,16 +167,13 @@ def load_spec(folder: str) -> FaNetSpec:
     Raises:
       InputError: when there is none, or it has an unknown or missing field.
     """
-    import tensorflow as tf
-
-    path = os.path.join(folder, SPEC_FILE)
+    path = files.join(folder, SPEC_FILE)
     try:
-        with tf.io.gfile.GFile(path) as file:
-            values: dict[str, Any] = json.load(file)
+        values: dict[str, Any] = files.read_json(path)
         return FaNetSpec(**{**values, "expressions": tuple(values["expressions"])})
-    except tf.errors.NotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"no trained Fa-Net in {folder!r}: {SPEC_FILE} is missing; run trainer.task first") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a Fa-Net spec: {error}") from None
 
 
@@ -192,12 +191,10 @@ def load_weights(model: keras.Model, folder: str) -> None:
     Raises:
       InputError: when the file is missing or does not fit the network.
     """
-    import tensorflow as tf
-
     path = files.join(folder, WEIGHTS_FILE)
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise InputError(f"no weights in {folder!r}: {WEIGHTS_FILE} is missing; run trainer.task first")
-    with files.readable(folder, WEIGHTS_FILE) as local:
+    with files.local_copy(path) as local:
         try:
             model.load_weights(local)
             _scale(model, local)

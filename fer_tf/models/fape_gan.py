@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.models import losses, storage
+from fer_tf.models import losses
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import SelfAttention, SpectralConv2D
 
@@ -310,19 +310,22 @@ def save_generator(folder: str, model: keras.Model, spec: GanSpec) -> None:
     """Writes a generator's weights and spec; each appears under its final name only when it is complete.
 
     Args:
-      folder: any folder that TensorFlow can write, local or such as `gs://`.
+      folder: any folder, local or such as `gs://`.
       model: the generator.
       spec: its spec.
 
     Raises:
-      OSError: when the disk is full; what the folder held before is intact.
+      CannotWrite: when the disk is full; what the folder held before is intact.
     """
     # HDF5 needs a local file to seek in.
     with tempfile.TemporaryDirectory() as local:
         path = os.path.join(local, GENERATOR_FILE)
-        model.save_weights(path)
-        storage.put(folder, GENERATOR_FILE, path)
-    storage.put_json(folder, SPEC_FILE, dataclasses.asdict(spec))
+        try:
+            model.save_weights(path)
+        except OSError as error:
+            raise files.cannot_write(f"the weights to {folder}", error) from error
+        files.put(path, files.join(folder, GENERATOR_FILE))
+    files.write_json(files.join(folder, SPEC_FILE), dataclasses.asdict(spec))
 
 
 def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
@@ -331,17 +334,16 @@ def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
     Raises:
       InputError: when there is none, or its spec has an unknown or missing field.
     """
-    path = storage.join(folder, SPEC_FILE)
+    path = files.join(folder, SPEC_FILE)
     try:
-        with tf.io.gfile.GFile(path) as file:
-            spec = GanSpec(**json.load(file))
-    except tf.errors.NotFoundError:
+        spec = GanSpec(**files.read_json(path))
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"no trained FaPE-GAN in {folder!r}: {SPEC_FILE} is missing; run trainer.task --stage=fape_gan first"
         ) from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path} is not a FaPE-GAN spec: {error}") from None
     model = generator(spec)
-    with storage.readable(folder, GENERATOR_FILE) as path:
+    with files.local_copy(files.join(folder, GENERATOR_FILE)) as path:
         model.load_weights(path)
     return model, spec

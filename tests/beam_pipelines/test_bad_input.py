@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from beam_pipelines import build, files
-from fer_tf import config
+from beam_pipelines import build
+from fer_tf import config, files
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from tests.beam_pipelines.conftest import FLAGS, Built, read, run, write_rows

@@ -11,10 +11,9 @@ from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem
 from apache_beam.io.localfilesystem import LocalFileSystem
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_pipelines import extract, files
+from beam_pipelines import extract
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
-from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError
 from tests.beam_pipelines.conftest import Built, read, run, sample_rows, write_rows
 
@@ -145,21 +144,3 @@ def test_a_changed_clip_or_option_is_not_taken_for_a_finished_one(tmp_path: Path
     assert first != extract.cache_path("e", other, "x.mp4", videos.locate("x.mp4")[1])
     (tmp_path / "x.mp4").write_bytes(b"other")
     assert first != extract.cache_path("e", options, "x.mp4", videos.locate("x.mp4")[1])
-
-
-def test_a_damaged_record_file_is_named(tmp_path: Path) -> None:
-    path = str(tmp_path / "a.tfrecord")
-    with files.whole_file(path) as file:
-        files.write_record(file, b"some face")
-    content = bytearray(Path(path).read_bytes())
-    for damage in (content[:-1], content[:13], content[:5], bytes([content[0] ^ 1]) + content[1:]):
-        Path(path).write_bytes(damage)
-        with pytest.raises(InputError, match=r"a\.tfrecord is damaged"):
-            list(files.read_records(path))
-
-
-def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), files.whole_file(str(tmp_path / "a")) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data import inputs
 from fer_tf.data.augment import Augmentation
 from fer_tf.errors import InputError
@@ -377,7 +378,7 @@ def test_a_run_lives_on_any_filesystem_that_tensorflow_knows(toy_data):
     run_dir = "ram://fa_net_runs/er_ss"
     for stage in ("fa_net", "evaluate"):
         assert main([f"--stage={stage}", *flags(toy_data, run_dir, "--epochs=1")]) == 0
-    assert runtime.read_json(f"{run_dir}/metrics.json")["test"]["faces"] == 32
+    assert files.read_json(f"{run_dir}/metrics.json")["test"]["faces"] == 32
 
 
 def test_hosted_trainers_say_where_things_go(monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data.schema import PairRecord
 from fer_tf.errors import InputError
 from fer_tf.models import losses
@@ -190,7 +191,7 @@ def test_a_full_disk_is_named_and_the_same_command_finishes_once_there_is_space(
     config = config_of(toy_data, tmp_path / "run", gan_quality_pairs=0)
     with monkeypatch.context() as patched:
         patched.setattr(fape_gan, "save_generator", full)
-        with pytest.raises(runtime.TrainingFailed, match=r"cannot write to .*fape_gan: .*No space left.*free some"):
+        with pytest.raises(files.CannotWrite, match=r"cannot write to .*fape_gan: .*No space left.*free some"):
             fape_gan.run(config)
     assert not (tmp_path / "run" / "fape_gan" / "FINISHED").exists()
     fape_gan.run(config)
@@ -224,7 +225,7 @@ def test_a_run_folder_may_lie_on_another_filesystem(
     # It goes on there too.
     tf.io.gfile.remove(f"{run_dir}/fape_gan/FINISHED")
     fape_gan.run(dataclasses.replace(config, run_dir=run_dir))
-    assert [entry["epoch"] for entry in runtime.read_json(f"{run_dir}/fape_gan/history.json")] == [0, 1]
+    assert [entry["epoch"] for entry in files.read_json(f"{run_dir}/fape_gan/history.json")] == [0, 1]
 
 
 def test_pairs_without_masks_stop_the_stage_before_it_trains(toy_data: str, tmp_path: Path) -> None:

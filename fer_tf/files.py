@@ -1,0 +1,319 @@
+"""Files, on this machine or remote: joined, listed, moved, deleted, and written whole or not at all; TFRecord framing.
+
+Which library reaches a remote path: `fer_tf.filesystems`. Whatever fails raises an OSError; what fails while a file is
+written a `CannotWrite`, whose text can be shown as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import struct
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from fer_tf.errors import InputError
+from fer_tf.filesystems import ANY_DEPTH as ANY_DEPTH
+from fer_tf.filesystems import is_local, system_of
+
+# In the name of a file that is being written.
+UNFINISHED = ".tmp-"
+_BLOCK = 1 << 20
+# A record's frame: its length, 8 bytes, and that number's checksum; another checksum follows the data.
+_HEADER, _CHECKSUM, _LENGTH = 12, 4, "<Q"
+_MASK_DELTA = 0xA282EAD8
+
+
+class CannotWrite(OSError):
+    """A file that could not be written, such as on a full disk; what stood under its name before is intact."""
+
+
+@contextlib.contextmanager
+def _as_os_errors(path: str) -> Iterator[None]:
+    """Tells TensorFlow's errors as Python does."""
+    try:
+        yield
+    except Exception as error:
+        errors = sys.modules["tensorflow"].errors if "tensorflow" in sys.modules else None
+        if errors is None or not isinstance(error, errors.OpError):
+            raise
+        if isinstance(error, errors.NotFoundError):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        raise OSError(f"{path}: {error.message}") from error
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Tells what fails as CannotWrite, with advice that fits the cause."""
+    try:
+        with _as_os_errors(path):
+            yield
+    except CannotWrite:
+        raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(what: str, error: Exception) -> CannotWrite:
+    """Returns the error for something that could not be written, with advice that fits the cause.
+
+    Args:
+      what: a path, or what else was written and where.
+      error: why; libraries that write by themselves spread theirs over several lines.
+    """
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    number = getattr(error, "errno", None)
+    advice = "free some space, then the same command goes on"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "change the permissions there, or name another folder"
+    elif number in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+        advice = "name another folder"
+    return CannotWrite(f"cannot write {what}: {reason}; {advice}")
+
+
+def join(folder: str, *names: str) -> str:
+    """Returns a path below a folder; names may hold slashes."""
+    if is_local(folder):
+        return os.path.join(folder, *names)
+    return "/".join([folder.rstrip("/"), *(name.strip("/") for name in names)])
+
+
+def absolute(path: str) -> str:
+    """Returns a path that means the same in another current folder."""
+    return os.path.abspath(path) if is_local(path) else path
+
+
+def exists(path: str) -> bool:
+    """Returns whether a file is there (or a folder, where there are such)."""
+    with _as_os_errors(path):
+        return system_of(path).exists(path)
+
+
+def stat(path: str) -> tuple[int, float]:
+    """Returns a file's size, bytes, and the time of its last change, seconds; raises OSError when there is none."""
+    with _as_os_errors(path):
+        return system_of(path).stat(path)
+
+
+def matching(folder: str, pattern: str) -> list[str]:
+    """Returns the sorted paths of the files in a folder that match a pattern; none is no error.
+
+    Args:
+      folder: taken by its letters, whatever marks of patterns it holds (but for a remote one).
+      pattern: such as `records/*.tfrecord`; `ANY_DEPTH` alone for all files below the folder.
+    """
+    with _as_os_errors(folder):
+        return sorted(system_of(folder).matching(folder, pattern))
+
+
+@contextlib.contextmanager
+def open_to_read(path: str) -> Iterator[BinaryIO]:
+    """Gives a file opened to read its bytes as they are, whatever its extension."""
+    with _as_os_errors(path), system_of(path).open(path) as file:
+        yield file
+
+
+def read_bytes(path: str) -> bytes:
+    with open_to_read(path) as file:
+        return file.read()
+
+
+def read_text(path: str) -> str:
+    return read_bytes(path).decode()
+
+
+def read_json(path: str) -> Any:
+    """Returns a JSON file's value; raises OSError when there is no such file, ValueError when it is no JSON."""
+    return json.loads(read_bytes(path))
+
+
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """Gives a path that any library can open: the file's own, or that of a copy with its name."""
+    if is_local(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, os.path.basename(path))
+        with open_to_read(path) as source, open(copy, "wb") as target:
+            shutil.copyfileobj(source, target, _BLOCK)
+        yield copy
+
+
+class _Output:
+    """What `whole_file` gives: writes bytes, and tells what goes wrong as CannotWrite."""
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        self._file, self._path = file, path
+
+    def write(self, content: bytes) -> None:
+        with _writing(self._path):
+            self._file.write(content)
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[_Output]:
+    """Writes a file under a temporary name beside its final one, and renames it when the block ends without error.
+
+    Raises:
+      CannotWrite: when the disk is full or the folder cannot be written; what stood there before is intact.
+    """
+    system = system_of(path)
+    partial = f"{path}{UNFINISHED}{uuid.uuid4().hex[:12]}"
+    with _writing(path):
+        system.make_folder(os.path.dirname(path))
+        file = system.create(partial)
+    try:
+        try:
+            yield _Output(file, path)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                file.close()
+            raise
+        with _writing(path):
+            file.close()
+            system.rename(partial, path)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            system.delete([partial])
+        raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_text(path: str, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    with whole_file(path) as file:
+        for line in lines:
+            file.write(line.encode() + b"\n")
+
+
+def put(local_path: str, path: str) -> None:
+    """Copies a finished local file, such as one that a library needed to seek in, under its name in one step."""
+    with open(local_path, "rb") as source, whole_file(path) as target:
+        shutil.copyfileobj(source, target, _BLOCK)
+
+
+def make_folder(folder: str) -> None:
+    """Makes a folder and those above it; one that exists is no error."""
+    with _writing(folder):
+        system_of(folder).make_folder(folder)
+
+
+def move(source: str, target: str) -> None:
+    """Gives a file another name on the same file system, in the place of what has it."""
+    system = system_of(target)
+    with _writing(target):
+        system.make_folder(os.path.dirname(target))
+        system.rename(source, target)
+
+
+def delete(*paths: str) -> None:
+    """Deletes files; one that is missing is no error."""
+    if paths:
+        with _as_os_errors(paths[0]):
+            system_of(paths[0]).delete(paths)
+
+
+def delete_folder(folder: str) -> None:
+    """Deletes a folder and all it holds; one that is missing is no error."""
+    with _as_os_errors(folder):
+        system_of(folder).delete_folder(folder)
+
+
+def refuse_patterns(field: str, path: str) -> None:
+    """Raises InputError when a library would read a path as a pattern of other paths."""
+    if any(mark in path for mark in "*?["):
+        raise InputError(f"`{field}` must not hold *, ? or [, which are marks of patterns. Received: {path!r}.")
+
+
+def check_writable(folder: str) -> None:
+    """Raises InputError when nothing can be written into a folder, or its name is a pattern."""
+    refuse_patterns("output", folder)
+    probe = join(folder, f".probe-{uuid.uuid4().hex[:12]}")
+    try:
+        make_folder(folder)
+        write_bytes(probe, b"probe")
+        delete(probe)
+    except OSError as error:
+        reason = error.__cause__ or error
+        raise InputError(
+            f"`output` {folder!r} cannot be written to ({reason}). Free space, change its permissions, or name another."
+        ) from None
+
+
+def write_record(file: Any, record: bytes) -> None:
+    """Appends one record in TFRecord's framing to a `whole_file`: length, its checksum, the bytes, their checksum."""
+    length = struct.pack(_LENGTH, len(record))
+    file.write(length + _checksum(length) + record + _checksum(record))
+
+
+def write_records(path: str, records: Iterable[bytes]) -> None:
+    """Writes a TFRecord file, streaming; it has its name only when it is whole."""
+    with whole_file(path) as file:
+        for record in records:
+            write_record(file, record)
+
+
+def read_records(path: str) -> Iterator[bytes]:
+    """Yields the records of a TFRecord file, streaming.
+
+    Raises:
+      InputError: the file is cut off or damaged.
+    """
+    return (record for _, record in read_placed_records(path))
+
+
+def read_placed_records(path: str) -> Iterator[tuple[int, bytes]]:
+    """Yields each record of a TFRecord file with the place where `read_record` finds it; raises as `read_records`."""
+    with open_to_read(path) as file:
+        place = 0
+        while (record := _next_record(file, path, place)) is not None:
+            yield place, record
+            place += _HEADER + len(record) + _CHECKSUM
+
+
+def read_record(path: str, place: int) -> bytes:
+    """Returns one record without reading the rest of its file; raises as `read_records`."""
+    with open_to_read(path) as file:
+        file.seek(place)
+        record = _next_record(file, path, place)
+    if record is None:
+        raise InputError(f"{path} has no record at byte {place}.")
+    return record
+
+
+def _next_record(file: BinaryIO, path: str, place: int) -> bytes | None:
+    header = file.read(_HEADER)
+    if not header:
+        return None
+    length = struct.unpack(_LENGTH, header[:8])[0] if len(header) == _HEADER else 0
+    if header[8:] != _checksum(header[:8]):
+        raise InputError(f"{path} is damaged: the length of the record at byte {place} does not fit its checksum.")
+    record = file.read(length)
+    if file.read(_CHECKSUM) != _checksum(record) or len(record) != length:
+        raise InputError(f"{path} is damaged or cut short in the record at byte {place}.")
+    return record
+
+
+def _checksum(content: bytes) -> bytes:
+    import google_crc32c
+
+    crc = google_crc32c.value(content)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF)

@@ -1,0 +1,206 @@
+"""Which library reaches a path: Python itself, Beam or TensorFlow.
+
+A path without `://` is this machine's own, and Python reads and writes it. Any other belongs to the library that this
+process works with already: Beam's file systems in a pipeline's driver and workers, which also know what is registered
+with them, and TensorFlow's elsewhere, which writes the checkpoints and reads the records too, so that one client with
+one set of credentials is at work. What the one does not know is left to the other. Neither is imported before a remote
+path is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Protocol
+
+from fer_tf.errors import InputError
+
+# The pattern of all files below a folder.
+ANY_DEPTH = "**"
+
+
+def is_local(path: str) -> bool:
+    """Returns whether a path lies on this machine's own file system."""
+    return "://" not in path
+
+
+class FileSystem(Protocol):
+    """What is asked of a file system; paths are whole, and every failure is an OSError."""
+
+    def open(self, path: str) -> BinaryIO: ...
+
+    def create(self, path: str) -> BinaryIO: ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def stat(self, path: str) -> tuple[int, float]: ...
+
+    def matching(self, folder: str, pattern: str) -> list[str]: ...
+
+    def make_folder(self, folder: str) -> None: ...
+
+    def rename(self, source: str, target: str) -> None: ...
+
+    def delete(self, paths: Sequence[str]) -> None: ...
+
+    def delete_folder(self, folder: str) -> None: ...
+
+
+class _Local:
+    def open(self, path: str) -> BinaryIO:
+        return open(path, "rb")
+
+    def create(self, path: str) -> BinaryIO:
+        return open(path, "wb")
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def stat(self, path: str) -> tuple[int, float]:
+        found = os.stat(path)
+        return found.st_size, found.st_mtime
+
+    def matching(self, folder: str, pattern: str) -> list[str]:
+        if pattern == ANY_DEPTH:
+            return [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
+        # The folder's own name may hold marks of patterns.
+        paths = (os.path.join(folder, name) for name in glob.glob(pattern, root_dir=folder or None))
+        return [path for path in paths if os.path.isfile(path)]
+
+    def make_folder(self, folder: str) -> None:
+        os.makedirs(folder or ".", exist_ok=True)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+
+    def delete_folder(self, folder: str) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Beam:
+    def __init__(self) -> None:
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        # As they are, whatever the extension says.
+        self._systems, self._as_it_is = FileSystems, {"compression_type": CompressionTypes.UNCOMPRESSED}
+
+    def knows(self, path: str) -> bool:
+        try:
+            self._systems.get_filesystem(path)
+        except ValueError:
+            return False
+        return True
+
+    def open(self, path: str) -> BinaryIO:
+        return self._systems.open(path, **self._as_it_is)
+
+    def create(self, path: str) -> BinaryIO:
+        return self._systems.create(path, **self._as_it_is)
+
+    def exists(self, path: str) -> bool:
+        return self._systems.exists(path)
+
+    def stat(self, path: str) -> tuple[int, float]:
+        found = self._match(path)
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found[0].size_in_bytes, found[0].last_updated_in_seconds
+
+    def matching(self, folder: str, pattern: str) -> list[str]:
+        from apache_beam.io.filesystem import BeamIOError
+
+        try:
+            return [found.path for found in self._match(f"{folder.rstrip('/')}/{pattern}")]
+        except BeamIOError:
+            return []
+
+    def _match(self, pattern: str) -> list[Any]:
+        return self._systems.match([pattern])[0].metadata_list
+
+    def make_folder(self, folder: str) -> None:
+        if not self._systems.exists(folder):
+            with contextlib.suppress(OSError):
+                self._systems.mkdirs(folder)
+
+    def rename(self, source: str, target: str) -> None:
+        self._systems.rename([source], [target])
+
+    def delete(self, paths: Sequence[str]) -> None:
+        if paths:
+            self._systems.delete(list(paths))
+
+    def delete_folder(self, folder: str) -> None:
+        # File by file: an object store has no folders, and one named like an object of its own is silently not found.
+        self.delete(self.matching(folder, ANY_DEPTH))
+
+
+class _TensorFlow:
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self._tf, self._gfile = tf, tf.io.gfile
+
+    def knows(self, path: str) -> bool:
+        return path.split("://", 1)[0] in self._gfile.get_registered_schemes()
+
+    def open(self, path: str) -> BinaryIO:
+        return self._gfile.GFile(path, "rb")
+
+    def create(self, path: str) -> BinaryIO:
+        return self._gfile.GFile(path, "wb")
+
+    def exists(self, path: str) -> bool:
+        return self._gfile.exists(path)
+
+    def stat(self, path: str) -> tuple[int, float]:
+        found = self._gfile.stat(path)
+        return found.length, found.mtime_nsec / 1e9
+
+    def matching(self, folder: str, pattern: str) -> list[str]:
+        if pattern == ANY_DEPTH:
+            return [os.path.join(where, name) for where, _, names in self._gfile.walk(folder) for name in names]
+        return [path for path in self._gfile.glob(f"{folder.rstrip('/')}/{pattern}") if not self._gfile.isdir(path)]
+
+    def make_folder(self, folder: str) -> None:
+        self._gfile.makedirs(folder)
+
+    def rename(self, source: str, target: str) -> None:
+        self._gfile.rename(source, target, overwrite=True)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            with contextlib.suppress(self._tf.errors.NotFoundError):
+                self._gfile.remove(path)
+
+    def delete_folder(self, folder: str) -> None:
+        with contextlib.suppress(self._tf.errors.NotFoundError):
+            self._gfile.rmtree(folder)
+
+
+_LOCAL = _Local()
+
+
+def system_of(path: str) -> FileSystem:
+    """The file system that a path belongs to."""
+    if is_local(path):
+        return _LOCAL
+    libraries = (_Beam, _TensorFlow) if "apache_beam" in sys.modules else (_TensorFlow, _Beam)
+    for library in libraries:
+        system = library()
+        if system.knows(path):
+            return system
+    raise InputError(
+        f"no file system is known for {path!r}; gs:// is read as it is, s3:// and others by `pip install "
+        "'apache-beam[aws]'` and the like."
+    )

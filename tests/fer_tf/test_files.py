@@ -1,0 +1,114 @@
+"""One door to files, near and far: whole or not there, listed, moved, deleted, and records that others can read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fer_tf import files
+from fer_tf.errors import InputError
+
+
+@pytest.fixture(params=["local", "ram://"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder whose name looks like a pattern on this machine, and one that TensorFlow alone knows."""
+    return str(tmp_path / "a[1]*") if request.param == "local" else f"ram://files{tmp_path}"
+
+
+def test_files_are_written_listed_moved_and_deleted_alike_here_and_far_away(folder: str) -> None:
+    for name in ("b/2.json", "b/1.json", "b/deep/3.json"):
+        files.write_json(files.join(folder, name), {"name": name, "sign": "é"})
+    assert files.matching(files.join(folder, "b"), "*.json") == [files.join(folder, f"b/{n}.json") for n in (1, 2)]
+    assert len(files.matching(folder, files.ANY_DEPTH)) == 3
+    assert files.matching(files.join(folder, "none"), "*") == []
+    files.move(files.join(folder, "b/1.json"), files.join(folder, "c/new.json"))
+    assert files.read_json(files.join(folder, "c/new.json")) == {"name": "b/1.json", "sign": "é"}
+    assert not files.exists(files.join(folder, "b/1.json"))
+    assert files.stat(files.join(folder, "c/new.json"))[0] == len(files.read_bytes(files.join(folder, "c/new.json")))
+    with files.local_copy(files.join(folder, "c/new.json")) as path, open(path) as file:
+        assert "é" in file.read() and path.endswith(".json")
+    files.delete(files.join(folder, "c/new.json"), files.join(folder, "never"))
+    files.delete_folder(files.join(folder, "b"))
+    files.delete_folder(files.join(folder, "never"))
+    assert files.matching(folder, files.ANY_DEPTH) == []
+    with pytest.raises(FileNotFoundError):
+        files.read_bytes(files.join(folder, "c/new.json"))
+
+
+def test_a_file_has_its_name_only_when_it_is_whole_and_keeps_what_was_there(folder: str) -> None:
+    path = files.join(folder, "a")
+    files.write_text(path, "before")
+    with pytest.raises(KeyboardInterrupt), files.whole_file(path) as file:
+        file.write(b"half")
+        assert files.read_text(path) == "before"
+        raise KeyboardInterrupt
+    assert files.matching(folder, files.ANY_DEPTH) == [path] and files.read_text(path) == "before"
+
+
+def test_a_disk_that_is_full_is_named_with_advice_and_so_is_a_folder_that_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(files.CannotWrite, match=r"cannot write .*/a: No space left on device; free some space"):
+            files.write_text(f"{tmp_path}/a", "text")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(files.CannotWrite, match=r"cannot write .*/file/a: File exists; name another folder"):
+        files.write_text(f"{tmp_path}/file/a", "text")
+
+
+def test_what_goes_wrong_in_the_block_is_not_told_as_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="gone"), files.whole_file(f"{tmp_path}/a") as file:
+        file.write(Path(tmp_path, "gone").read_bytes())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_kind_of_place_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"no file system is known for 'nowhere://a/b'"):
+        files.write_text("nowhere://a/b", "text")
+
+
+def test_records_are_those_of_tensorflow_both_ways_and_found_by_their_place(folder: str) -> None:
+    import tensorflow as tf
+
+    records, path = [b"one", b"", b"three" * 1000], files.join(folder, "ours.tfrecord")
+    files.write_records(path, records)
+    if files.is_local(folder):
+        assert list(tf.data.TFRecordDataset(path).as_numpy_iterator()) == records
+    assert list(files.read_records(path)) == records
+    theirs = files.join(folder, "theirs.tfrecord")
+    with tf.io.TFRecordWriter(theirs) as writer:
+        for record in records:
+            writer.write(record)
+    placed = dict(files.read_placed_records(theirs))
+    assert list(placed.values()) == records
+    assert all(files.read_record(theirs, place) == record for place, record in placed.items())
+
+
+def test_a_damaged_record_file_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.tfrecord")
+    files.write_records(path, [b"some face"])
+    content = bytearray(Path(path).read_bytes())
+    for damage in (content[:-1], content[:13], content[:5], bytes([content[0] ^ 1]) + content[1:]):
+        Path(path).write_bytes(damage)
+        with pytest.raises(InputError, match=r"a\.tfrecord is damaged"):
+            list(files.read_records(path))
+
+
+def test_neither_beam_nor_tensorflow_is_loaded_for_files_of_this_machine(tmp_path: Path) -> None:
+    code = (
+        "import sys; from fer_tf import files; files.write_records(sys.argv[1], [b'a']); "
+        "assert list(files.read_records(sys.argv[1])) == [b'a']; "
+        "print(sorted({'tensorflow', 'apache_beam', 'numpy'} & set(sys.modules)))"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path / "a")]
+    assert subprocess.check_output(argv, text=True).strip() == "[]"
