@@ -308,7 +308,7 @@ def _next_record(file: BinaryIO, path: str, place: int) -> bytes | None:
         raise InputError(f"{path} is damaged: the length of the record at byte {place} does not fit its checksum.")
     record = file.read(length)
     if file.read(_CHECKSUM) != _checksum(record) or len(record) != length:
-        raise InputError(f"{path} is damaged or cut short in the record at byte {place}.")
+        raise InputError(f"{path} is damaged or cut off in the record at byte {place}.")
     return record
 
 

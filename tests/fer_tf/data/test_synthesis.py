@@ -193,7 +193,7 @@ def test_a_file_that_was_cut_short_is_named(toy_data: str, tmp_path: Path) -> No
     whole = sorted(Path(toy_data, "records").glob("*.tfrecord"))[0].read_bytes()
     cut = tmp_path / "faces.tfrecord"
     cut.write_bytes(whole[:-100])
-    with pytest.raises(InputError, match=r"faces\.tfrecord is damaged or cut short in the record at byte"):
+    with pytest.raises(InputError, match=r"faces\.tfrecord is damaged or cut off in the record at byte"):
         training_faces([str(cut)], "er_ss")
 
 
