@@ -22,6 +22,7 @@ from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
+from fer_tf.models import lineage
 from fer_tf.models.fa_net import FaNetSpec
 from serving.export import load_live
 
@@ -127,15 +128,24 @@ def describe(spec: FaNetSpec, compared: dict[str, Comparison]) -> dict[str, Any]
 
 
 def read_faces(fa_net_dir: str, spec: FaNetSpec, data: str) -> FaceSet:
-    """Returns the faces of the task that the network was trained for; raises InputError when they are not there."""
+    """Returns the faces of the task that the network was trained for, split as they were then.
+
+    Raises:
+      InputError: when they are not there, have other labels, or are split otherwise.
+    """
     config_path = os.path.join(os.path.dirname(os.path.abspath(fa_net_dir)), "config.json")
-    if not data and os.path.exists(config_path):
+    flags: dict[str, Any] = {}
+    if os.path.exists(config_path):
         with open(config_path) as file:
-            data = json.load(file).get("flags", {}).get("data", "")
-    data = data or "data/faces"
-    faces = inputs.read_records(data, spec.task) if spec.task in TASKS else public.read(spec.task, data)
+            flags = json.load(file).get("flags", {})
+    data = data or flags.get("data", "") or "data/faces"
+    if spec.task in TASKS:
+        faces = inputs.read_records(data, spec.task)
+    else:
+        faces = public.read(spec.task, data, flags.get("held_out", public.HELD_OUT))
     if faces.expressions != spec.expressions:
         raise InputError(f"`data` {data!r} has the labels {faces.expressions}; the network has {spec.expressions}.")
+    lineage.check_judged(spec, faces, fa_net_dir)
     return faces
 
 

@@ -17,13 +17,14 @@ from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.labels import TASKS
-from fer_tf.models import fa_net
+from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.models.lineage import folder_of
 from trainer import evaluate, runtime
 from trainer.averaging import BatchStatistics
 from trainer.callbacks import State
 from trainer.config import TaskConfig
-from trainer.fa_net import FINISHED, FOLDER, folder_of, predict, read_faces, statistics_batches
+from trainer.fa_net import FINISHED, FOLDER, predict, read_faces, statistics_batches
 
 BATCH_SIZE = 128
 # What networks must share for their weights to have a mean.
@@ -105,6 +106,7 @@ def average(config: AverageConfig) -> None:
         temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
     else:
         temperature = float(np.mean([spec.temperature for spec in specs]))
+    lineage.write(folder, lineage.merged(*(lineage.read(source) for source in config.sources)))
     fa_net.save(folder, model, dataclasses.replace(spec, temperature=temperature))
     state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions), averaged=len(specs))
     files.write_json(files.join(folder, "history.json"), dataclasses.asdict(state))
@@ -127,17 +129,12 @@ def check_alike(sources: Sequence[str], specs: Sequence[FaNetSpec]) -> None:
 
 
 def check_unseen(sources: Sequence[str], specs: Sequence[FaNetSpec], faces: FaceSet) -> None:
-    """Raises InputError when a network was trained on other data, or on another part of it that may hold val."""
+    """Raises InputError when a network was trained on other data, or on faces that this has in val or test."""
     for source, spec in zip(sources, specs, strict=True):
-        if spec.data_fingerprint == faces.fingerprint:
-            continue
-        if spec.task in TASKS:
+        if spec.task in TASKS and spec.data_fingerprint != faces.fingerprint:
             raise InputError(f"{source!r} was trained on other data than this (fingerprint {faces.fingerprint[:12]}).")
-        if faces.val_of_training and len(faces.parts["val"]):
-            raise InputError(
-                f"{source!r} was trained on another part of this set, which may hold the validation part; give the "
-                "--held_out of its training, or 0 for no validation part."
-            )
+        if notes := lineage.check("sources", source, faces, spec.task):
+            raise InputError(f"{notes[0]}; give the --held_out of its training, or 0 for no validation part.")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from fer_tf.data.copies import test_copies
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
 from fer_tf.evaluation.scores import score
-from fer_tf.models import fa_net
+from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from trainer import runtime, tensorboard
 from trainer.config import TaskConfig
 from trainer.evaluation_page import page
-from trainer.fa_net import FINISHED, FOLDER, keeps_last, predict, read_faces
+from trainer.fa_net import FINISHED, FOLDER, keeps_last, predict, read_faces, record_lineage
 
 METRICS_FILE = "metrics.json"
 PAGE_FILE = "evaluation.html"
@@ -37,7 +37,8 @@ def run(config: TaskConfig) -> None:
     model, spec = fa_net.load(folder)
     faces = read_faces(config)
     check_labels(spec, faces, folder)
-    check_data(spec, faces, folder)
+    lineage.check_judged(spec, faces, folder, config.task)
+    _record_lineage(config, faces)
     kept = "last" if keeps_last(config, faces) else "best"
     training = _training(folder)
     how = "the last epoch was kept" if kept == "last" else "the weights were chosen on val"
@@ -100,14 +101,12 @@ def check_labels(spec: FaNetSpec, faces: FaceSet, folder: str) -> None:
         )
 
 
-def check_data(spec: FaNetSpec, faces: FaceSet, folder: str) -> None:
-    """Raises InputError when the data is not what the network was trained on: its splits may be others."""
-    if spec.data_fingerprint and spec.data_fingerprint != faces.fingerprint:
-        raise InputError(
-            f"{folder} was trained on data with fingerprint {spec.data_fingerprint[:12]}. Received: "
-            f"{faces.fingerprint[:12]}; faces that it was trained on may be test faces here. Give the data of the "
-            "training, or take another --run_dir to train anew."
-        )
+def _record_lineage(config: TaskConfig, faces: FaceSet) -> None:
+    """Records the images of a network that an earlier version trained, so that others may borrow it."""
+    try:
+        record_lineage(config, faces)
+    except InputError as error:
+        logging.warning("what the network was trained on is not recorded: %s", error)
 
 
 def save_predictions(folder: str, split: str, part: Part, logits: np.ndarray) -> None:

@@ -17,10 +17,10 @@ from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
-from fer_tf.models import fa_net
+from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
-from fer_tf.resources import resource
+from fer_tf.models.lineage import folder_of
 from trainer import runtime, tensorboard
 from trainer.averaging import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
@@ -45,9 +45,8 @@ def run(config: TaskConfig) -> None:
     report_classes(faces)
     strategy = runtime.strategy(config)
     keep_last = keeps_last(config, faces)
-    notes = source_notes(config, faces)
-    for note in notes:
-        logging.warning("%s", note)
+    notes = check_borrowed(config, faces)
+    record_lineage(config, faces)
     state = State(
         fingerprint=faces.fingerprint,
         expressions=list(faces.expressions),
@@ -103,27 +102,33 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
     return True
 
 
-def source_notes(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
-    """Returns what a reader of the scores must know of the Fa-Net that a run begins with.
+def borrowed(config: TaskConfig) -> dict[str, str]:
+    """Returns the folders of the networks that take part in a run's training, by the flag that brings them."""
+    found = {flag: getattr(config, flag) for flag in ("init_from", "teacher") if getattr(config, flag)}
+    made_in = config.synthetic_from or config.run_dir
+    if config.synthetic and not config.is_public and files.matching(made_in, SYNTHETIC_GLOB):
+        found["synthetic_from" if config.synthetic_from else "synthetic"] = files.join(made_in, "fape_gan")
+    return found
+
+
+def check_borrowed(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
+    """Returns, and logs, what a reader of the scores must know of the networks that take part in a run's training.
 
     Raises:
-      InputError: when it was trained on this data for another task, whose training part holds faces that this tests.
+      InputError: when one of them has seen faces that this task tests (see `lineage.check`).
     """
-    if not config.init_from:
-        return ()
-    other = fa_net.load_spec(folder_of(config.init_from))
-    if other.data_fingerprint == faces.fingerprint and other.task != config.task:
-        raise InputError(
-            f"`init_from` {config.init_from!r} was trained on this data for the task {other.task!r}, whose training "
-            f"part has faces that {config.task!r} tests. Begin with a network from other data."
-        )
-    split_otherwise = other.task == config.task and other.data_fingerprint != faces.fingerprint
-    if split_otherwise and faces.val_of_training and len(faces.parts["val"]):
-        return (
-            f"the network to begin with ({config.init_from}) was trained on another part of this set, which may hold "
-            "val: val's scores, the epoch chosen on it and the temperature may be too good (--held_out=0 has no val)",
-        )
-    return ()
+    found = borrowed(config).items()
+    notes = tuple(note for flag, source in found for note in lineage.check(flag, source, faces, config.task))
+    for note in notes:
+        logging.warning("%s", note)
+    return notes
+
+
+def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
+    """Writes which images go into the run's network, its own and those of the networks that take part."""
+    folder = files.join(config.run_dir, FOLDER)
+    if runtime.is_chief() and not lineage.is_recorded(folder):
+        lineage.write(folder, lineage.of_training(faces, config.task, borrowed(config)))
 
 
 def _first_temperature(config: TaskConfig, faces: FaceSet) -> float:
@@ -357,13 +362,6 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
             logging.info("init_from %s: new feature layer, because the input sizes end in other maps", source)
         else:
             raise InputError(f"`init_from` {source!r}: layer {layer.name!r} has other shapes than this network's.")
-
-
-def folder_of(source: str) -> str:
-    """Returns the folder with spec.json that a run folder, a model folder or `pretrained` means."""
-    folder = resource("pretrained") if source == "pretrained" else source
-    inner = files.join(folder, FOLDER)
-    return inner if files.exists(files.join(inner, fa_net.SPEC_FILE)) else folder
 
 
 def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:

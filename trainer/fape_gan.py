@@ -13,14 +13,15 @@ import keras
 import tensorflow as tf
 
 from fer_tf import files
+from fer_tf.data.inputs import read_records
 from fer_tf.data.pairs import PairStream, PairSurvey, survey
 from fer_tf.errors import InputError
-from fer_tf.models import fa_net
+from fer_tf.models import fa_net, lineage
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
+from fer_tf.models.lineage import folder_of
 from trainer import runtime
 from trainer.config import TaskConfig
-from trainer.fa_net import folder_of
 from trainer.gan_monitor import HeldOut, Monitor
 
 FOLDER = "fape_gan"
@@ -66,9 +67,9 @@ def schedule_of(config: TaskConfig) -> Schedule:
 
 
 def face_net_of(config: TaskConfig) -> str:
-    """Returns the folder of the Fa-Net whose inner maps FaPE-GAN matches, or empty when it matches none."""
+    """Returns the Fa-Net whose inner maps FaPE-GAN matches, as gan_face_net names it, or empty when it matches none."""
     chosen = config.gan_face_net or ("pretrained" if config.gan_recipe == "best" else "none")
-    return "" if chosen == "none" else folder_of(chosen)
+    return "" if chosen == "none" or not config.gan_face_weight else chosen
 
 
 def build(config: TaskConfig) -> FapeGan:
@@ -76,7 +77,7 @@ def build(config: TaskConfig) -> FapeGan:
     schedule, face_net = schedule_of(config), face_net_of(config)
     weight = config.gan_face_weight if face_net else 0.0
     spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels, face_weight=weight)
-    return FapeGan(spec, config.seed, FaceFeatures.load(face_net) if weight else None)
+    return FapeGan(spec, config.seed, FaceFeatures.load(folder_of(face_net)) if face_net else None)
 
 
 def run(config: TaskConfig) -> None:
@@ -98,6 +99,7 @@ def run(config: TaskConfig) -> None:
     schedule = schedule_of(config)
     found = survey(config.data, config.task)
     _report(found, config, schedule)
+    _check_lineage(config, folder)
     stream = PairStream(
         config.data,
         config.task,
@@ -124,6 +126,17 @@ def run(config: TaskConfig) -> None:
     }
     files.write_json(files.join(folder, "metrics.json"), metrics)
     files.write_text(files.join(folder, FINISHED_FILE), f"{schedule.epochs} epochs, {schedule.epochs * steps} steps\n")
+
+
+def _check_lineage(config: TaskConfig, folder: str) -> None:
+    """Refuses a gan_face_net that has seen the task's test part, and records which images go into the generator."""
+    faces = read_records(config.data, config.task)
+    compared = {"gan_face_net": source} if (source := face_net_of(config)) else {}
+    for flag, source in compared.items():
+        for note in lineage.check(flag, source, faces, config.task):
+            logging.warning("%s", note)
+    if not lineage.is_recorded(folder):
+        lineage.write(folder, lineage.of_training(faces, config.task, compared))
 
 
 def _pairs(stream: PairStream, found: PairSurvey, limit: int, landmark_model: str) -> HeldOut | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
-from fer_tf.models import fa_net
+from fer_tf.models import fa_net, lineage
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -95,7 +95,8 @@ def publish(config: PublishConfig) -> None:
     with tempfile.TemporaryDirectory() as local:
         size = fa_net.save(local, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
         text = card(metrics, flags, size, config.storage, config.note)
-        for name in (fa_net.WEIGHTS_FILE, fa_net.SPEC_FILE):
+        lineage.write(local, lineage.read(files.join(config.run_dir, "fa_net")))
+        for name in (lineage.FILE, fa_net.WEIGHTS_FILE, fa_net.SPEC_FILE):
             files.put(files.join(local, name), files.join(config.output, name))
     files.write_text(files.join(config.output, CARD_FILE), text)
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -163,6 +164,16 @@ def test_without_data_given_the_runs_own_is_compared_on(fa_net_dir: str, toy_dat
     folder = str(tmp_path / "fa_net")
     faces = portable.read_faces(folder, fa_net.load_spec(folder), "")
     assert faces.fingerprint == json.loads(Path(toy_data, "dataset.json").read_text())["fingerprint"]
+
+
+def test_an_export_is_not_compared_on_faces_that_the_network_may_know(
+    fa_net_dir: str, toy_data: str, tmp_path: Path
+) -> None:
+    spec = dataclasses.replace(fa_net.load_spec(fa_net_dir), data_fingerprint="an earlier split")
+    fa_net.save(str(tmp_path / "fa_net"), fa_net.build(spec), spec)
+    with pytest.raises(InputError, match=r"trained on data with fingerprint an earlier s\. .*may be test faces here"):
+        list(portable.export(str(tmp_path / "fa_net"), str(tmp_path), "onnx", toy_data, 10))
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_int8_without_data_is_refused_with_what_to_do(fa_net_dir: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.labels import FER2013_EXPRESSIONS
 from fer_tf.models import fa_net as networks
+from fer_tf.models import lineage
 from tests.fer_tf.data.test_inputs import rewrite, update
 from trainer import evaluate, fa_net, runtime
 from trainer.averaging import BatchStatistics
@@ -173,18 +174,25 @@ def test_a_first_network_that_may_know_the_validation_part_is_warned_of(small_fe
     assert main(flags(small_fer2013, whole, *flags_of, "--held_out=0")) == 0
     assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}")) == 0
     assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}", "--stage=evaluate")) == 0
-    assert "may hold val" in caplog.text
+    assert "which holds faces of val" in caplog.text
     notes = read(run_dir, "metrics.json")["notes"]
     assert notes[2] == "the weights were chosen on val" and "was trained on another part of this set" in notes[3]
-    # The same split is no reason.
+    # What the network to begin with began with counts too.
     caplog.clear()
-    assert main(flags(small_fer2013, tmp_path / "same", *flags_of, f"--init_from={run_dir}")) == 0
-    assert "may hold val" not in caplog.text
+    assert main(flags(small_fer2013, tmp_path / "same", *flags_of, f"--teacher={run_dir}")) == 0
+    assert f"`teacher` '{run_dir}' (by its init_from) was trained on another part of this set" in caplog.text
+    # A network that has seen less is no reason.
+    caplog.clear()
+    held, more = tmp_path / "held", tmp_path / "more"
+    assert main(flags(small_fer2013, held, *flags_of)) == 0
+    assert main(flags(small_fer2013, more, *flags_of, "--held_out=0", f"--init_from={held}")) == 0
+    assert "another part" not in caplog.text
 
 
-def test_a_first_network_of_another_task_of_this_data_is_refused(run_dir, toy_data, tmp_path):
-    with pytest.raises(InputError, match=r"trained on this data for the task 'er_ss', whose training part has faces"):
-        main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", f"--init_from={run_dir}")])
+def test_a_network_of_another_task_of_this_data_neither_begins_nor_teaches(run_dir, toy_data, tmp_path):
+    for flag in ("init_from", "teacher"):
+        with pytest.raises(InputError, match=rf"`{flag}` .* this data for the task 'er_ss', whose training part has"):
+            main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", f"--{flag}={run_dir}")])
     # Nothing was made, so the flags bind nobody: the same folder takes others.
     assert main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", "--epochs=1")]) == 0
     assert read(tmp_path, "config.json")["flags"]["init_from"] == ""
@@ -199,6 +207,18 @@ def test_no_stage_goes_on_when_the_data_was_built_anew(run_dir, toy_data, tmp_pa
     # The library's own call, which knows no run folder's config, refuses too.
     with pytest.raises(InputError, match="faces that it was trained on may be test faces here"):
         evaluate.run(TaskConfig(data=str(data), run_dir=run_dir, stage="evaluate", synthetic=False))
+
+
+def test_a_run_records_the_images_of_its_networks_and_evaluating_an_earlier_versions_run_does(
+    run_dir, toy_data, tmp_path
+):
+    trained = lineage.read(run_dir)
+    assert [(one.task, one.via, one.faces) for one in trained] == [("er_ss", "", 96)]
+    old = shutil.copytree(run_dir, tmp_path / "old")
+    os.remove(old / "fa_net" / lineage.FILE)
+    assert lineage.read(str(old))[0].images is None
+    assert main(["--stage=evaluate", *flags(toy_data, old)]) == 0
+    assert lineage.read(str(old))[0].images.tolist() == trained[0].images.tolist()
 
 
 def test_synthetic_faces_that_are_not_there_are_told(toy_data, run_dir, tmp_path):

@@ -19,9 +19,10 @@ import pytest
 import tensorflow as tf
 
 from fer_tf import files
+from fer_tf.data.inputs import read_records
 from fer_tf.data.schema import PairRecord
 from fer_tf.errors import InputError
-from fer_tf.models import losses
+from fer_tf.models import fa_net, lineage, losses
 from fer_tf.models.fape_gan import FapeGan, load_generator
 from tests.fer_tf.data.test_pairs import rewritten
 from trainer import fape_gan, runtime, task
@@ -58,6 +59,7 @@ def finished(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_finished_run_tells_its_story(finished: Path) -> None:
+    assert [(one.task, one.faces) for one in lineage.read(str(finished))] == [("er_up", 96)]
     history = json.loads((finished / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == [0, 1]
     wanted = {"generator_loss", "generator_l1", "discriminator_loss", "discriminator_accuracy", "held_out_l1"}
@@ -210,6 +212,15 @@ def test_the_network_to_begin_with_gives_the_frechet_distance(
         for name in ("with", "without")
     ]
     assert found[0]["held_out_frechet"] > 0 and "held_out_frechet" not in found[1]
+
+
+def test_the_network_that_compares_faces_has_not_seen_the_tested_ones(toy_data: str, tmp_path: Path) -> None:
+    faces = read_records(toy_data, "er_ss")
+    spec = fa_net.FaNetSpec(faces.expressions, task="er_ss", data_fingerprint=faces.fingerprint)
+    fa_net.save_spec(str(tmp_path / "net"), spec)
+    with pytest.raises(InputError, match=r"`gan_face_net` .* on this data for the task 'er_ss', whose training part"):
+        fape_gan.run(config_of(toy_data, tmp_path / "run", task="er_zid", gan_face_net=str(tmp_path / "net")))
+    assert not (tmp_path / "run" / "fape_gan").exists()
 
 
 def test_a_run_folder_may_lie_on_another_filesystem(
