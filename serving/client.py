@@ -149,18 +149,18 @@ def output_paths(config: ClientConfig, path: str, still: bool) -> tuple[str, str
 
 def _picture(config: ClientConfig, connection: Any, extractor: Any, clip: Any) -> dict[str, Any]:
     from serving.annotate import annotate
-    from serving.looking import face_as_json, look_at_picture, read_picture
+    from serving.looking import PICTURE_SIDE, face_as_json, look_at_picture
 
     drawing, _ = output_paths(config, clip.path, still=True)
-    rgb = read_picture(clip.path)
-    found = look_at_picture(rgb, extractor, connection.classify)
+    frame = clip.frame(PICTURE_SIDE)
+    found = look_at_picture(frame.rgb, extractor, connection.classify)
     if drawing:
         import cv2
 
         faces = [(number, face.box, answer) for number, (face, answer) in enumerate(found, 1)]
-        if not cv2.imwrite(drawing, annotate(rgb, faces, config.top_k)[..., ::-1]):
+        if not cv2.imwrite(drawing, annotate(frame.rgb, faces, config.top_k)[..., ::-1]):
             raise InputError(f"`output` cannot be written. Received: {config.output!r} (for {drawing!r}).")
-    faces = [face_as_json(face.box, face.score, answer) for face, answer in found]
+    faces = [face_as_json(face.box / frame.shrink, face.score, answer) for face, answer in found]
     return {"input": clip.path, "kind": "picture", "faces": faces, **({"annotated": drawing} if drawing else {})}
 
 

@@ -7,6 +7,7 @@ server does not give: it is computed here, from the weights that travel with the
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import glob
 import os
@@ -155,7 +156,7 @@ def _live_model(model_base_path: str, version: int) -> tuple[Any, Any]:
 
 def sample_pictures(folder: str) -> list[tuple[np.ndarray, str]]:
     """Returns pictures and the last frames of videos spread over a folder, with a caption each."""
-    from fer_tf.faces import decoder
+    from fer_tf.faces import media
 
     pictures = sorted(glob.glob(os.path.join(glob.escape(folder), "*.jpg")))
     clips = sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.mp4"), recursive=True))
@@ -165,13 +166,10 @@ def sample_pictures(folder: str) -> list[tuple[np.ndarray, str]]:
     for path in [*pictures, *clips[::stride][:SAMPLE_CLIPS]]:
         caption = "/".join(os.path.splitext(path)[0].split(os.sep)[-2:])
         try:
-            if path.endswith(".jpg"):
-                shown.append((decoder.read_still(path), caption))
-                continue
-            clip = decoder.Clip(path, MAX_PICTURE_PIXELS)
-            last = collections.deque(clip.frames(), maxlen=1)
-            shown += [(decoder.rgb_of(frame, 1024, clip.aspect)[0], caption) for _, _, frame in last]
-        except decoder.Failure:
+            with contextlib.closing(media.open(path)) as file:
+                last = [file] if file.still else collections.deque(file.frames(), maxlen=1)
+                shown += [(image.frame(1024).rgb, caption) for image in last]
+        except media.ClipError:
             continue
     return shown
 

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.faces import decoder
-from fer_tf.faces.extractor import AlignedFace, ClipError, FaceExtractor
+from fer_tf.faces import media
+from fer_tf.faces.extractor import AlignedFace, FaceExtractor
+from fer_tf.faces.media import Clip, ClipError, Still
 from serving.connection import Answer
 from serving.tracking import LOST_AFTER_S, TrackedFace, Tracker, between
 
 AskFn = Callable[[list[np.ndarray]], list[Answer]]
 # Frames that wait for the next looked-at one; bounds the memory for clips with very many frames a second.
 MAX_WAITING = 30
+# Photos are shrunk to this long side: more pixels cost memory and show no face that is not found.
+PICTURE_SIDE = 4000
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,9 @@ class SeenFrame:
     shrink: float = 1.0
 
 
-def open_clip(path: str, extractor: FaceExtractor) -> decoder.Clip:
+def open_clip(path: str, extractor: FaceExtractor) -> Still | Clip:
     """Returns an opened picture or video; raises ClipError."""
-    try:
-        return decoder.Clip(path, extractor.options.max_pixels)
-    except decoder.Failure as failure:
-        raise ClipError(failure.reason, path, str(failure)) from None
-
-
-def read_picture(path: str) -> np.ndarray:
-    """Returns a picture as upright uint8 RGB (H, W, 3); raises ClipError."""
-    try:
-        return decoder.read_still(path)
-    except decoder.Failure as failure:
-        raise ClipError(failure.reason, path, str(failure)) from None
+    return media.open(path, extractor.options.limits)
 
 
 def look_at_picture(rgb: np.ndarray, extractor: FaceExtractor, ask: AskFn) -> list[tuple[AlignedFace, Answer]]:
@@ -65,7 +57,7 @@ def look_at_picture(rgb: np.ndarray, extractor: FaceExtractor, ask: AskFn) -> li
 
 
 def look_at_video(
-    clip: decoder.Clip,
+    clip: Clip,
     extractor: FaceExtractor,
     ask: AskFn,
     *,
@@ -91,26 +83,24 @@ def look_at_video(
     waiting: list[SeenFrame] = []
     next_look = 0.0
     number = -1
-    try:
-        for number, time, frame in clip.frames():
-            look = time >= next_look or len(waiting) >= MAX_WAITING
-            if not look and not with_pictures:
-                continue
-            rgb, shrink = decoder.rgb_of(frame, extractor.options.max_side, clip.aspect)
-            seen = SeenFrame(number, time, [], look, rgb if with_pictures else None, shrink)
-            if not look:
-                waiting.append(seen)
-                continue
-            # On a grid of moments: counted from the frame itself, a rate that does not divide the clip's would drop.
-            next_look = (math.floor(time * frames_per_second + 1e-6) + 1) / frames_per_second - 1e-6
-            found = look_at_picture(rgb, extractor, ask)
-            boxes = [face.box for face, _ in found]
-            tracked = tracker.update(time, boxes, [face.score for face, _ in found], [answer for _, answer in found])
-            now = dataclasses.replace(seen, faces=tracked)
-            yield from _between(waiting, now)
-            waiting = [now]
-    except decoder.Failure as failure:
-        raise ClipError(failure.reason, clip.path, str(failure)) from None
+    for image in clip.frames():
+        number, time = image.index, image.time
+        look = time >= next_look or len(waiting) >= MAX_WAITING
+        if not look and not with_pictures:
+            continue
+        frame = image.frame(extractor.options.max_side)
+        seen = SeenFrame(number, time, [], look, frame.rgb if with_pictures else None, frame.shrink)
+        if not look:
+            waiting.append(seen)
+            continue
+        # On a grid of moments: counted from the frame itself, a rate that does not divide the clip's would drop.
+        next_look = (math.floor(time * frames_per_second + 1e-6) + 1) / frames_per_second - 1e-6
+        found = look_at_picture(frame.rgb, extractor, ask)
+        boxes = [face.box for face, _ in found]
+        tracked = tracker.update(time, boxes, [face.score for face, _ in found], [answer for _, answer in found])
+        now = dataclasses.replace(seen, faces=tracked)
+        yield from _between(waiting, now)
+        waiting = [now]
     if number < 0:
         raise ClipError("no_frames", clip.path)
     yield from _held(waiting)

@@ -146,12 +146,10 @@ def _class_of(config: LookConfig, spec: FaNetSpec) -> int:
 
 def _read(path: str) -> np.ndarray:
     """An image file as RGB, uint8 (H, W, 3)."""
-    import cv2
+    from fer_tf.faces import media
 
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"`images` must be readable picture files. Received: {path!r}.")
-    return image[..., ::-1].copy()
+    file = media.open(path)
+    return file.frame().rgb if file.still else next(file.frames()).frame().rgb
 
 
 def _to_tensorboard(config: LookConfig, pictures: dict[str, figures.Figure]) -> None:

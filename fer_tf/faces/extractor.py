@@ -13,9 +13,10 @@ from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces import align, keyframes
 from fer_tf.faces.detect import MIN_FACE, Detections, FaceDetector
 from fer_tf.faces.follow import CHUNK, SIDES, ClipFinder
+from fer_tf.faces.frame import MAX_PICTURE_PIXELS, MAX_PIXELS, ClipError, Frame, Limits
 from fer_tf.faces.landmarks import LandmarkPredictor, disagreement
 from fer_tf.faces.subject import SUBJECTS, Seen, choose_subject
-from fer_tf.faces.video import ClipEnd, ClipError, Decoder, Frame, ahead
+from fer_tf.faces.video import ClipEnd, Decoder, ahead
 
 __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExtractor", "Rejected"]
 
@@ -36,7 +37,8 @@ class ExtractorOptions:
       subject: who a clip with several faces is about: `main` (longest, largest, most central), `center`, `largest`.
       min_score: the detector's confidence below which a face does not count, 0 to 1.
       landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
-      max_pixels: frames with more pixels are refused; the default is 8K.
+      max_pixels: videos with frames of more pixels are refused; the default is 8K.
+      max_picture_pixels: pictures with more pixels are refused; larger ones than `max_side` are shrunk while decoded.
       max_side: longer frames are shrunk to this long side before faces are cut out, pixels.
       decode_timeout_s: how long the decoder may stay silent before its clip is given up, seconds.
       threads: threads that TensorFlow may use for one operation; 0 leaves its setting alone.
@@ -47,7 +49,8 @@ class ExtractorOptions:
     subject: str = "main"
     min_score: float = 0.8
     landmark_model: str = ""
-    max_pixels: int = 7680 * 4320
+    max_pixels: int = MAX_PIXELS
+    max_picture_pixels: int = MAX_PICTURE_PIXELS
     max_side: int = 1920
     decode_timeout_s: float = 20.0
     threads: int = 0
@@ -66,6 +69,11 @@ class ExtractorOptions:
             raise InputError(f"`max_keyframes` must be at least 1. Received: {self.max_keyframes}.")
         if not 0 <= self.min_score < 1:
             raise InputError(f"`min_score` must be in [0, 1). Received: {self.min_score}.")
+
+    @property
+    def limits(self) -> Limits:
+        """How large a file may be."""
+        return Limits(self.max_pixels, self.max_picture_pixels)
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ class FaceExtractor:
         self.options = options or ExtractorOptions()
         self._detector = FaceDetector(self.options.threads)
         self._predictor = LandmarkPredictor(self.options.landmark_model)
-        self._decoder = Decoder(self.options.decode_timeout_s, self.options.max_pixels, self.options.max_side)
+        self._decoder = Decoder(self.options.decode_timeout_s, self.options.limits, self.options.max_side)
         self._lock = threading.Lock()
         self.detector, self.landmark_model = self._detector.name, self._predictor.name
 

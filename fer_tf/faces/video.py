@@ -10,49 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from fer_tf.errors import InputError
+from fer_tf.faces.frame import ClipError, Frame, Limits
 
 T = TypeVar("T")
-
-
-class ClipError(InputError):
-    """A clip that gives no faces at all.
-
-    Attributes:
-      reason: `missing`, `empty_file`, `not_a_video`, `truncated`, `too_large`, `no_frames`, `decoder_timeout`
-        or `decoder_died`.
-      path: the clip.
-      detail: what was seen, in words.
-    """
-
-    def __init__(self, reason: str, path: str, detail: str = ""):
-        super().__init__(f"`{path}`: {reason.replace('_', ' ')}" + (f" ({detail})" if detail else ""))
-        self.reason, self.path, self.detail = reason, path, detail
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.reason, self.path, self.detail)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One upright frame.
-
-    Attributes:
-      rgb: uint8 (h, w, 3).
-      index: the frame's number in the clip, from 0.
-      time: seconds from the clip's first frame.
-      shrink: by how much the frame was scaled down on the way here, 1 when not at all.
-    """
-
-    rgb: np.ndarray
-    index: int
-    time: float
-    shrink: float
 
 
 @dataclass(frozen=True)
@@ -125,12 +90,12 @@ class Decoder:
 
     Args:
       timeout_s: how long the process may be silent; it speaks at least twice a second while it works.
-      max_pixels: frames with more pixels are refused.
+      limits: how large a file may be.
       max_side: longer frames are shrunk to this long side, pixels.
     """
 
-    def __init__(self, timeout_s: float, max_pixels: int, max_side: int):
-        self.timeout_s, self.max_pixels, self.max_side = timeout_s, max_pixels, max_side
+    def __init__(self, timeout_s: float, limits: Limits, max_side: int):
+        self.timeout_s, self.limits, self.max_side = timeout_s, limits, max_side
         self._process: subprocess.Popen | None = None
         self._buffer = b""
 
@@ -141,7 +106,7 @@ class Decoder:
           ClipError: the clip cannot be decoded; the next clip finds a working decoder again.
         """
         request = {"path": os.path.abspath(path), "rule": rule, "limit": limit}
-        request |= {"max_pixels": self.max_pixels, "max_side": self.max_side}
+        request |= {**asdict(self.limits), "max_side": self.max_side}
         finished = False
         try:
             self._send(request)

@@ -15,6 +15,7 @@ import pytest
 
 from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
+from fer_tf.faces import media
 from fer_tf.faces.extractor import FaceExtractor
 from serving import client
 from serving.connection import Connection, encode_face
@@ -135,7 +136,7 @@ def test_a_drawing_that_cannot_be_written_is_an_error(samples: Path, tmp_path: P
     connection = SimpleNamespace(classify=lambda faces: [])
     extractor = SimpleNamespace(faces_in_image=lambda rgb: [])
     with pytest.raises(InputError, match=r"`output` cannot be written.*photo\.jpg\.annotated\.jpg"):
-        client._picture(config, connection, extractor, SimpleNamespace(path=config.inputs[0]))
+        client._picture(config, connection, extractor, media.open(config.inputs[0]))
 
 
 def test_a_table_that_is_not_finished_does_not_get_its_name(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fer_tf.faces import decoder
+from fer_tf.faces import media
 from serving.connection import Answer
 from serving.looking import SeenFrame, look_at_video
 from tests.fer_tf.faces.clips import drawn, write_clip
@@ -29,7 +29,7 @@ def ask(crops: list[np.ndarray]) -> list[Answer]:
 
 
 def look(path: str, **options: object) -> list[SeenFrame]:
-    return list(look_at_video(decoder.Clip(path, 10**7), OneFace(), ask, **options))
+    return list(look_at_video(media.open(path), OneFace(), ask, **options))
 
 
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:

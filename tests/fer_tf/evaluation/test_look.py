@@ -58,7 +58,7 @@ def test_strongest_inputs_name_their_expressions(run_dir: Path, monkeypatch: pyt
     [
         (["--expression=proud", "--method=activation_maximization"], "`expression` must be one of"),
         (["--pose=up", "--method=layercam"], "`pose` must be one of"),
-        (["no_such.png", "--method=layercam"], "`images` must be readable"),
+        (["no_such.png", "--method=layercam"], "`no_such.png`: missing"),
         (["--faces=0"], "`faces` must be at least 1"),
     ],
 )

@@ -15,11 +15,15 @@ def write_clip(
     frames: Sequence[np.ndarray],
     *,
     times_ms: Sequence[int] = (),
+    last_ms: int = 40,
     rotation: int = 0,
     codec: str = "libx264",
     index_first: bool = False,
 ) -> str:
-    """Encodes uint8 RGB frames, 40 ms apart or at the given times; `rotation` is only noted in the file, degrees."""
+    """Encodes uint8 RGB frames, 40 ms apart or at the given times, the last one lasting `last_ms`.
+
+    `rotation`, in degrees, is only noted in the file.
+    """
     options = {"movflags": "faststart"} if index_first else {}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=25)
@@ -36,7 +40,9 @@ def write_clip(
                 frame.pts = times_ms[number] if times_ms else 40 * number
                 frame.time_base = Fraction(1, 1000)
             container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        for packet in stream.encode():
+            packet.duration = int(last_ms / 1000 / packet.time_base)
+            container.mux(packet)
     return str(path)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
+from fer_tf.faces.frame import Limits
 from fer_tf.faces.video import Decoder
 
 
@@ -19,6 +20,6 @@ def extractor() -> Iterator[FaceExtractor]:
 
 @pytest.fixture
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(timeout_s=60.0, max_pixels=7680 * 4320, max_side=1920)
+    made = Decoder(timeout_s=60.0, limits=Limits(), max_side=1920)
     yield made
     made.close()

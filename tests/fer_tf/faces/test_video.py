@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_tf.faces.video import ClipEnd, ClipError, Decoder, Frame, ahead
+from fer_tf.faces.frame import ClipError, Frame, Limits
+from fer_tf.faces.video import ClipEnd, Decoder, ahead
 from tests.fer_tf.faces.clips import drawn, write_clip
 
 
@@ -114,7 +115,14 @@ def test_a_clip_that_does_not_fit_the_cache_is_decoded_twice_to_the_same_frames(
     from fer_tf.faces import decoder as process
 
     path = write_clip(tmp_path / "a.mp4", drawn(30))
-    request = {"path": path, "rule": "apex", "limit": 8, "max_pixels": 10**8, "max_side": 1920}
+    request = {
+        "path": path,
+        "rule": "apex",
+        "limit": 8,
+        "max_pixels": 10**8,
+        "max_picture_pixels": 10**8,
+        "max_side": 1920,
+    }
     answers = []
     for cache in (32 << 20, 1):
         monkeypatch.setattr(process, "CACHE_BYTES", cache)
@@ -154,14 +162,14 @@ def test_broken_files_say_what_is_wrong_and_the_next_clip_is_decoded(decoder: De
 
 
 def test_frames_above_the_bound_are_refused(tmp_path: Path) -> None:
-    decoder = Decoder(timeout_s=60.0, max_pixels=96 * 128 - 1, max_side=1920)
+    decoder = Decoder(timeout_s=60.0, limits=Limits(96 * 128 - 1), max_side=1920)
     assert reason_of(decoder, write_clip(tmp_path / "a.mp4", drawn(3))) == "too_large"
     decoder.close()
 
 
 def test_a_decoder_that_hangs_costs_only_its_clip(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", drawn(3))
-    decoder = Decoder(timeout_s=60.0, max_pixels=10**8, max_side=1920)
+    decoder = Decoder(timeout_s=60.0, limits=Limits(), max_side=1920)
     assert len(all_of(decoder, path)[0]) == 3
     hung = decoder.pid
     os.kill(hung, signal.SIGSTOP)
@@ -235,7 +243,7 @@ def test_the_decoder_process_imports_neither_tensorflow_nor_opencv() -> None:
 def test_a_decoder_leaves_with_its_parent(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", drawn(3))
     code = (
-        "import os, sys; from fer_tf.faces.video import Decoder; d = Decoder(20, 10**8, 1920); "
+        "import os, sys; from fer_tf.faces.video import Decoder, Limits; d = Decoder(20, Limits(), 1920); "
         f"list(d.keyframes({path!r}, 'uniform', 4)); print(d.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)

@@ -1,0 +1,110 @@
+"""The one reader of pictures and videos, whatever they are called: `media.open("a.heic")` gives a Still or a Clip.
+
+with contextlib.closing(media.open("holiday.jpg")) as file:
+    frames = [file.frame(1920)] if file.still else [seen.frame(1920) for seen in file.frames()]
+"""
+
+from __future__ import annotations
+
+import builtins
+import mmap
+import os
+import re
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.faces import stills
+from fer_tf.faces.clips import Clip, ClipFrame
+from fer_tf.faces.frame import ClipError, Frame, Limits
+from fer_tf.faces.stills import Animation, Still
+
+__all__ = ["Clip", "ClipError", "ClipFrame", "Frame", "Limits", "Still", "decode", "open"]
+
+# Brands of HEIF files whose main content is a sequence coded as a video.
+_SEQUENCES = (b"ftyphevc", b"ftyphevx", b"ftypmsf1")
+
+
+def open(source: Any, limits: Limits | None = None) -> Still | Clip:
+    """Opens a picture or a video; what it is, its content tells and not its name.
+
+    Args:
+      source: a path, a file's bytes, a Pillow image, or pixels: uint8 (h, w), (h, w, 3) RGB or (h, w, 4) RGBA.
+      limits: how large it may be.
+
+    Raises:
+      ClipError: it cannot be read; its `reason` says why.
+      InputError: the source is of another kind.
+    """
+    limits = limits or Limits()
+    if isinstance(source, np.ndarray):
+        return Still(stills.from_pixels(source), b"", "array", limits)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _opened(bytes(source), "bytes", limits)
+    if isinstance(source, (str, os.PathLike)):
+        return _opened(_checked(os.fspath(source)), os.fspath(source), limits)
+    if hasattr(source, "getexif"):
+        return Still(source, b"", getattr(source, "filename", "") or "image", limits)
+    raise InputError(f"`source` must be a path, bytes, an image or uint8 pixels. Received: {type(source).__name__}.")
+
+
+def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
+    """Returns a record's image, uint8 (h, w, 3) RGB or with `channels` 1 grey (h, w).
+
+    Records hold small JPEGs and PNGs that this project wrote: no turning, no limits, and OpenCV's speed.
+
+    Raises:
+      InputError: it cannot be decoded.
+    """
+    import cv2
+
+    flag = cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if encoded else None
+    if image is None:
+        raise InputError(f"an image of {len(encoded)} bytes cannot be decoded; it begins with {encoded[:8]!r}.")
+    return image
+
+
+def _checked(path: str) -> str:
+    if not os.path.isfile(path):
+        raise ClipError("missing", path, "not a file" if os.path.exists(path) else "no such file")
+    if not os.access(path, os.R_OK):
+        raise ClipError("missing", path, "it may not be read")
+    return path
+
+
+def _opened(source: str | bytes, path: str, limits: Limits) -> Still | Clip:
+    if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
+        raise ClipError("empty_file", path, "0 bytes")
+    image = None if _is_video(source) else stills.identified(source)
+    if image is None:
+        return _film_or_picture(source, path, limits)
+    if stills.is_moving(image):
+        return Clip(Animation(image, source, path, limits), path, limits)
+    return Still(image, source, path, limits)
+
+
+def _film_or_picture(source: str | bytes, path: str, limits: Limits) -> Still | Clip:
+    clip = Clip(source, path, limits)
+    if not clip.is_picture:
+        return clip
+    for first in clip.frames():
+        return Still(stills.from_pixels(first.frame().rgb), b"", path, limits)
+    raise ClipError("not_a_video", path, "a picture that cannot be decoded")
+
+
+def _is_video(source: str | bytes) -> bool:
+    """Whether it begins like a picture but is one of many: a HEIF sequence, or JPEGs joined to a film."""
+    if isinstance(source, bytes):
+        return _begins_a_sequence(source)
+    with builtins.open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _begins_a_sequence(data)
+
+
+def _begins_a_sequence(data: Any) -> bool:
+    if data[4:12] in _SEQUENCES:
+        return True
+    # A photo may bring a second JPEG, of which its MPF block tells; a film brings many and no such block.
+    is_jpeg = data[:3] == b"\xff\xd8\xff"
+    return is_jpeg and b"MPF\0" not in data[: 1 << 16] and bool(re.search(b"\xff\xd9\xff\xd8\xff", data))

@@ -1,0 +1,212 @@
+"""Pictures, still and moving, by Pillow: JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC, AVIF and their like."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pathlib
+import re
+import threading
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.faces.frame import ClipError, Frame, Limits
+
+# Pillow knows more formats: documents, some that start other programs, and some that are not told by their content.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF", "JPEG2000", "PPM", "SGI", "QOI", "PSD")
+# Those whose frames follow each other in time; the pages of a TIFF or the two eyes of an MPO do not.
+MOVING = ("GIF", "WEBP", "PNG", "AVIF")
+# Browsers hold a frame that states no time, or less than a hundredth, for so long.
+NO_DELAY_S, LEAST_DELAY_S = 0.1, 0.011
+# EXIF's orientations as quarter turns counterclockwise after a flip from left to right.
+ORIENTATIONS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
+_ORIENTATION_TAG = 0x0112
+_lock = threading.Lock()
+
+
+def identified(source: str | bytes) -> Any:
+    """Returns the opened Pillow image, its pixels not yet decoded, or None when it is no picture that Pillow reads."""
+    pillow = _pillow()
+    # Pillow's own bound is one for all files and lies below what phones make: ours is checked before decoding.
+    with _lock:
+        bound, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, None
+        try:
+            return pillow.open(source if isinstance(source, str) else io.BytesIO(source), formats=FORMATS)
+        except Exception:  # A damaged header makes the plugins raise whatever they stumble over.
+            return None
+        finally:
+            pillow.MAX_IMAGE_PIXELS = bound
+
+
+@cache
+def _pillow() -> Any:
+    import pi_heif
+    from PIL import Image
+
+    pi_heif.register_heif_opener(thumbnails=False)
+    Image.init()
+    return Image
+
+
+def from_pixels(pixels: np.ndarray) -> Any:
+    """Returns pixels, uint8 (h, w), (h, w, 3) or (h, w, 4), as an image; raises InputError when they are others."""
+    shape = pixels.shape
+    if pixels.dtype != np.uint8 or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)):
+        raise InputError(f"pixels must be uint8 (h, w), (h, w, 3) or (h, w, 4). Received: {pixels.dtype} {shape}.")
+    if not pixels.size:
+        raise InputError(f"an image needs at least one pixel. Received: {shape}.")
+    return _pillow().fromarray(np.ascontiguousarray(pixels))
+
+
+def is_moving(image: Any) -> bool:
+    """Returns whether the picture has frames that follow each other."""
+    return image.format in MOVING and getattr(image, "n_frames", 1) > 1
+
+
+class Still:
+    """One picture.
+
+    Args:
+      image: the opened Pillow image.
+      source: what it was opened from, a path or bytes.
+      path: the file's name for errors.
+      limits: how large it may be.
+
+    Attributes:
+      still: True; a Clip's is False.
+
+    Raises:
+      ClipError: it is too large.
+    """
+
+    still = True
+
+    def __init__(self, image: Any, source: str | bytes, path: str, limits: Limits):
+        self.path, self._image, self._source = path, image, source
+        limits.check(path, *image.size, picture=True)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._image.close()
+
+    def frame(self, max_side: int = 0) -> Frame:
+        """Returns the picture upright.
+
+        Args:
+          max_side: a longer picture is shrunk to this long side, pixels, a JPEG while it is decoded; 0 keeps its size.
+
+        Raises:
+          ClipError: it cannot be decoded.
+        """
+        side = max(self._image.size)
+        if max_side and side > max_side:
+            share = max_side / side
+            self._image.draft("RGB", tuple(max(1, round(length * share)) for length in self._image.size))
+        with damage_named(self.path):
+            rgb = shrunk(pixels(self._image), max_side)
+        return Frame(turned(rgb, orientation(self._image, self._source)), 0, 0.0, max(rgb.shape[:2]) / side)
+
+
+class Animation:
+    """The frames of a moving GIF, WebP, PNG or AVIF.
+
+    Args:
+      image: the opened Pillow image.
+      source: what it was opened from, a path or bytes.
+      path: the file's name for errors.
+      limits: how large its frames may be.
+    """
+
+    def __init__(self, image: Any, source: str | bytes, path: str, limits: Limits):
+        self.path, self.size, self._image, self._source = path, image.size, image, source
+        limits.check(path, *image.size)
+
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yields each frame's duration in seconds and its pixels, uint8 (h, w, 3); may be repeated.
+
+        Raises:
+          ClipError: a frame cannot be decoded.
+        """
+        for number in range(self._image.n_frames):
+            with damage_named(self.path):
+                self._image.seek(number)
+                rgb = pixels(self._image)
+                rgb = turned(rgb, orientation(self._image, self._source))
+                delay = float(self._image.info.get("duration") or 0) / 1000
+            yield delay if delay >= LEAST_DELAY_S else NO_DELAY_S, rgb
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._image.close()
+
+
+@contextlib.contextmanager
+def damage_named(path: str) -> Iterator[None]:
+    """Turns whatever a damaged picture makes Pillow raise into a ClipError."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise ClipError("truncated", path, f"a picture that is cut off or damaged: {error}") from error
+    except MemoryError:
+        raise ClipError("too_large", path, "there is not enough memory for it") from None
+    except Exception as error:
+        raise ClipError("not_a_video", path, f"a damaged picture: {type(error).__name__}: {error}") from error
+
+
+def pixels(image: Any) -> np.ndarray:
+    """Returns an image's pixels as stored, uint8 (h, w, 3); deeper ones lose their lowest bits, transparency goes."""
+    if image.mode.startswith("I") or image.mode == "F":
+        deep = np.asarray(image).astype(np.float32)
+        top = 65535.0 if image.mode.startswith("I") and deep.max(initial=0) > 255 else 255.0
+        top = 1.0 if image.mode == "F" and deep.max(initial=0) <= 1 else top
+        grey = (deep * (255 / top)).clip(0, 255).round().astype(np.uint8)
+        return np.repeat(grey[..., None], 3, 2)
+    return np.asarray(image.convert("RGB"))
+
+
+def shrunk(rgb: np.ndarray, max_side: int) -> np.ndarray:
+    """Returns an image whose long side is at most `max_side` pixels, averaged; 0 bounds nothing."""
+    share = max_side / max(rgb.shape[:2]) if max_side else 1.0
+    if share >= 1:
+        return rgb
+    import cv2
+
+    size = max(1, round(rgb.shape[1] * share)), max(1, round(rgb.shape[0] * share))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns an image upright that a camera stored with an EXIF orientation, 1 to 8."""
+    if orientation not in ORIENTATIONS:
+        return rgb
+    flip, turns = ORIENTATIONS[orientation]
+    return np.ascontiguousarray(np.rot90(rgb[:, ::-1] if flip else rgb, turns))
+
+
+def orientation(image: Any, source: str | bytes) -> int:
+    """Returns the EXIF orientation that a decoded image still needs; 1 when there is none, or none that can be read."""
+    try:
+        noted = int(image.getexif().get(_ORIENTATION_TAG) or 1)
+        # Pillow notes what an AVIF's boxes say and leaves the turning to the caller; libheif turns by itself.
+        if noted != 1 or image.format not in ("HEIF", "AVIF"):
+            return noted
+        return _noted_in_heif(source)
+    except Exception:  # An optional note: whatever is wrong with it must not cost the picture.
+        return 1
+
+
+def _noted_in_heif(source: str | bytes) -> int:
+    """HEIF pictures are turned by the boxes `irot` and `imir`; only without these EXIF's note is all there is."""
+    data = pathlib.Path(source).read_bytes() if isinstance(source, str) else source
+    if b"irot" in data or b"imir" in data:
+        return 1
+    found = re.search(rb"II\*\0|MM\0\*", data)
+    if not found:
+        return 1
+    exif = _pillow().Exif()
+    exif.load(data[found.start() : found.start() + (1 << 16)])
+    return int(exif.get(_ORIENTATION_TAG) or 1)
