@@ -11,6 +11,7 @@ setup(
     package_dir=RESOURCES,
     package_data={
         "": ["*.j2", "*.css", "*.json"],
+        "fer_tf.reports": ["templates/*.j2"],
         "fer_tf.samples": ["*.csv", "*.jpg", "*.md", "**/*.mp4"],
         "fer_tf.pretrained": ["*.h5", "*.md"],
     },

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import apache_beam as beam
 
-from beam_pipelines import assign, chunks, extract, report, runner, write
+from beam_pipelines import assign, chunks, extract, face_sheet, runner, write
 from beam_pipelines.assign import Corpus, Labels
 from beam_pipelines.chunks import Census
 from beam_pipelines.progress import ProgressLog
@@ -32,6 +32,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.labels import TASKS
+from fer_tf.reports import build_page
 from fer_tf.resources import samples_folder
 
 _LOGGER = logging.getLogger("beam_pipelines.build")
@@ -183,7 +184,7 @@ class Build:
         files.write_lines(
             files.join(self.building, "out/leaks.jsonl"), assign.leak_lines(self.building, census, corpus, leaks)
         )
-        page = report.render(dataset, report.sample_faces(self.building, census, labels, plan.limits))
+        page = build_page.page(dataset, face_sheet.sample_faces(self.building, census, labels, plan.limits))
         files.write_text(files.join(self.building, "out/report.html"), page)
         self._publish(dataset)
         self._say(dataset, time.monotonic() - start)

@@ -16,9 +16,9 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from beam_pipelines import assign, chunks, extract, pairs
+from beam_pipelines import assign, chunks, extract, pairing
 from beam_pipelines.assign import Labels
-from beam_pipelines.pairs import TaggedClip
+from beam_pipelines.pairing import TaggedClip
 from fer_tf import files
 from fer_tf.data import tasks
 from fer_tf.data.schema import FACES_PATTERN, PAIRS_PATTERN, FaceRecord, decode, encode
@@ -162,7 +162,7 @@ class WritePairs(beam.DoFn):
         shard, clips = element
         writer = _ShardWriter(self.plan, PAIRS_PATTERN, shard, self.plan.pair_shards)
         seed = self.plan.limits.options.seed
-        yield from writer.write(pairs.pair_records(filter(None, clips), self.plan.pairs_per_image, seed))
+        yield from writer.write(pairing.pair_records(filter(None, clips), self.plan.pairs_per_image, seed))
 
 
 class WriteReceipt(beam.DoFn):

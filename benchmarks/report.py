@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report_parts(config: BenchmarkConfig) -> None:
     """Prints the report's seconds by part: medians over the repeats, the first of which also loads libraries."""
-    from fer_tf.evaluation import report
+    from fer_tf.reports import report
 
     for title, faces in (("with saliency", {}), ("without saliency", {"saliency_faces": 0})):
         walls: dict[str, list[float]] = {}

@@ -20,8 +20,8 @@ COMMANDS = {
     "recognize": ("serving.client", "pictures and videos by a server: tables and annotated copies"),
     "predict": ("beam_pipelines.predict", "many files by a SavedModel on a Beam runner"),
     "demo": ("serving.demo", "the web page"),
-    "look": ("fer_tf.evaluation.look", "where a network looks"),
-    "report": ("fer_tf.evaluation.report", "the paper's figures and tables of data and runs"),
+    "look": ("fer_tf.reports.look", "where a network looks"),
+    "report": ("fer_tf.reports.report", "the paper's figures and tables of data and runs"),
     "publish": ("trainer.publish", "a run's network with its model card, to be committed"),
 }
 

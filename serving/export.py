@@ -127,8 +127,8 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
     Raises:
       InputError: when the version exists.
     """
+    from fer_tf.reports import model_card
     from serving import signatures, warmup
-    from serving.model_card import write_card
 
     os.makedirs(output, exist_ok=True)
     version = version or max(versions(output), default=0) + 1
@@ -158,7 +158,8 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
         }
         with open(os.path.join(partial, MODEL_FILE), "w") as file:
             json.dump(facts, file, indent=2)
-        write_card(os.path.join(partial, CARD_FILE), facts)
+        with open(os.path.join(partial, CARD_FILE), "w", encoding="utf-8") as file:
+            file.write(model_card.exported(facts))
         warmup.write_warmup(partial, MODEL_NAME)
         os.chmod(partial, 0o755)
         os.replace(partial, version_dir)

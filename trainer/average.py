@@ -21,7 +21,7 @@ from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.lineage import folder_of
 from trainer import evaluate, runtime
-from trainer.averaging import BatchStatistics
+from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import State
 from trainer.config import TaskConfig
 from trainer.fa_net import FINISHED, FOLDER, predict, read_faces, statistics_batches

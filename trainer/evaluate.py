@@ -16,9 +16,10 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.scores import score
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.reports import wording
+from fer_tf.reports.evaluation_page import page
 from trainer import runtime, tensorboard
 from trainer.config import TaskConfig
-from trainer.evaluation_page import page
 from trainer.fa_net import FINISHED, FOLDER, keeps_last, predict, read_faces, record_lineage
 
 METRICS_FILE = "metrics.json"
@@ -73,13 +74,12 @@ def run(config: TaskConfig) -> None:
     tensorboard.write_evaluation(config, model, spec, faces.parts["test"], test_logits, step)
     test = splits["test"]
     logging.info(
-        "evaluated in %.1f s: test accuracy %.4f of %d faces (95 %% interval over %s %s), chance %.4f; %s",
+        "evaluated in %.1f s: test accuracy %s of %d faces, 95 %% interval over %s; chance %s %%; %s",
         time.monotonic() - started,
-        test["accuracy"],
+        wording.accuracy(test["accuracy"], test["accuracy_interval"], test["interval_over"]),
         test["faces"],
         test["interval_over"],
-        test["accuracy_interval"],
-        test["chance"],
+        wording.percent(test["chance"]),
         files.join(config.run_dir, PAGE_FILE),
     )
 

@@ -22,7 +22,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
 from fer_tf.models.lineage import folder_of
 from trainer import runtime, tensorboard
-from trainer.averaging import BatchStatistics
+from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
 from trainer.config import TaskConfig
 from trainer.recipes import Phase, Recipe, recipe_of

@@ -16,8 +16,9 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.evaluation import metrics
-from fer_tf.evaluation.tables import TABLE_5 as PAPER
 from fer_tf.labels import TASKS
+from fer_tf.reports import wording
+from fer_tf.reports.paper_tables import TABLE_5 as PAPER
 from trainer import fa_net, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
@@ -180,4 +181,4 @@ def _accuracy(entry: dict[str, Any] | None) -> str:
 def _points(entry: dict[str, float] | None) -> str:
     if entry is None:
         return "-"
-    return f"{entry['difference']:+.1f} [{entry['low']:+.1f}, {entry['high']:+.1f}]"
+    return f"{entry['difference']:+.1f} {wording.brackets(entry['low'], entry['high'], 'persons', '+')}"

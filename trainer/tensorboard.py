@@ -17,9 +17,10 @@ import tensorflow as tf
 from fer_tf import files
 from fer_tf.data import inputs
 from fer_tf.data.inputs import Part
-from fer_tf.evaluation import calibration, figures, metrics, saliency
+from fer_tf.evaluation import calibration, metrics, saliency
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURES_LAYER
+from fer_tf.reports import figures
 from trainer import runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of

@@ -182,7 +182,7 @@ def test_leaks_counted_are_those_that_a_plain_loop_finds(faces: list[FaceRecord]
 
 def test_the_report_names_every_part_and_needs_no_other_file(built: Built, dataset: dict) -> None:
     page = (built.folder / "report.html").read_text()
-    for words in ("Table 1", "Fig. 2", "Fig. 3b", "masks", "What was left out", "ER-SS by image, clip or person"):
+    for words in ("Table 1", "Fig. 2", "Fig. 3(b)", "masks", "What was left out", "ER-SS by image, clip or person"):
         assert words in page
     assert f"<b>{dataset['counts']['faces']}</b>" in page
     assert page.count("data:image/jpeg") == len(EXPRESSIONS) * 4

@@ -215,27 +215,3 @@ def test_flags_of_a_saved_model_are_refused_for_other_formats(flags: dict) -> No
     for kind in ("tflite", "onnx"):
         with pytest.raises(InputError, match=f"`{name}` belongs to --format=saved_model.*Received: "):
             export.ExportConfig(format=kind, **flags)
-
-
-def test_the_card_shows_the_scores_that_the_run_measured() -> None:
-    from fer_tf.data.public import part
-    from fer_tf.evaluation.scores import score
-    from serving.model_card import render
-
-    labels = np.arange(90) % 3
-    logits = 5.0 * np.eye(3)[np.where(np.arange(90) < 60, labels, (labels + 1) % 3)]
-    faces = part([str(index) for index in range(90)], labels, [b""] * 90, poses=["front", "half_left"] * 45)
-    spec = {
-        "expressions": ["a", "b", "c"],
-        "variant": "light_cnn_9",
-        "image_size": 48,
-        "channels": 1,
-        "task": "fer2013",
-    }
-    spec |= {"temperature": 1.3, "data_fingerprint": "f00", "landmark_model": "shape_predictor_68_face_landmarks.dat"}
-    facts = {"model_name": "fa_net", "version": 3, "precision": "float32", "spec": spec, "exported": "today"}
-    facts["versions"] = {"tensorflow": "2", "keras": "3"}
-    card = render({**facts, "metrics": json.loads(json.dumps({"test": score(faces, logits, ("a", "b", "c"), 1.3)}))})
-    assert "| test | 90 | 0.667 |" in card and "Accuracy by pose: front" in card
-    assert "iBUG 300-W" in card and "FER2013's images" in card
-    assert "not evaluated" in render({**facts, "metrics": {}})

@@ -22,7 +22,7 @@ from fer_tf.models import fa_net as networks
 from fer_tf.models import lineage
 from tests.fer_tf.data.test_inputs import rewrite, update
 from trainer import evaluate, fa_net, runtime
-from trainer.averaging import BatchStatistics
+from trainer.batch_statistics import BatchStatistics
 from trainer.config import TaskConfig
 from trainer.recipes import STRONG
 from trainer.task import main

@@ -67,6 +67,12 @@ def test_the_text_has_both_rows_the_difference_and_the_papers_numbers(half_done:
     assert lines[6] == "| FaPE-GAN+Fa-Net, paper on F2ED | 73.6 | 30.8 | 39.9 | 7.1 |"
 
 
+def test_one_persons_difference_has_no_interval_and_says_so() -> None:
+    found = {"difference": 0.2, "low": float("nan"), "high": float("nan"), "p": float("nan")}
+    table = {task: {"difference": found} for task in TASKS}
+    assert "| +0.2 no interval: fewer than two persons |" in table5.as_text(table)
+
+
 def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), epochs=30)
     real = table5.row_config(config, "er_ue", "Fa-Net", 4)

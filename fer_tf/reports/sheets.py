@@ -1,9 +1,10 @@
-"""Faces of a data folder for the report: one of each kind, and mean saliency maps by expression and pose."""
+"""Sheets by expression and pose: a face of each kind with its mask, and mean saliency maps."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,25 +12,83 @@ from fer_tf.data.inputs import FaceSet
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
 from fer_tf.errors import InputError
-from fer_tf.evaluation import saliency
-from fer_tf.models import fa_net
+from fer_tf.reports.figures import data_uri
 
 Kind = tuple[str, str]
-FIELDS = ("image", "mask", "expression", "pose", "synthetic")
+FIELDS = ("image", "mask", "image_id", "expression", "pose", "synthetic")
+# Rows of the sheet of faces; more would not be looked at.
+SHEET_EXPRESSIONS = 16
+THUMBNAIL = 96
 
 
-def first_faces(
-    data: str, expressions: Sequence[str], poses: Sequence[str]
-) -> dict[Kind, tuple[np.ndarray, np.ndarray]]:
-    """Returns the first real face of each expression and pose with its mask, uint8 RGB and grey.
+@dataclass(frozen=True)
+class SheetFace:
+    """One face of the sheet; `image` and `mask` are `data:` addresses."""
+
+    image_id: str
+    expression: str
+    pose: str
+    image: str
+    mask: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Fig. 4: a face and its mask for each expression and pose.
+
+    Attributes:
+      text: what it shows; without rows, what it would need.
+      poses: the columns.
+      rows: an expression and its faces, one a pose; None where there is none.
+    """
+
+    text: str
+    poses: tuple[str, ...] = ()
+    rows: tuple[tuple[str, tuple[SheetFace | None, ...]], ...] = ()
+
+
+def sheet(faces: Iterable[SheetFace], expressions: Sequence[str], poses: Sequence[str]) -> Sheet:
+    """Returns the sheet of some faces.
+
+    Args:
+      faces: at most one of each expression and pose.
+      expressions: those of the data, of which the first are shown.
+      poses: those of the data.
+    """
+    found = {(face.expression, face.pose): face for face in faces}
+    names = [name for name in expressions if any(expression == name for expression, _ in found)]
+    rows = tuple((name, tuple(found.get((name, pose)) for pose in poses)) for name in names[:SHEET_EXPRESSIONS])
+    hidden = max(len(expressions) - SHEET_EXPRESSIONS, 0)
+    left = f" {hidden} more expressions are not shown." if hidden else ""
+    text = f"A face of every expression in every pose, eyes level, beside the mask that FaPE-GAN aims at.{left}"
+    return Sheet(text, tuple(poses), rows)
+
+
+def sheet_face(image_id: str, expression: str, pose: str, image: bytes, mask: bytes) -> SheetFace:
+    """Returns a record's face as the sheet shows it, from the encoded image and mask."""
+    return SheetFace(image_id, expression, pose, _thumbnail(image, "jpeg"), _thumbnail(mask, "png"))
+
+
+def first_faces(data: str, expressions: Sequence[str], poses: Sequence[str]) -> list[SheetFace]:
+    """Returns the first real face of each expression and pose.
 
     Args:
       data: the data folder.
       expressions, poses: what is wanted; a kind that no record has is left out.
     """
     wanted = {(expression, pose) for expression in expressions for pose in poses}
-    found = _first_of(data, wanted, 1)
-    return {kind: (_decode(image, True), _decode(mask, False)) for kind, [(image, mask)] in found.items()}
+    return [
+        sheet_face(image_id.decode(), *kind, image, mask)
+        for kind, [(image, mask, image_id)] in _first_of(data, wanted, 1).items()
+    ]
+
+
+def _thumbnail(encoded: bytes, form: str) -> str:
+    import cv2
+
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return data_uri(cv2.imencode(f".{form}", small)[1].tobytes(), f"image/{form}")
 
 
 def mean_saliency(
@@ -57,13 +116,16 @@ def mean_saliency(
     Raises:
       InputError: when the test part has no such face.
     """
+    from fer_tf.evaluation import saliency
+    from fer_tf.models import fa_net
+
     model, spec = fa_net.load(os.path.join(run_dir, "fa_net"))
     wanted = {(expression, pose) for expression in expressions or spec.expressions for pose in poses}
     found = _first_of(data, wanted, count, task) if faces is None else _first_of_part(faces, wanted, count)
     if not found:
         raise InputError(f"the test part of {task!r} in {data!r} has no face of {sorted(wanted)[:4]}.")
     kinds = sorted(found, key=lambda kind: (spec.expressions.index(kind[0]), kind[1]))
-    groups = [[_decode(image, True)[None] for image, _ in found[kind]] for kind in kinds]
+    groups = [[_decode(image)[None] for image, *_ in found[kind]] for kind in kinds]
     # One by one: the pictures of a public set have different sizes.
     inputs = [
         np.concatenate([preprocess(face, spec.image_size, spec.channels, spec.crop) for face in group])
@@ -82,19 +144,19 @@ def mean_saliency(
     return rows, [pose.replace("_", " ") for pose in columns]
 
 
-def _first_of_part(faces: FaceSet, wanted: set[Kind], count: int) -> dict[Kind, list[tuple[bytes, bytes]]]:
+def _first_of_part(faces: FaceSet, wanted: set[Kind], count: int) -> dict[Kind, list[tuple[bytes, ...]]]:
     """The first test faces of each kind of a public set, without masks."""
     part = faces.parts["test"]
-    found: dict[Kind, list[tuple[bytes, bytes]]] = {}
+    found: dict[Kind, list[tuple[bytes, ...]]] = {}
     for label, pose, image in zip(part.labels, part.poses, part.images or (), strict=True):
         kind = faces.expressions[label], pose
         if kind in wanted and len(found.get(kind, ())) < count:
-            found.setdefault(kind, []).append((image, b""))
+            found.setdefault(kind, []).append((image,))
     return found
 
 
-def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[bytes, bytes]]]:
-    """The first real faces and masks of each kind, of a task's test part when one is named; stops when it has all."""
+def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[bytes, ...]]]:
+    """Image, mask and id of the first real faces of each kind, of a task's test part when one is named."""
     import tensorflow as tf
 
     files = sorted(tf.io.gfile.glob(os.path.join(data, FACES_GLOB)))
@@ -102,13 +164,13 @@ def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[
         raise InputError(f"`data` {data!r} has no face records; run `python -m beam_pipelines.build` first.")
     names = (*FIELDS, task) if task else FIELDS
     faces = tf.data.TFRecordDataset(files).map(lambda record: parse(record, FaceRecord, names))
-    found: dict[Kind, list[tuple[bytes, bytes]]] = {}
+    found: dict[Kind, list[tuple[bytes, ...]]] = {}
     missing = {kind: count for kind in wanted}
     for face in faces.as_numpy_iterator():
         kind = face["expression"].decode(), face["pose"].decode()
         if face["synthetic"] or kind not in missing or (task and face[task] != b"test"):
             continue
-        found.setdefault(kind, []).append((face["image"], face["mask"]))
+        found.setdefault(kind, []).append((face["image"], face["mask"], face["image_id"]))
         missing[kind] -= 1
         if not missing[kind]:
             del missing[kind]
@@ -117,9 +179,7 @@ def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[
     return found
 
 
-def _decode(encoded: bytes, colour: bool) -> np.ndarray:
+def _decode(encoded: bytes) -> np.ndarray:
     import cv2
 
-    flag = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag)
-    return image[..., ::-1].copy() if colour else image
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
-from fer_tf.evaluation import tables
 from fer_tf.evaluation.runs import accuracy_of, best, difference_of, find_runs
-from fer_tf.evaluation.tables import MISSING, OWN, PAPER
+from fer_tf.reports import paper_tables, tables
+from fer_tf.reports.tables import MISSING, OWN, PAPER
 
 EXPRESSIONS = ["angry", "happy"]
 
@@ -79,7 +79,7 @@ def test_seeds_are_pooled_face_by_face(tmp_path: Path) -> None:
     write_run(tmp_path / "b", "er_ss", [1, 1, 1, 1, 1, 1, 1, 0], seed=1)
     write_run(tmp_path / "c", "er_ss", [0] * 8, seed=0, recipe="paper")
     runs = find_runs(str(tmp_path))
-    assert [run.name for run in tables.same_but_seed(runs)] == ["a", "b"]
+    assert [run.name for run in paper_tables.same_but_seed(runs)] == ["a", "b"]
     pooled = accuracy_of(runs[:2])
     assert pooled.value == pytest.approx(100 * (4 + 7) / 16)
     assert pooled.low <= pooled.value <= pooled.high
@@ -95,12 +95,24 @@ def test_the_mean_of_runs_has_no_single_runs_interval(tmp_path: Path) -> None:
     assert accuracy_of(runs).value == 50 and np.isnan(accuracy_of(runs).low)
 
 
+def test_an_interval_that_cannot_be_had_is_said_in_words(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "er_ss", [1, 0], synthetic=False)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics["test"]["accuracy_interval"] = None
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
+    table = paper_tables.table_5(find_runs(str(tmp_path)))
+    cell = table.rows[3][1]
+    assert (cell.text, cell.note) == ("50.0", "no interval: fewer than two persons; seed 0")
+    shown = tables.to_csv(table) + tables.to_latex(table) + tables.to_markdown(table) + tables.numbers_to_csv([table])
+    assert "nan" not in shown and "er_ss" in shown
+
+
 def test_the_best_run_is_chosen_on_the_validation_part(tmp_path: Path) -> None:
     write_run(tmp_path / "lucky", "fer2013", [1, 1, 1, 1], val=0.5)
     write_run(tmp_path / "chosen", "fer2013", [1, 1, 1, 0], val=0.8)
     runs = find_runs(str(tmp_path))
     assert best(runs).name == "chosen"
-    cell = tables.table_2(runs).rows[-1][1]
+    cell = paper_tables.table_2(runs).rows[-1][1]
     assert (cell.text, cell.kind, cell.note) == ("75.0", OWN, "[40.0, 90.0] seed 0")
 
 
@@ -108,7 +120,7 @@ def test_table_5_parts_runs_with_and_without_synthetic_faces(tmp_path: Path) -> 
     write_run(tmp_path / "real", "er_up", [1, 0, 0, 0], synthetic=False)
     write_run(tmp_path / "gan", "er_up", [1, 1, 0, 0], synthetic=True, synthetic_from="runs/gan")
     write_run(tmp_path / "no_faces_yet", "er_zid", [1, 1, 1, 0], synthetic=True)
-    table = tables.table_5(find_runs(str(tmp_path)))
+    table = paper_tables.table_5(find_runs(str(tmp_path)))
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     assert rows["Fa-Net, this system"][2:] == ["25.0", "75.0"]
     assert rows["FaPE-GAN+Fa-Net, this system"][2] == "50.0"
@@ -144,7 +156,7 @@ def test_seeds_that_disagree_leave_the_difference_open(tmp_path: Path) -> None:
 def test_table_4_parts_runs_by_pre_training(tmp_path: Path) -> None:
     write_run(tmp_path / "scratch", "fer2013", [1, 0, 0, 0])
     write_run(tmp_path / "tuned", "fer2013", [1, 1, 0, 0], init_from="runs/er_ss")
-    rows = tables.table_4(find_runs(str(tmp_path))).rows
+    rows = paper_tables.table_4(find_runs(str(tmp_path))).rows
     assert [row[2].text for row in rows] == ["62.3", "71.1", "82.9", "95.7"]
     assert [row[3].text for row in rows[:2]] == ["25.0", "50.0"]
     assert [row[3].kind for row in rows[2:]] == [MISSING, MISSING]
@@ -152,7 +164,7 @@ def test_table_4_parts_runs_by_pre_training(tmp_path: Path) -> None:
 
 
 def test_without_data_table_1_says_what_it_needs() -> None:
-    table = tables.table_1(None)
+    table = paper_tables.table_1(None)
     assert [row[0].text for row in table.rows][-2:] == ["F2ED", "this corpus"]
     assert table.rows[-1][1].kind == MISSING
     assert all(len(row) == len(table.columns) for row in table.rows)
@@ -160,7 +172,7 @@ def test_without_data_table_1_says_what_it_needs() -> None:
 
 def test_numbers_csv_has_interval_seed_and_command(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "er_ss", [1, 1, 1, 0], synthetic=False, seed=7)
-    rows = list(csv.DictReader(io.StringIO(tables.numbers_to_csv([tables.table_5(find_runs(str(tmp_path)))]))))
+    rows = list(csv.DictReader(io.StringIO(tables.numbers_to_csv([paper_tables.table_5(find_runs(str(tmp_path)))]))))
     assert {row["source"] for row in rows} == {PAPER, OWN}
     [own] = [row for row in rows if row["source"] == OWN]
     assert (own["row"], own["column"], own["value"], own["seeds"]) == ("Fa-Net, this system", "ER-SS", "75.000", "7")
@@ -168,7 +180,7 @@ def test_numbers_csv_has_interval_seed_and_command(tmp_path: Path) -> None:
 
 
 def test_latex_escapes_and_dashes_what_is_missing() -> None:
-    text = tables.to_latex(tables.table_4([]))
+    text = tables.to_latex(paper_tables.table_4([]))
     assert "accuracy" not in text and "this system, \\%" in text
     assert text.count("--") >= 4 and "needs" not in text
     assert tables.escape_latex("50 % & a_b ± 1") == "50 \\% \\& a\\_b $\\pm$ 1"

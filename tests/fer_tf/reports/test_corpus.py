@@ -11,12 +11,12 @@ import pytest
 
 from fer_tf.data import public
 from fer_tf.errors import InputError
-from fer_tf.evaluation import look, report
-from fer_tf.evaluation.corpus import read_corpus
 from fer_tf.labels import FER2013_EXPRESSIONS
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
-from tests.fer_tf.evaluation.test_runs_and_tables import write_run
+from fer_tf.reports import look, report
+from fer_tf.reports.corpus import read_corpus
+from tests.fer_tf.reports.test_runs_and_tables import write_run
 
 
 @pytest.fixture(scope="module")

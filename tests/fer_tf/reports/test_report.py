@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,11 +14,11 @@ import numpy as np
 import pytest
 
 from fer_tf.config import run_command
-from fer_tf.evaluation import report
-from fer_tf.evaluation.faces import first_faces, mean_saliency
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
-from tests.fer_tf.evaluation.test_runs_and_tables import write_run
+from fer_tf.reports import report
+from fer_tf.reports.sheets import first_faces, mean_saliency
+from tests.fer_tf.reports.test_runs_and_tables import write_run
 from tests.toy_data import EXPRESSIONS
 
 
@@ -27,6 +30,11 @@ def page(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
     args = [f"--runs={folder}/runs", f"--data={toy_data}", f"--output={folder}/out", "--groups=3"]
     assert report.main(args) == 0
     return (folder / "out" / "report.html").read_text(), folder
+
+
+def picture(uri: str) -> np.ndarray:
+    content = base64.b64decode(uri.split(",", 1)[1])
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def without_tags(text: str) -> str:
@@ -55,7 +63,7 @@ def test_numbers_carry_interval_seed_and_command(page: tuple[str, Path]) -> None
     text, folder = page
     assert "<span>75.0</span><small>[40.0, 90.0] seed 3</small>" in text
     assert "python -m trainer.task --task=er_ss" in without_tags(text)
-    assert f"python -m fer_tf.evaluation.report --runs={folder}/runs" in without_tags(text)
+    assert f"python -m fer_tf.reports.report --runs={folder}/runs" in without_tags(text)
     assert "adjusted Rand index of" in text
 
 
@@ -86,12 +94,28 @@ def test_nothing_to_report_is_an_error_that_says_what_to_run(tmp_path: Path, cap
     assert "nothing to report" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["report", "look"])
+def test_the_former_name_of_a_command_forwards_and_says_the_new_one(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module(f"fer_tf.evaluation.{name}", run_name="__main__")
+    shown = capsys.readouterr()
+    assert (
+        stopped.value.code == 0
+        and f"python -m fer_tf.reports.{name}" in shown.err
+        and "usage: python -m fer_tf.reports" in shown.out
+    )
+
+
 def test_the_sheet_shows_each_kind_once(toy_data: str) -> None:
-    found = first_faces(toy_data, EXPRESSIONS, ["front", "half_left"])
-    assert len(found) == 2 * len(EXPRESSIONS)
-    face, mask = found["happy", "front"]
-    assert face.shape == (256, 256, 3) and mask.shape == (256, 256)
-    assert not np.array_equal(face, found["sad", "front"][0])
+    faces = first_faces(toy_data, EXPRESSIONS, ["front", "half_left"])
+    found = {(face.expression, face.pose): face for face in faces}
+    assert len(faces) == len(found) == 2 * len(EXPRESSIONS)
+    shown = found["happy", "front"]
+    assert picture(shown.image).shape == (96, 96, 3) and picture(shown.mask).shape == (96, 96)
+    assert shown.image_id.startswith("T000/happy/front.mp4") and shown.image != found["sad", "front"].image
 
 
 def test_saliency_is_averaged_by_expression_and_pose(toy_data: str, tmp_path: Path) -> None:

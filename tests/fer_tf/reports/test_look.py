@@ -9,9 +9,10 @@ import cv2
 import pytest
 
 from fer_tf.config import run_command
-from fer_tf.evaluation import look, saliency
+from fer_tf.evaluation import saliency
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.reports import look
 from tests.toy_data import EXPRESSIONS, draw
 
 

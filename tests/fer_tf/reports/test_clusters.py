@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
-from fer_tf.evaluation import clusters
-from fer_tf.evaluation.clusters import FaceTable
 from fer_tf.faces.eyes import FEATURES
+from fer_tf.reports import clusters
+from fer_tf.reports.clusters import FaceTable
 
 NAMES = [f"expression_{number:02d}" for number in range(12)]
 

@@ -14,7 +14,7 @@ from fer_tf.data import public
 from fer_tf.data.inputs import DATASET_FILE, FaceSet
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.errors import InputError
-from fer_tf.evaluation.tables import SET_NAMES
+from fer_tf.reports.paper_tables import SET_NAMES
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from fer_tf.errors import InputError
-from fer_tf.evaluation import calibration, figures
+from fer_tf.evaluation import calibration
+from fer_tf.reports import figures
 
 
 def texts(axes: object) -> list[str]:

@@ -1,16 +1,14 @@
-"""Tables 1 to 5 of the paper with this system's results beside its numbers, as HTML cells, CSV and LaTeX."""
+"""Tables 1 to 5 of the paper with this system's results beside its numbers."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from fer_tf.evaluation.runs import Accuracy, Run, accuracy_of, best, difference_of
 from fer_tf.labels import TASKS
+from fer_tf.reports import wording
+from fer_tf.reports.tables import MISSING, OWN, PAPER, Cell, Table
 
 # Table 1 as printed.
 TABLE_1_COLUMNS = ("dataset", "#expression", "#subject", "#pose", "#image", "#sequence", "resolution", "pose list")
@@ -47,43 +45,6 @@ TABLE_5 = {
 }
 SET_NAMES = {"fer2013": "FER2013", "jaffe": "JAFFE", "ckplus": "CK+", "kdef": "KDEF"}
 TASK_NAMES = {"er_ss": "ER-SS", "er_ue": "ER-UE", "er_up": "ER-UP", "er_zid": "ER-ZID"}
-PAPER, OWN, MISSING, PLAIN = "paper", "own", "missing", "plain"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-      text: what stands in it.
-      kind: `paper` (printed in the paper), `own` (this system's), `missing` (what data it would need) or `plain`.
-      note: a second, smaller line, such as the interval.
-      accuracy: the number behind an `own` cell, if it is one.
-    """
-
-    text: str
-    kind: str = PLAIN
-    note: str = ""
-    accuracy: Accuracy | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table.
-
-    Attributes:
-      key: file name, such as `table_5`.
-      title: caption.
-      columns: headings.
-      rows: cells, as many in each row as there are headings.
-      notes: remarks below it.
-    """
-
-    key: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = field(default=())
 
 
 def table_1(statistics: dict[str, Any] | None, name: str = "this corpus") -> Table:
@@ -104,7 +65,17 @@ def table_1(statistics: dict[str, Any] | None, name: str = "this corpus") -> Tab
         texts += [own["resolution"].replace("x", "×"), own["pose_list"]]
         rows.append(tuple(Cell(text, OWN) for text in texts))
     notes = ("F front, FL and FR full left and right, HL and HR half left and right, BV bird view.",)
+    if statistics and (people := _people(statistics)):
+        notes += (people,)
     return Table("table_1", "Table 1. This corpus beside the public sets", TABLE_1_COLUMNS, tuple(rows), notes)
+
+
+def _people(statistics: dict[str, Any]) -> str:
+    """Who the data shows, as far as it tells."""
+    ages = statistics.get("ages", {})
+    known = [] if ages.get("youngest") is None else [f"{ages['youngest']} to {ages['oldest']} years old"]
+    known += [f"{count:,} {gender}" for gender, count in statistics.get("genders", {}).items()]
+    return f"Persons: {', '.join(known)}." if known else ""
 
 
 def table_2(runs: Sequence[Run]) -> Table:
@@ -182,6 +153,9 @@ def table_5(runs: Sequence[Run]) -> Table:
     )
 
 
+OF_RUNS = (table_5, table_2, table_3, table_4)
+
+
 def same_but_seed(runs: Sequence[Run]) -> list[Run]:
     """Returns the best run and those that differ from it in nothing but seed and folder."""
     first = best(runs)
@@ -201,10 +175,10 @@ def own_cell(runs: Sequence[Run], needs: str) -> Cell:
     accuracy = accuracy_of(runs)
     if accuracy is None:
         return Cell(needs, MISSING)
-    interval = "" if math.isnan(accuracy.low) else f"[{accuracy.low:.1f}, {accuracy.high:.1f}]"
+    interval = _interval(accuracy)
     seeds = ", ".join(str(run.seed) for run in accuracy.runs)
     interim = "" if all(run.metrics.get("finished", True) for run in accuracy.runs) else "; not finished"
-    note = f"{interval} seed{'s' if len(accuracy.runs) > 1 else ''} {seeds}{interim}".strip()
+    note = f"{interval} seed{'s' if len(accuracy.runs) > 1 else ''} {seeds}{interim}"
     return Cell(f"{accuracy.value:.1f}", OWN, note, accuracy)
 
 
@@ -212,7 +186,16 @@ def _difference_cell(first: Sequence[Run], second: Sequence[Run]) -> Cell:
     found = difference_of(first, second)
     if found is None:
         return Cell("needs both rows", MISSING)
-    return Cell(f"{found.value:+.1f}", OWN, f"[{found.low:+.1f}, {found.high:+.1f}] same faces", found)
+    return Cell(f"{found.value:+.1f}", OWN, f"{_interval(found, '+')} same faces", found)
+
+
+def _interval(found: Accuracy, sign: str = "") -> str:
+    """An accuracy's interval in brackets, or why there is none; ends so that more words may follow."""
+    if not wording.unknown((found.low, found.high)):
+        return wording.brackets(found.low, found.high, found.over, sign)
+    if len(found.runs) > 1 and any(run.predictions is None for run in found.runs):
+        return "no interval: predictions are missing;"
+    return f"{wording.brackets(found.low, found.high, found.over)};"
 
 
 def needs_set(task: str, flags: str = "") -> str:
@@ -224,59 +207,3 @@ def _notes_of(runs: Sequence[Run]) -> list[str]:
     """What the runs' own notes say of their data, as one remark."""
     notes = dict.fromkeys(note for run in runs for note in run.metrics.get("notes", []))
     return [f"Of the data: {'; '.join(notes)}."] if notes else []
-
-
-def to_csv(table: Table) -> str:
-    """Returns a table as CSV; an interval follows its number in brackets."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows)
-    return buffer.getvalue()
-
-
-def numbers_to_csv(tables: Sequence[Table]) -> str:
-    """Returns every number of this system and of the paper, one a line, with interval, seeds and command."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    head = ("table", "row", "column", "source", "value", "low", "high", "faces", "interval over", "seeds", "runs")
-    writer.writerow((*head, "command"))
-    for table in tables:
-        for row in table.rows:
-            for column, cell in zip(table.columns[1:], row[1:], strict=True):
-                if cell.kind in (PAPER, OWN):
-                    writer.writerow((table.key, row[0].text, column, cell.kind, *_number(cell)))
-    return buffer.getvalue()
-
-
-def _number(cell: Cell) -> tuple:
-    """Value, low, high, faces, interval over, seeds, runs and command of a cell."""
-    found = cell.accuracy
-    if found is None:
-        return (cell.text, *[""] * 7)
-    seeds = " ".join(str(run.seed) for run in found.runs)
-    names = " ".join(run.name for run in found.runs)
-    commands = "; ".join(run.command for run in found.runs)
-    interval = (f"{value:.3f}" for value in (found.value, found.low, found.high))
-    return (*interval, found.faces, found.over, seeds, names, commands)
-
-
-_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}"}
-_LATEX |= {"^": "\\textasciicircum{}", "×": "$\\times$", "±": "$\\pm$", "<": "$<$", ">": "$>$"}
-
-
-def escape_latex(text: str) -> str:
-    """Returns text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(char, char) for char in text)
-
-
-def to_latex(table: Table) -> str:
-    """Returns a table as a LaTeX `table` that needs no package; a missing cell is a dash."""
-    lines = ["\\begin{table}", "\\centering", f"\\begin{{tabular}}{{l{'c' * (len(table.columns) - 1)}}}", "\\hline"]
-    lines += [" & ".join(escape_latex(name) for name in table.columns) + " \\\\", "\\hline"]
-    for row in table.rows:
-        texts = ["--" if cell.kind == MISSING else f"{cell.text} {cell.note}".strip() for cell in row]
-        lines.append(" & ".join(escape_latex(text) for text in texts) + " \\\\")
-    caption = escape_latex(table.title.split(". ", 1)[-1] + "." + "".join(f" {note}" for note in table.notes))
-    lines += ["\\hline", "\\end{tabular}", f"\\caption{{{caption}}}", f"\\label{{tab:{table.key}}}", "\\end{table}"]
-    return "\n".join(lines) + "\n"

@@ -1,0 +1,112 @@
+"""metrics.json as one page: the headline, the figures, the break-downs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fer_tf.reports import figures, wording
+from fer_tf.reports.page import Picture, render, svg
+from fer_tf.reports.paper_tables import SET_NAMES, TASK_NAMES
+from fer_tf.reports.tables import Cell, Table
+from fer_tf.reports.wording import percent
+
+PARTS = {
+    "val": "validation",
+    "test": "test",
+    "test_without_equal_copies": "test, without equal copies",
+    "test_without_near_copies": "test, without near copies",
+}
+BREAKDOWNS = (
+    ("by_class", "By expression"),
+    ("by_pose", "By pose"),
+    ("by_gender", "By gender"),
+    ("by_age", "By age"),
+    ("by_person", "By person"),
+)
+SCORES = ("part", "faces", "accuracy", "mean class", "macro F1", "ECE", "ECE calibrated")
+
+
+def page(result: dict[str, Any]) -> str:
+    """Returns the page of an evaluation.
+
+    Args:
+      result: what `trainer.evaluate` writes to metrics.json.
+    """
+    test = result["test"]
+    name = {**TASK_NAMES, **SET_NAMES}.get(result["task"], result["task"])
+    known = bool(test.get("faces"))
+    return render(
+        "evaluation.html",
+        title=f"Fa-Net on {name}, recipe {result['recipe']}",
+        faces=test.get("faces"),
+        finished=result["finished"],
+        headline=_headline(test) if known else "",
+        scores=_scores(result),
+        pictures=_pictures(test) if known else [],
+        breakdowns=[_breakdown(key, test[key], caption) for key, caption in BREAKDOWNS if test[key]] if known else [],
+        lines=_lines(result),
+    )
+
+
+def _headline(test: dict[str, Any]) -> str:
+    interval, over = test["accuracy_interval"], test["interval_over"]
+    known = (
+        f"no interval: fewer than two {over}"
+        if wording.unknown(interval)
+        else f"95 % bootstrap interval {wording.between(interval)} %, drawn over {over}"
+    )
+    return (
+        f"{percent(test['accuracy'])} % of {test['faces']:,} test faces are right ({known}). Guessing gives "
+        f"{percent(test['chance'])} %, always answering with the most frequent class {percent(test['majority'])} %."
+    )
+
+
+def _scores(result: dict[str, Any]) -> Table:
+    rows = []
+    for name, title in PARTS.items():
+        split = result.get(name, {})
+        if split.get("faces"):
+            calibration = split["calibration"]
+            values = [split["accuracy"], split["mean_class_accuracy"], split["macro_f1"]]
+            errors = [calibration["uncalibrated"]["ece"], calibration["calibrated"]["ece"]]
+            texts = (title, f"{split['faces']:,}", *(percent(value) for value in values + errors))
+            rows.append(tuple(Cell(text) for text in texts))
+    return Table("scores", "Scores, %", SCORES, tuple(rows), right=True)
+
+
+def _pictures(test: dict[str, Any]) -> list[Picture]:
+    confusion = figures.confusion_matrix(test["confusion"], list(test["by_class"]), "")
+    rows = test["calibration"]["calibrated"]["reliability"]
+    return [
+        svg(confusion, "Confusion, test part", "Per cent of each true class; rows add up to 100."),
+        svg(figures.reliability_diagram(rows, ""), "Reliability, test part", "After the temperature."),
+    ]
+
+
+def _breakdown(key: str, rows: dict[str, dict[str, Any]], caption: str) -> Table:
+    body = []
+    for name, row in rows.items():
+        accuracy = "no face" if row["accuracy"] is None else percent(row["accuracy"])
+        texts = (name, f"{row['faces']:,}", accuracy, wording.between(row["interval"]))
+        body.append(tuple(Cell(text) for text in texts))
+    columns = (caption.removeprefix("By "), "faces", "accuracy, %", "95 % interval")
+    return Table(key, caption, columns, tuple(body), right=True)
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    spec, training = result["spec"], result["training"]
+    lines = [
+        f"{spec['variant']}, {spec['image_size']} pixels, temperature {spec['temperature']:.3f}, "
+        f"test-time augmentation: {result['tta']}",
+        f"data {result['data_fingerprint'][:16]}, landmarks: {spec['landmark_model']}",
+        *result["notes"],
+    ]
+    if training and not training.get("averaged"):
+        why = "the last" if result.get("kept") == "last" else "chosen on the validation part"
+        # Without a validation part there is no score.
+        score = f" ({percent(training['best_score'])} %)" if training["best_score"] >= 0 else ""
+        lines.append(
+            f"trained {training['epoch']} epochs in {training['seconds'] / 60:.0f} minutes; kept epoch "
+            f"{training['best_epoch']}, {why}{score}"
+        )
+    return lines

@@ -1,0 +1,40 @@
+"""How numbers are said on a page, in a card and in a log line: shares in per cent, intervals or why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def percent(share: float) -> str:
+    """Returns a share, 0 to 1, in per cent with one digit, without the sign: `66.7`."""
+    return f"{100 * share:.1f}"
+
+
+def between(interval: Sequence[float] | None) -> str:
+    """Returns an interval of shares in per cent, `61.2 to 71.5`; `unknown` when it could not be had."""
+    return "unknown: too few" if unknown(interval) else f"{percent(interval[0])} to {percent(interval[1])}"
+
+
+def brackets(low: float, high: float, over: str, sign: str = "") -> str:
+    """Returns an interval of percentages or points, `[40.0, 90.0]`, or why there is none.
+
+    Args:
+      low, high: its ends; nan when it could not be had.
+      over: what the bootstrap drew, `persons` or `faces`.
+      sign: `+` writes the sign of positive numbers too.
+    """
+    if unknown((low, high)):
+        return f"no interval: fewer than two {over}"
+    return f"[{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def accuracy(share: float, interval: Sequence[float] | None, over: str) -> str:
+    """Returns an accuracy with its interval: `66.7 % (61.2 to 71.5)`, or the words that say why it has none."""
+    known = f"no interval: fewer than two {over}" if unknown(interval) else between(interval)
+    return f"{percent(share)} % ({known})"
+
+
+def unknown(interval: Sequence[float] | None) -> bool:
+    """Whether an interval could not be had: too few persons or faces to draw from."""
+    return interval is None or any(math.isnan(end) for end in interval)

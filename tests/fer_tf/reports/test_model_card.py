@@ -1,0 +1,56 @@
+"""A card's numbers are the run's; what is not known is said in words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from fer_tf.data.public import part
+from fer_tf.evaluation.scores import score
+from fer_tf.reports import model_card
+
+SPEC = {
+    "expressions": ["a", "b", "c"],
+    "variant": "light_cnn_9",
+    "image_size": 48,
+    "channels": 1,
+    "task": "fer2013",
+    "temperature": 1.3,
+    "data_fingerprint": "f00",
+    "landmark_model": "shape_predictor_68_face_landmarks.dat",
+}
+
+
+def facts(metrics: dict[str, Any]) -> dict[str, Any]:
+    versions = {"tensorflow": "2", "keras": "3"}
+    about = {"model_name": "fa_net", "version": 3, "precision": "float32", "spec": SPEC, "exported": "today"}
+    return {**about, "versions": versions, "metrics": json.loads(json.dumps(metrics))}
+
+
+def scores(persons: list[str]) -> dict[str, Any]:
+    """Of 90 faces of three classes and two poses the first 60 are right."""
+    labels = np.arange(90) % 3
+    logits = 5.0 * np.eye(3)[np.where(np.arange(90) < 60, labels, (labels + 1) % 3)]
+    poses = ["front", "half_left"] * 45
+    faces = part([str(index) for index in range(90)], labels, [b""] * 90, persons=persons, poses=poses)
+    return score(faces, logits, ("a", "b", "c"), 1.3)
+
+
+def test_the_card_of_an_export_shows_the_scores_that_the_run_measured() -> None:
+    card = model_card.exported(facts({"test": scores([""] * 90)}))
+    assert card.startswith("# fa_net, version 3\n")
+    assert "| test | 90 | 66.7 % (" in card and "| front | 45 | 66.7 % (" in card
+    assert "iBUG 300-W" in card and "FER2013 (Goodfellow" in card and "## Training" not in card
+    assert "light_cnn_9 with Max-Feature-Map and batch normalization, 48 x 48 grey" in card
+
+
+def test_the_card_of_a_run_that_was_not_evaluated_says_so() -> None:
+    card = model_card.exported(facts({}))
+    assert "The run was not evaluated." in card and "Confusion" not in card
+
+
+def test_an_interval_that_cannot_be_had_is_said_in_words() -> None:
+    card = model_card.exported(facts({"test": scores(["P001"] * 90)}))
+    assert "| test | 90 | 66.7 % (no interval: fewer than two persons) |" in card and "nan" not in card
