@@ -6,9 +6,7 @@ import collections
 import contextlib
 import importlib.metadata
 import logging
-import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +23,7 @@ from beam_pipelines.write import WritePlan
 from fer_tf import config, files
 from fer_tf.data import annotations, statistics
 from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review
+from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
 from fer_tf.data.tasks import TaskOptions, Unit
@@ -32,6 +31,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.labels import TASKS
+from fer_tf.lock import only_writer
 from fer_tf.reports import build_page
 from fer_tf.resources import samples_folder
 
@@ -140,14 +140,16 @@ class Build:
         self.settings, self.beam_flags = settings, list(beam_flags)
         # Workers may start in another folder.
         self.output = files.absolute(settings.output)
-        self.building = files.join(self.output, ".building")
-        self.extracted = files.absolute(settings.extracted or files.join(self.output, ".extracted"))
+        self.data = DataFolder(self.output)
+        self.building = self.data.building
+        self.extracted = files.absolute(settings.extracted or self.data.extracted)
         root = settings.videos_root or samples_folder()
         self.videos = extract.Videos.parse(files.absolute(root))
         self.annotations = files.absolute(settings.annotations) if settings.annotations else ""
         self.annotations = self.annotations or files.join(self.videos.root, "annotations.csv")
 
     def run(self) -> int:
+        """Builds, as the only one that writes into the output, and returns the command's exit code."""
         start = time.monotonic()
         for name in ("annotations", "output", "extracted"):
             files.refuse_patterns(name, getattr(self, name))
@@ -160,6 +162,10 @@ class Build:
         if self.settings.landmark_model:
             LandmarkPredictor(self.settings.landmark_model)
         files.check_writable(self.output)
+        with only_writer(self.output, "output"):
+            return self._build(start)
+
+    def _build(self, start: float) -> int:
         files.delete_folder(self.building)
         census = chunks.partition(self.annotations, self.building, self._annotation_options())
         labels = assign.labels_of(census)
@@ -170,9 +176,10 @@ class Build:
         summary = self._summary(census)
         corpus = assign.load(self.building, census, labels)
         if not len(corpus.keys):
+            self.data.write_rejected(chunks.rejected_paths(self.building))
             raise InputError(
                 f"no face was found in any of {census.clips} clips: {_words(summary['rejected'])}. "
-                f"See {self._keep_rejected()}."
+                f"See {self.data.rejected}."
             )
         limits, splits = assign.all_splits(corpus, labels, self.settings.tasks())
         leaks = assign.check_leaks(corpus, splits)
@@ -181,12 +188,12 @@ class Build:
         with self._pipeline() as pipeline:
             pipeline | "Chunks" >> beam.Create(census.chunks) | "WriteShards" >> write.WriteShards(plan)
         dataset = self._dataset(census, summary, corpus, labels, plan, splits, leaks)
-        files.write_lines(
-            files.join(self.building, "out/leaks.jsonl"), assign.leak_lines(self.building, census, corpus, leaks)
-        )
+        made = write.made(self.building)
+        files.write_lines(made.leaks, assign.leak_lines(self.building, census, corpus, leaks))
         page = build_page.page(dataset, face_sheet.sample_faces(self.building, census, labels, plan.limits))
-        files.write_text(files.join(self.building, "out/report.html"), page)
-        self._publish(dataset)
+        files.write_text(made.page, page)
+        self.data.take(made, dataset, chunks.rejected_paths(self.building), write.RECEIPT)
+        files.delete_folder(self.building)
         self._say(dataset, time.monotonic() - start)
         faults = {reason for reason in dataset["rejected"] if reason not in EXPECTED_REASONS}
         return config.EXIT_INCOMPLETE if faults else config.EXIT_OK
@@ -247,8 +254,11 @@ class Build:
         leaks: dict[str, Leaks],
     ) -> dict[str, Any]:
         """All that dataset.json says."""
-        face_counts, face_files, face_digest = write.read_receipts(self.building, "records")
-        pair_counts, pair_files, _ = write.read_receipts(self.building, "pairs")
+        made = write.made(self.building)
+        face_files = [made.face_file(shard, plan.face_shards) for shard in range(plan.face_shards)]
+        pair_files = [made.pair_file(shard, plan.pair_shards) for shard in range(plan.pair_shards)]
+        face_counts, face_digests = write.read_receipts(face_files)
+        pair_counts, _ = write.read_receipts(pair_files)
         seen = set(corpus.keys.person.tolist())
         persons = {name: who for name, who in census.persons.items() if assign.stable_hash(name) in seen}
         tasks = {task: statistics.part_sizes(splits[task]) for task in TASKS}
@@ -257,7 +267,7 @@ class Build:
         }
         return {
             "schema_version": SCHEMA_VERSION,
-            "fingerprint": write.fingerprint(face_digest, face_counts["examples"]),
+            "fingerprint": fingerprint(face_digests, face_counts["examples"]),
             "seed": self.settings.seed,
             "image_size": FACE_SIZE,
             "expressions": list(labels.expressions),
@@ -280,9 +290,9 @@ class Build:
                 "persons": len(persons),
             },
             "rejected": summary["rejected"],
-            "records": {"files": face_files, "examples": face_counts["examples"], "bytes": face_counts["bytes"]},
+            "records": {"files": plan.face_shards, "examples": face_counts["examples"], "bytes": face_counts["bytes"]},
             "pairs": {
-                "files": pair_files,
+                "files": plan.pair_shards,
                 "examples": pair_counts["examples"],
                 "bytes": pair_counts["bytes"],
                 "same_moment": pair_counts["same_moment"],
@@ -295,29 +305,6 @@ class Build:
             "versions": _versions(),
             "config": config.to_dict(self.settings),
         }
-
-    def _keep_rejected(self) -> str:
-        """Moves the list of everything left out to its final name and returns it."""
-        path = files.join(self.output, "rejected.jsonl")
-        with files.whole_file(path) as file:
-            for part in files.matching(files.join(self.building, "rejected"), "*.jsonl"):
-                with files.open_to_read(part) as lines:
-                    shutil.copyfileobj(lines, file)
-        return path
-
-    def _publish(self, dataset: dict[str, Any]) -> None:
-        """Moves what is complete to its final names; dataset.json, by which readers know a data folder, comes last."""
-        files.delete(files.join(self.output, "dataset.json"))
-        out = files.join(self.building, "out")
-        for folder in ("records", "pairs", "landmarks"):
-            files.delete_folder(files.join(self.output, folder))
-        for path in files.matching(out, files.ANY_DEPTH):
-            # What a killed worker had begun is no shard; it goes with the folder.
-            if not path.endswith(".receipt") and files.UNFINISHED not in path:
-                files.move(path, files.join(self.output, os.path.relpath(path, out)))
-        self._keep_rejected()
-        files.write_json(files.join(self.output, "dataset.json"), dataset)
-        files.delete_folder(self.building)
 
     def _say(self, dataset: dict[str, Any], seconds: float) -> None:
         """Prints what was done, what was left out, and where things lie."""
@@ -333,8 +320,8 @@ class Build:
             ("at fault", {reason: n for reason, n in rejected.items() if reason not in EXPECTED_REASONS}),
         ):
             if reasons:
-                print(f"  {kind} {_words(reasons)} (listed in {files.join(self.settings.output, 'rejected.jsonl')})")
-        print(f"{files.join(self.settings.output, 'report.html')} shows them; {seconds:.0f} s")
+                print(f"  {kind} {_words(reasons)} (listed in {DataFolder(self.settings.output).rejected})")
+        print(f"{DataFolder(self.settings.output).page} shows them; {seconds:.0f} s")
 
 
 def _versions() -> dict[str, str]:

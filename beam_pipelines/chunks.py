@@ -84,6 +84,11 @@ def rejected_path(building: str, name: str) -> str:
     return files.join(building, f"rejected/{name}.jsonl")
 
 
+def rejected_paths(building: str) -> list[str]:
+    """Returns the lists of what was left out so far, the annotations' first."""
+    return files.matching(files.join(building, "rejected"), "*.jsonl")
+
+
 def reject_line(stage: str, reason: str, clip: str, **more: Any) -> str:
     """Returns one line of rejected.jsonl."""
     return json.dumps({"stage": stage, "reason": reason, "clip": clip, **more}, ensure_ascii=False)

@@ -16,13 +16,13 @@ from apache_beam.utils.shared import Shared
 
 from beam_pipelines import runner
 from fer_tf import config, files
-from fer_tf.data import schema
-from fer_tf.data.inputs import record_files
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.synthesis import FaceFacts, counts_of, in_order, plan, training_faces
 from fer_tf.errors import InputError
 from fer_tf.evaluation import synthesis
 from fer_tf.evaluation.face_quality import QualityLimits
 from fer_tf.evaluation.synthesis import Request, Synthesizer
+from fer_tf.run_folder import RunFolder
 
 _LOGGER = logging.getLogger("beam_pipelines.synthesize")
 
@@ -152,32 +152,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         SynthesizeConfig, argv, prog="python -m beam_pipelines.synthesize", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
-    flags = _run_flags(settings.run_dir)
-    job = _job(settings, flags)
+    run = RunFolder(settings.run_dir)
+    flags = run.read_flags(needs="trainer.task --stage=fape_gan")
+    job = _job(settings, run, flags)
     if synthesis.is_finished(job.folder, job.options()):
         _LOGGER.info("synthetic faces are finished: %s", job.folder)
         return config.EXIT_OK
-    paths = record_files(files.join(settings.data or flags["data"], schema.FACES_GLOB))
+    paths = DataFolder(settings.data or flags["data"]).face_files
     with runner.running(settings.runner, beam_flags, job.folder) as pipeline:
         pipeline | "Files" >> beam.Create(paths) | "Synthesize" >> Synthesize(job)
     return _finish(job)
 
 
-def _run_flags(run_dir: str) -> dict[str, Any]:
-    """Returns the flags that a run was trained with."""
-    path = files.join(run_dir, "config.json")
-    if not files.exists(path):
-        raise InputError(f"`run_dir` {run_dir!r} has no config.json; run trainer.task --stage=fape_gan first.")
-    return files.read_json(path)["flags"]
-
-
-def _job(settings: SynthesizeConfig, flags: dict[str, Any]) -> Job:
-    gan = files.join(settings.run_dir, "fape_gan")
-    if not files.exists(files.join(gan, "FINISHED")):
-        raise InputError(f"FaPE-GAN in {gan!r} is not trained to its end; run trainer.task --stage=fape_gan first.")
+def _job(settings: SynthesizeConfig, run: RunFolder, flags: dict[str, Any]) -> Job:
+    if not run.gan.is_finished:
+        raise InputError(
+            f"FaPE-GAN in {run.gan.path!r} is not trained to its end; run trainer.task --stage=fape_gan first."
+        )
     return Job(
-        gan=gan,
-        folder=settings.output or files.join(settings.run_dir, "synthetic"),
+        gan=run.gan.path,
+        folder=settings.output or run.synthetic,
         task=flags["task"],
         ratio=settings.ratio,
         seed=flags["seed"],

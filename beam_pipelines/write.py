@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +20,13 @@ from beam_pipelines.assign import Labels
 from beam_pipelines.pairing import TaggedClip
 from fer_tf import files
 from fer_tf.data import tasks
-from fer_tf.data.schema import FACES_PATTERN, PAIRS_PATTERN, FaceRecord, decode, encode
+from fer_tf.data.folder import DataFolder, digest
+from fer_tf.data.schema import FaceRecord, decode, encode
 from fer_tf.data.tasks import SplitPlan, stable_hash
 from fer_tf.labels import TASKS
 
-_DIGEST_BITS = 256
+# At the end of the name of a shard's receipt.
+RECEIPT = ".receipt"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class WritePlan:
     pair_shards: int
     pairs_per_image: int
     landmark_files: bool
+
+
+def made(building: str) -> DataFolder:
+    """Returns the data folder as far as it is made, in the folder of a build."""
+    return DataFolder(files.join(building, "out"))
 
 
 class TagChunk(beam.DoFn):
@@ -88,8 +94,8 @@ def tagged_clips(building: str, chunk: int, labels: Labels, limits: SplitPlan) -
 class _ShardWriter:
     """Counts and fingerprints the records of one shard while they are written."""
 
-    def __init__(self, plan: WritePlan, pattern: str, shard: int, shards: int):
-        self.path = files.join(plan.building, "out", pattern.format(shard=shard, shards=shards))
+    def __init__(self, path: str):
+        self.path = path
         self.counts: collections.Counter = collections.Counter()
         self._digest = 0
 
@@ -98,13 +104,13 @@ class _ShardWriter:
             for record in records:
                 content = encode(record)
                 files.write_record(file, content)
-                self._digest += int.from_bytes(hashlib.sha256(content).digest(), "little")
+                self._digest += digest(content)
                 self.counts["examples"] += 1
                 self.counts["bytes"] += len(content)
                 for task in TASKS:
                     self.counts[f"{task}/{getattr(record, task)}"] += 1
                 self.counts["same_moment"] += getattr(record, "same_moment", 0)
-        yield {"path": self.path, "counts": dict(self.counts), "digest": self._digest % (1 << _DIGEST_BITS)}
+        yield {"path": self.path, "counts": dict(self.counts), "digest": self._digest}
 
 
 class WriteFaces(beam.DoFn):
@@ -115,13 +121,13 @@ class WriteFaces(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[TaggedClip]]) -> Iterator[dict]:
         shard, clips = element[0], sorted(filter(None, element[1]), key=lambda clip: clip.clip.clip_id)
-        writer = _ShardWriter(self.plan, FACES_PATTERN, shard, self.plan.face_shards)
+        writer = _ShardWriter(made(self.plan.building).face_file(shard, self.plan.face_shards))
         yield from writer.write(record for clip in clips for record in self._records(clip))
 
     def _records(self, clip: TaggedClip) -> Iterator[FaceRecord]:
         records = [labelled(decode(face), clip, place) for place, face in enumerate(extract.read_faces(clip.cache))]
         if self.plan.landmark_files:
-            path = files.join(self.plan.building, "out", landmark_path(clip.clip.clip_id))
+            path = made(self.plan.building).landmark_file(clip.clip.clip_id)
             files.write_lines(path, (landmark_line(record) for record in records))
         yield from records
 
@@ -143,10 +149,6 @@ def labelled(face: FaceRecord, clip: TaggedClip, place: int) -> FaceRecord:
     )
 
 
-def landmark_path(clip_id: str) -> str:
-    return f"landmarks/{clip_id}.txt"
-
-
 def landmark_line(face: FaceRecord) -> str:
     """Returns a face's frame number and its 68 points, x and y in pixels of the crop (section 3.2's text file)."""
     return f"{face.frame} " + " ".join(f"{value:.2f}" for value in np.asarray(face.landmarks).reshape(-1))
@@ -160,7 +162,7 @@ class WritePairs(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[TaggedClip]]) -> Iterator[dict]:
         shard, clips = element
-        writer = _ShardWriter(self.plan, PAIRS_PATTERN, shard, self.plan.pair_shards)
+        writer = _ShardWriter(made(self.plan.building).pair_file(shard, self.plan.pair_shards))
         seed = self.plan.limits.options.seed
         yield from writer.write(pairing.pair_records(filter(None, clips), self.plan.pairs_per_image, seed))
 
@@ -169,7 +171,7 @@ class WriteReceipt(beam.DoFn):
     """Writes beside a shard what it holds, for the driver to add up; runners need not bring results back."""
 
     def process(self, receipt: dict) -> None:
-        files.write_json(receipt["path"] + ".receipt", receipt)
+        files.write_json(receipt["path"] + RECEIPT, receipt)
 
 
 @dataclass
@@ -202,18 +204,12 @@ class WriteShards(beam.PTransform):
         return (clips, empty) | f"WithEmpty/{kind}" >> beam.Flatten() | f"ByShard/{kind}" >> beam.GroupByKey()
 
 
-def read_receipts(building: str, kind: str) -> tuple[collections.Counter, int, int]:
-    """Returns the counts of all shards of `records` or `pairs`, how many there are, and the sum of their digests."""
+def read_receipts(paths: Sequence[str]) -> tuple[collections.Counter, int]:
+    """Returns the counts of some shards and the sum of their digests."""
     counts: collections.Counter = collections.Counter()
-    digest = 0
-    paths = files.matching(files.join(building, "out", kind), "*.receipt")
+    digests = 0
     for path in paths:
-        receipt = files.read_json(path)
+        receipt = files.read_json(path + RECEIPT)
         counts.update(receipt["counts"])
-        digest += receipt["digest"]
-    return counts, len(paths), digest % (1 << _DIGEST_BITS)
-
-
-def fingerprint(digest: int, examples: int) -> str:
-    """Returns a hash of a set of records, whatever their order and shards: of the sum of their SHA-256 digests."""
-    return hashlib.sha256(f"{digest:064x}/{examples}".encode()).hexdigest()
+        digests += receipt["digest"]
+    return counts, digests

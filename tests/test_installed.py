@@ -27,9 +27,9 @@ import fer_tf
 from beam_pipelines.build import Build, BuildConfig
 from fer_tf.resources import resource, samples_folder
 from serving.demo import sample_pictures
-from trainer.fa_net import folder_of
+from fer_tf.run_folder import network_folder
 from fer_tf.models import fa_net
-model, spec = fa_net.load(folder_of("pretrained"))
+model, spec = fa_net.load(network_folder("pretrained"))
 print(json.dumps({
     "package": fer_tf.__file__,
     "task": spec.task,

@@ -12,7 +12,21 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fer_tf", "beam_pipelines", "trainer", "serving")
 # Inside fer_tf each layer may import those before it.
-LAYERS = ("errors", "labels", "filesystems", "files", "config", "faces", "data", "models", "evaluation", "reports")
+LAYERS = (
+    "errors",
+    "labels",
+    "filesystems",
+    "files",
+    "resources",
+    "lock",
+    "run_folder",
+    "config",
+    "faces",
+    "data",
+    "models",
+    "evaluation",
+    "reports",
+)
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command, to_dict
 from fer_tf.data import public
 from fer_tf.data.inputs import FaceSet
@@ -19,12 +18,12 @@ from fer_tf.evaluation import calibration
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
-from fer_tf.models.lineage import folder_of
+from fer_tf.run_folder import RunFolder, network_folder
 from trainer import evaluate, runtime
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import State
 from trainer.config import TaskConfig
-from trainer.fa_net import FINISHED, FOLDER, predict, read_faces, statistics_batches
+from trainer.fa_net import predict, read_faces, statistics_batches
 
 BATCH_SIZE = 128
 # What networks must share for their weights to have a mean.
@@ -86,10 +85,10 @@ def average(config: AverageConfig) -> None:
     Raises:
       InputError: when the run folder is taken, the networks differ, or one knows the validation part.
     """
-    folder = files.join(config.run_dir, FOLDER)
-    if files.exists(files.join(folder, fa_net.SPEC_FILE)):
+    run = RunFolder(config.run_dir)
+    if run.fa_net.has_spec:
         raise InputError(f"`run_dir` {config.run_dir!r} has a network already; name another.")
-    loaded = [fa_net.load(folder_of(source)) for source in config.sources]
+    loaded = [fa_net.load(network_folder(source)) for source in config.sources]
     specs = [spec for _, spec in loaded]
     check_alike(config.sources, specs)
     task = TaskConfig(task=specs[0].task, data=config.data, run_dir=config.run_dir, held_out=config.held_out)
@@ -106,17 +105,24 @@ def average(config: AverageConfig) -> None:
         temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
     else:
         temperature = float(np.mean([spec.temperature for spec in specs]))
-    lineage.write(folder, lineage.merged(*(lineage.read(source) for source in config.sources)))
-    fa_net.save(folder, model, dataclasses.replace(spec, temperature=temperature))
+    lineage.write(run.fa_net.path, lineage.merged(*(lineage.read(source) for source in config.sources)))
+    fa_net.save(run.fa_net.path, model, dataclasses.replace(spec, temperature=temperature))
     state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions), averaged=len(specs))
-    files.write_json(files.join(folder, "history.json"), dataclasses.asdict(state))
+    run.fa_net.write_history(dataclasses.asdict(state))
     about = {"command": sys.argv, "versions": runtime.versions(), "machine": runtime.machine()}
-    files.write_json(
-        files.join(config.run_dir, runtime.CONFIG_FILE),
-        {"flags": to_dict(task), "averaged": config.sources, **about},
-    )
-    files.write_text(files.join(folder, FINISHED), f"the mean of {len(specs)} networks' weights\n")
+    recipes = sorted({name for source in config.sources for name in recipes_of(source)})
+    run.write_config({"flags": to_dict(task), "averaged": config.sources, "recipes": recipes, **about})
+    run.fa_net.finish(f"the mean of {len(specs)} networks' weights")
     evaluate.run(task)
+
+
+def recipes_of(source: str) -> tuple[str, ...]:
+    """Returns the recipes that a network was trained by, as far as its run folder tells."""
+    for run in (RunFolder(source), RunFolder.of_network(network_folder(source))):
+        config = run.read_config()
+        if config:
+            return tuple(config.get("recipes", [config.get("flags", {}).get("recipe", "unknown")]))
+    return ("unknown",)
 
 
 def check_alike(sources: Sequence[str], specs: Sequence[FaNetSpec]) -> None:

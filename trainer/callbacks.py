@@ -32,7 +32,8 @@ class State:
       best_epoch: the epoch, from 1, that they are from.
       seconds: time spent in training and validation, over all sittings.
       history: a row of numbers per epoch.
-      fingerprint: of the training data.
+      fingerprint: of the real data.
+      synthetic_fingerprint: of the synthetic faces in the training part; empty without any.
       expressions: label names.
       faces: of the training part, synthetic ones too.
       temperature: the one that stays without a validation part to fit it on.
@@ -46,6 +47,7 @@ class State:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     fingerprint: str = ""
+    synthetic_fingerprint: str = ""
     expressions: list[str] = field(default_factory=list)
     faces: int = 0
     temperature: float = 1.0

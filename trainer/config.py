@@ -10,6 +10,7 @@ from typing import Literal
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
+from fer_tf.run_folder import RunFolder
 
 PUBLIC_TASKS = ("fer2013", "jaffe", "ckplus", "kdef")
 STAGES = ("fape_gan", "synthesize", "fa_net", "evaluate")
@@ -142,6 +143,11 @@ class TaskConfig:
             raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
         if not self.run_dir:
             object.__setattr__(self, "run_dir", os.environ.get("AIP_MODEL_DIR") or f"runs/{self.task}")
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(self.run_dir)
 
     @property
     def keeps_last(self) -> bool:

@@ -18,12 +18,10 @@ from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
+from fer_tf.run_folder import RunFolder
 from trainer import runtime, tensorboard
 from trainer.config import TaskConfig
-from trainer.fa_net import FINISHED, FOLDER, keeps_last, predict, read_faces, record_lineage
-
-METRICS_FILE = "metrics.json"
-PAGE_FILE = "evaluation.html"
+from trainer.fa_net import keeps_last, predict, read_faces, record_lineage
 
 
 def run(config: TaskConfig) -> None:
@@ -34,14 +32,16 @@ def run(config: TaskConfig) -> None:
     """
     if not runtime.is_chief():
         return
-    folder = files.join(config.run_dir, FOLDER)
+    run = config.folder
+    folder = run.fa_net.path
     model, spec = fa_net.load(folder)
     faces = read_faces(config)
     check_labels(spec, faces, folder)
     lineage.check_judged(spec, faces, folder, config.task)
     _record_lineage(config, faces)
     kept = "last" if keeps_last(config, faces) else "best"
-    training = _training(folder)
+    state = run.fa_net.read_history() or {}
+    training = _training(state)
     how = "the last epoch was kept" if kept == "last" else "the weights were chosen on val"
     if count := training.get("averaged"):
         kept, how = "averaged", f"the weights are the mean of {count} networks'"
@@ -50,7 +50,7 @@ def run(config: TaskConfig) -> None:
     for split in ("val", "test"):
         part = faces.parts[split]
         logits = predict(model, part, spec, config.tta)
-        save_predictions(folder, split, part, logits)
+        save_predictions(run, split, part, logits)
         splits[split] = score(part, logits, faces.expressions, spec.temperature)
         if split == "test":
             test_logits = logits
@@ -58,18 +58,20 @@ def run(config: TaskConfig) -> None:
             splits |= _without_copies(faces, part, logits, spec.temperature)
     result = {
         "task": config.task,
-        "recipe": config.recipe,
-        "finished": files.exists(files.join(folder, FINISHED)),
+        # A mean of trainings was made by theirs.
+        "recipe": " and ".join(run.read_config().get("recipes", [config.recipe])),
+        "finished": run.fa_net.is_finished,
         "tta": config.tta,
         "kept": kept,
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
+        "synthetic_fingerprint": state.get("synthetic_fingerprint", faces.synthetic_fingerprint),
         "notes": [*faces.notes, how, *training.pop("notes", [])],
         "training": training,
         **splits,
     }
-    files.write_json(files.join(config.run_dir, METRICS_FILE), result)
-    files.write_text(files.join(config.run_dir, PAGE_FILE), page(result))
+    run.write_metrics(result)
+    files.write_text(run.page, page(result))
     step = result["training"].get("best_epoch", 0)
     tensorboard.write_evaluation(config, model, spec, faces.parts["test"], test_logits, step)
     test = splits["test"]
@@ -80,7 +82,7 @@ def run(config: TaskConfig) -> None:
         test["faces"],
         test["interval_over"],
         wording.percent(test["chance"]),
-        files.join(config.run_dir, PAGE_FILE),
+        run.page,
     )
 
 
@@ -109,27 +111,19 @@ def _record_lineage(config: TaskConfig, faces: FaceSet) -> None:
         logging.warning("what the network was trained on is not recorded: %s", error)
 
 
-def save_predictions(folder: str, split: str, part: Part, logits: np.ndarray) -> None:
-    """Writes `predictions_<split>.npz`: image_id, person, pose (unicode), label (int64) and logits (float32)."""
-    import io
-
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        image_id=part.image_ids.astype(str),
-        person=part.persons.astype(str),
-        pose=part.poses.astype(str),
-        label=part.labels,
-        logits=logits.astype(np.float32),
-    )
-    files.write_bytes(files.join(folder, f"predictions_{split}.npz"), buffer.getvalue())
+def save_predictions(run: RunFolder, split: str, part: Part, logits: np.ndarray) -> None:
+    """Keeps what was answered to each face of a part."""
+    arrays = {
+        "image_id": part.image_ids.astype(str),
+        "person": part.persons.astype(str),
+        "pose": part.poses.astype(str),
+        "label": part.labels,
+        "logits": logits.astype(np.float32),
+    }
+    run.write_predictions(split, arrays)
 
 
-def _training(folder: str) -> dict[str, Any]:
+def _training(state: dict[str, Any]) -> dict[str, Any]:
     """What the training left: epochs, seconds, the best epoch, notes."""
-    path = files.join(folder, "history.json")
-    if not files.exists(path):
-        return {}
-    state = files.read_json(path)
     names = ("epoch", "best_epoch", "best_score", "seconds", "notes", "averaged")
     return {name: state[name] for name in names if name in state}

@@ -11,34 +11,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fer_tf import files
 from fer_tf.data import inputs, public
 from fer_tf.data.augment import Augmentation
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
-from fer_tf.models.lineage import folder_of
+from fer_tf.run_folder import RunFolder, network_folder
 from trainer import runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
 from trainer.config import TaskConfig
 from trainer.recipes import Phase, Recipe, recipe_of
 
-FOLDER = "fa_net"
-FINISHED = "FINISHED"
 # Batches that the statistics of averaged weights are measured on.
 STATISTICS_BATCHES = 30
-SYNTHETIC_GLOB = "synthetic/records/faces-?????-of-?????.tfrecord"
 
 
 def run(config: TaskConfig) -> None:
     """Trains to the end, going on where an earlier call stopped; does nothing when finished."""
-    folder = files.join(config.run_dir, FOLDER)
-    if files.exists(files.join(folder, FINISHED)):
-        logging.info("fa_net is finished in %s", folder)
+    if config.folder.fa_net.is_finished:
+        logging.info("fa_net is finished in %s", config.folder.fa_net.path)
         return
     recipe = recipe_of(config)
     faces = read_faces(config)
@@ -49,6 +45,7 @@ def run(config: TaskConfig) -> None:
     record_lineage(config, faces)
     state = State(
         fingerprint=faces.fingerprint,
+        synthetic_fingerprint=faces.synthetic_fingerprint,
         expressions=list(faces.expressions),
         faces=len(faces.parts["train"]),
         temperature=_first_temperature(config, faces),
@@ -58,7 +55,7 @@ def run(config: TaskConfig) -> None:
         for phase in recipe.phases():
             if state.epoch < phase.end:
                 _train_phase(config, recipe, faces, strategy, state, phase, keep_last)
-    finish(folder, faces, state)
+    finish(config, faces, state)
     runtime.wait_for_all(strategy)
 
 
@@ -66,15 +63,14 @@ def read_faces(config: TaskConfig) -> FaceSet:
     """Returns the task's faces, with the run's synthetic ones in the training part when there are any."""
     if config.is_public:
         return public.read(config.task, config.data, config.held_out)
-    source = config.synthetic_from or config.run_dir
-    there = config.synthetic and files.matching(source, SYNTHETIC_GLOB)
+    synthetic = DataFolder(RunFolder(config.synthetic_from or config.run_dir).synthetic)
+    there = config.synthetic and synthetic.has_faces
     if config.synthetic and config.synthetic_from and not there:
         raise InputError(
-            f"`synthetic_from` {config.synthetic_from!r} has no synthetic faces ({SYNTHETIC_GLOB}); name a run folder "
+            f"`synthetic_from` {config.synthetic_from!r} has no synthetic faces in {synthetic.path}; name a run folder "
             "whose stage synthesize is done."
         )
-    synthetic = inputs.record_files(files.join(source, SYNTHETIC_GLOB)) if there else ()
-    return inputs.read_records(config.data, config.task, synthetic)
+    return inputs.read_records(config.data, config.task, synthetic.face_files if there else ())
 
 
 def report_classes(faces: FaceSet) -> None:
@@ -105,9 +101,9 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
 def borrowed(config: TaskConfig) -> dict[str, str]:
     """Returns the folders of the networks that take part in a run's training, by the flag that brings them."""
     found = {flag: getattr(config, flag) for flag in ("init_from", "teacher") if getattr(config, flag)}
-    made_in = config.synthetic_from or config.run_dir
-    if config.synthetic and not config.is_public and files.matching(made_in, SYNTHETIC_GLOB):
-        found["synthetic_from" if config.synthetic_from else "synthetic"] = files.join(made_in, "fape_gan")
+    made_in = RunFolder(config.synthetic_from or config.run_dir)
+    if config.synthetic and not config.is_public and DataFolder(made_in.synthetic).has_faces:
+        found["synthetic_from" if config.synthetic_from else "synthetic"] = made_in.gan.path
     return found
 
 
@@ -126,14 +122,14 @@ def check_borrowed(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
 
 def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
     """Writes which images go into the run's network, its own and those of the networks that take part."""
-    folder = files.join(config.run_dir, FOLDER)
+    folder = config.folder.fa_net.path
     if runtime.is_chief() and not lineage.is_recorded(folder):
         lineage.write(folder, lineage.of_training(faces, config.task, borrowed(config)))
 
 
 def _first_temperature(config: TaskConfig, faces: FaceSet) -> float:
     """Returns the temperature of the Fa-Net to begin with, when its answers are to the same question, else 1."""
-    other = fa_net.load_spec(folder_of(config.init_from)) if config.init_from else None
+    other = fa_net.load_spec(network_folder(config.init_from)) if config.init_from else None
     return other.temperature if other and other.expressions == faces.expressions else 1.0
 
 
@@ -233,16 +229,16 @@ def _restored(
     steps: int,
 ) -> tuple[keras.Model, Checkpoints]:
     """Returns the compiled network as the newest checkpoint has it, or fresh; `state` is filled too."""
-    folder = files.join(config.run_dir, FOLDER)
+    folder = config.folder.fa_net
     with strategy.scope():
         model = fa_net.build(spec, kernel_variance=recipe.kernel_variance, seed=config.seed)
         optimizer = recipe.build_optimizer(steps)
         # Slots that do not exist yet would be restored late or never.
         optimizer.build(model.trainable_variables)
     # Outside the scope: the state is a text, which several workers cannot mirror.
-    checkpoints = Checkpoints(files.join(folder, "checkpoints"), model, optimizer, state)
+    checkpoints = Checkpoints(folder.checkpoints, model, optimizer, state)
     resumed = checkpoints.restore()
-    _check_state(state, faces, folder)
+    _check_state(state, faces, folder.path)
     with strategy.scope():
         if not resumed and config.init_from:
             init_from(model, spec, config.init_from)
@@ -267,7 +263,7 @@ class _Judge:
         measured_on: tf.data.Dataset | None,
         pictures: tensorboard.TrainingPictures,
     ) -> None:
-        self._folder = files.join(config.run_dir, FOLDER)
+        self._folder = config.folder.fa_net.path
         self._spec = spec
         self._part = faces.parts["val"]
         self._model, self._pictures = model, pictures
@@ -319,6 +315,11 @@ def _check_state(state: State, faces: FaceSet, folder: str) -> None:
             f"{folder} was trained on {state.faces} faces. Received: {len(faces.parts['train'])}; synthetic faces came "
             "or went since: take another --run_dir to train anew."
         )
+    if state.synthetic_fingerprint != faces.synthetic_fingerprint:
+        raise InputError(
+            f"{folder} was trained on synthetic faces with fingerprint {state.synthetic_fingerprint[:12]}. Received: "
+            f"{faces.synthetic_fingerprint[:12]}; they were made again since: take another --run_dir to train anew."
+        )
 
 
 def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
@@ -335,7 +336,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
     Raises:
       InputError: when the backbones differ.
     """
-    other, other_spec = fa_net.load(folder_of(source))
+    other, other_spec = fa_net.load(network_folder(source))
     same_labels = other_spec.expressions == spec.expressions
     grows = spec.batch_norm and can_grow(other_spec.variant, spec.variant)
     if (
@@ -374,7 +375,7 @@ def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
     Raises:
       InputError: when its labels, channels or window differ.
     """
-    model, other = fa_net.load(folder_of(source))
+    model, other = fa_net.load(network_folder(source))
     for name in ("expressions", "channels", "crop"):
         if getattr(other, name) != getattr(spec, name):
             raise InputError(
@@ -421,7 +422,7 @@ def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "
     return np.concatenate(rows) if rows else np.zeros((0, spec.num_classes), np.float32)
 
 
-def finish(folder: str, faces: FaceSet, state: State) -> None:
+def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:
     """Fits the temperature of the kept weights on the validation part, stores it and marks the run as finished.
 
     Without a validation part it stays that of the Fa-Net that the run began with, if any: it was fitted on faces that
@@ -429,11 +430,12 @@ def finish(folder: str, faces: FaceSet, state: State) -> None:
     """
     if not runtime.is_chief():
         return
-    model, spec = fa_net.load(folder)
+    folder = config.folder.fa_net
+    model, spec = fa_net.load(folder.path)
     val = faces.parts["val"]
     temperature = calibration.fit_temperature(predict(model, val, spec), val.labels) if len(val) else state.temperature
-    fa_net.save_spec(folder, dataclasses.replace(spec, temperature=temperature))
-    files.write_json(files.join(folder, "history.json"), dataclasses.asdict(state))
-    files.write_text(files.join(folder, FINISHED), f"{state.epoch} epochs, {state.seconds:.0f} s\n")
+    fa_net.save_spec(folder.path, dataclasses.replace(spec, temperature=temperature))
+    folder.write_history(dataclasses.asdict(state))
+    folder.finish(f"{state.epoch} epochs, {state.seconds:.0f} s")
     score = f", val accuracy {state.best_score:.4f}" if len(val) else ""
     logging.info("fa_net finished: kept epoch %d%s", state.best_epoch, score)

@@ -16,17 +16,13 @@ from fer_tf import files
 from fer_tf.data.inputs import read_records
 from fer_tf.data.pairs import PairStream, PairSurvey, survey
 from fer_tf.errors import InputError
-from fer_tf.models import fa_net, lineage
+from fer_tf.models import lineage
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
-from fer_tf.models.lineage import folder_of
+from fer_tf.run_folder import NetworkFolder, network_folder
 from trainer import runtime
 from trainer.config import TaskConfig
 from trainer.gan_monitor import HeldOut, Monitor
-
-FOLDER = "fape_gan"
-FINISHED_FILE = "FINISHED"
-HISTORY_FILE = "history.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +73,7 @@ def build(config: TaskConfig) -> FapeGan:
     schedule, face_net = schedule_of(config), face_net_of(config)
     weight = config.gan_face_weight if face_net else 0.0
     spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels, face_weight=weight)
-    return FapeGan(spec, config.seed, FaceFeatures.load(folder_of(face_net)) if face_net else None)
+    return FapeGan(spec, config.seed, FaceFeatures.load(network_folder(face_net)) if face_net else None)
 
 
 def run(config: TaskConfig) -> None:
@@ -87,19 +83,19 @@ def run(config: TaskConfig) -> None:
       InputError: no pairs to train on, or flags that do not fit them.
       TrainingFailed: a loss became nan or infinite, or the generator collapsed.
     """
-    folder = files.join(config.run_dir, FOLDER)
+    folder = config.folder.gan
     if not is_wanted(config) or (config.stage == "all" and config.synthetic_ratio == 0):
         logging.info("no FaPE-GAN: this run needs no synthetic faces of its own")
         return
-    if files.exists(files.join(folder, FINISHED_FILE)):
-        logging.info("FaPE-GAN is finished: %s", folder)
+    if folder.is_finished:
+        logging.info("FaPE-GAN is finished: %s", folder.path)
         return
     if config.strategy == "multi_worker":
         raise InputError("`strategy` multi_worker trains Fa-Net alone; give --strategy=mirrored to train FaPE-GAN.")
     schedule = schedule_of(config)
     found = survey(config.data, config.task)
     _report(found, config, schedule)
-    _check_lineage(config, folder)
+    _check_lineage(config, folder.path)
     stream = PairStream(
         config.data,
         config.task,
@@ -124,8 +120,8 @@ def run(config: TaskConfig) -> None:
         "last_epoch": history[-1],
         "held_out": _judge(config, gan, _pairs(held_out, found, config.gan_final_pairs, config.landmark_model)),
     }
-    files.write_json(files.join(folder, "metrics.json"), metrics)
-    files.write_text(files.join(folder, FINISHED_FILE), f"{schedule.epochs} epochs, {schedule.epochs * steps} steps\n")
+    folder.write_metrics(metrics)
+    folder.finish(f"{schedule.epochs} epochs, {schedule.epochs * steps} steps")
 
 
 def _check_lineage(config: TaskConfig, folder: str) -> None:
@@ -151,8 +147,8 @@ def _judge(config: TaskConfig, gan: FapeGan, held_out: HeldOut | None) -> dict[s
     faces = held_out.generate(gan)
     generated = held_out.measure(faces)
     # It needs a trained Fa-Net: the run's own, or the one to begin with.
-    folders = [folder_of(source) for source in (config.run_dir, config.init_from) if source]
-    found = [folder for folder in folders if files.exists(files.join(folder, fa_net.WEIGHTS_FILE))]
+    folders = [network_folder(source) for source in (config.run_dir, config.init_from) if source]
+    found = [folder for folder in folders if NetworkFolder(folder).has_weights]
     if found:
         generated["held_out_frechet"] = held_out.frechet(faces, found[0])
     else:
@@ -184,7 +180,7 @@ class _Trainer:
     """The loop: epochs of the stream, a checkpoint of everything, and a look at the held-out faces after each epoch."""
 
     def __init__(
-        self, config: TaskConfig, gan: FapeGan, stream: PairStream, steps: int, monitor: Monitor, folder: str
+        self, config: TaskConfig, gan: FapeGan, stream: PairStream, steps: int, monitor: Monitor, folder: NetworkFolder
     ) -> None:
         self._config, self._gan, self._stream, self._steps = config, gan, stream, steps
         self._monitor, self._folder = monitor, folder
@@ -200,7 +196,7 @@ class _Trainer:
             epoch=self.epoch,
             step=self.step,
         )
-        self._manager = tf.train.CheckpointManager(checkpoint, files.join(folder, "checkpoints"), max_to_keep=1)
+        self._manager = tf.train.CheckpointManager(checkpoint, folder.checkpoints, max_to_keep=1)
         if self._manager.latest_checkpoint:
             checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
             logging.info("FaPE-GAN goes on at epoch %d, step %d", self.epoch.numpy(), self.step.numpy())
@@ -211,8 +207,7 @@ class _Trainer:
         Raises:
           TrainingFailed: a loss became nan or infinite, or the generator collapsed, now or in an earlier call.
         """
-        path = files.join(self._folder, HISTORY_FILE)
-        history = files.read_json(path)[: int(self.epoch.numpy())] if files.exists(path) else []
+        history = (self._folder.read_history() or [])[: int(self.epoch.numpy())]
         # The epoch that ended in a collapse is in the checkpoint: going on would end as finished.
         self._monitor.stop_if_collapsed(history)
         while (epoch := int(self.epoch.numpy())) < epochs:
@@ -220,8 +215,8 @@ class _Trainer:
             logging.info("FaPE-GAN epoch %d/%d: %s", epoch + 1, epochs, _line(history[-1]))
             # History first: a run killed between the two repeats the epoch and writes the same line again.
             with self._writing():
-                files.write_json(path, history)
-                save_generator(self._folder, self._gan.averaged_generator(), self._gan.spec)
+                self._folder.write_history(history)
+                save_generator(self._folder.path, self._gan.averaged_generator(), self._gan.spec)
                 self.epoch.assign(epoch + 1)
                 self.step.assign(0)
                 self._manager.save()
@@ -257,7 +252,7 @@ class _Trainer:
         except files.CannotWrite:
             raise
         except (OSError, tf.errors.OpError) as error:
-            raise files.cannot_write(f"to {self._folder}", error) from error
+            raise files.cannot_write(f"to {self._folder.path}", error) from error
 
 
 class _EachStep(keras.callbacks.Callback):

@@ -99,7 +99,7 @@ class Monitor:
 
     def __init__(self, config: TaskConfig, held_out: HeldOut | None) -> None:
         self._held_out = held_out
-        self._folder = files.join(config.run_dir, "fape_gan")
+        self._folder = config.folder.gan
         self._writer = tf.summary.create_file_writer(files.join(runtime.tensorboard_dir(config), "fape_gan"))
 
     def after_epoch(self, gan: FapeGan, epoch: int) -> dict[str, float]:
@@ -117,8 +117,7 @@ class Monitor:
         columns = [face_quality.to_uint8(self._held_out.pairs["source"][:rows]), masks, generated[:rows]]
         columns.append(face_quality.to_uint8(self._held_out.pairs["target"][:rows]))
         picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
-        path = files.join(self._folder, "samples", f"epoch-{epoch + 1:04d}.png")
-        files.write_bytes(path, tf.io.encode_png(picture).numpy())
+        self._folder.write_sample(epoch + 1, tf.io.encode_png(picture).numpy())
         with self._writer.as_default(epoch + 1):
             tf.summary.image("held_out/source_mask_generated_target", picture[None])
 

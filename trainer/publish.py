@@ -15,7 +15,7 @@ from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.reports import model_card
-from trainer import runtime
+from fer_tf.run_folder import LINEAGE_FILE, RunFolder
 from trainer.config import TaskConfig
 
 CARD_FILE = "MODEL_CARD.md"
@@ -65,21 +65,21 @@ def publish(config: PublishConfig) -> None:
     Raises:
       InputError: when the run was not evaluated, has not finished, or its weights are too large.
     """
-    path = files.join(config.run_dir, "metrics.json")
-    if not files.exists(path):
+    run = RunFolder(config.run_dir)
+    metrics = run.read_metrics()
+    if not metrics:
         raise InputError(f"`run_dir` {config.run_dir!r} has no metrics.json; run trainer.task --stage=evaluate first.")
-    metrics = files.read_json(path)
     if not metrics["finished"] and not config.interim:
         raise InputError(f"`run_dir` {config.run_dir!r} has not finished training; wait, or give --interim.")
-    model, spec = fa_net.load(files.join(config.run_dir, "fa_net"))
-    flags = files.read_json(files.join(config.run_dir, runtime.CONFIG_FILE))
+    model, spec = fa_net.load(run.fa_net.path)
     # The card needs the file's size, and must be whole before what was published is replaced.
     with tempfile.TemporaryDirectory() as local:
         size = fa_net.save(local, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
+        flags = run.read_config()
         weights = f"`{fa_net.WEIGHTS_FILE}`, {size / 1e6:.1f} MB"
         text = model_card.published(metrics, flags, _command(flags), weights, config.storage, config.note)
-        lineage.write(local, lineage.read(files.join(config.run_dir, "fa_net")))
-        for name in (lineage.FILE, fa_net.WEIGHTS_FILE, fa_net.SPEC_FILE):
+        lineage.write(local, lineage.read(run.fa_net.path))
+        for name in (LINEAGE_FILE, fa_net.WEIGHTS_FILE, fa_net.SPEC_FILE):
             files.put(files.join(local, name), files.join(config.output, name))
     files.write_text(files.join(config.output, CARD_FILE), text)
     logging.info("%s: %.1f MB, test accuracy %.4f", config.output, size / 1e6, metrics["test"]["accuracy"])

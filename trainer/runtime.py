@@ -17,25 +17,12 @@ import tensorflow as tf
 
 from fer_tf import files
 from fer_tf.config import to_dict
-from fer_tf.data.inputs import DATASET_FILE
+from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from trainer.config import TaskConfig
 
-CONFIG_FILE = "config.json"
-LOG_FILE = "log.txt"
 # These flags may differ when a run goes on: they do not change what is trained.
 FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds")
-
-
-# What a stage (or --task=all) leaves in a run folder as soon as it has made something.
-MADE = (
-    "fape_gan/checkpoints/checkpoint",
-    "synthetic/parts",
-    "fa_net/checkpoints/checkpoint",
-    "fa_net/spec.json",
-    "metrics.json",
-    "table5.json",
-)
 
 
 class TrainingFailed(RuntimeError):
@@ -60,27 +47,20 @@ def set_up(config: TaskConfig) -> None:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     files.make_folder(config.run_dir)
-    path = files.join(config.run_dir, CONFIG_FILE)
-    flags = to_dict(config)
-    fingerprint = _data_fingerprint(config)
+    flags, run = to_dict(config), config.folder
+    data = DataFolder(config.data)
+    # A public set is only known when it is read.
+    fingerprint = "" if config.is_public or not data.exists else data.dataset.get("fingerprint", "")
     # Flags that were refused before anything was made bind nobody.
-    if files.exists(path) and any(files.exists(files.join(config.run_dir, name)) for name in MADE):
-        known = files.read_json(path)
-        _check_same(known.get("flags", {}), flags, path)
+    if run.has_begun:
+        known = run.read_config()
+        _check_same(known.get("flags", {}), flags, config)
         _check_data(known.get("data_fingerprint", ""), fingerprint, config)
         return
     if not is_chief():
         return
     about = {"command": sys.argv, "versions": versions(), "machine": machine(), "data_fingerprint": fingerprint}
-    files.write_json(path, {"flags": flags, **about})
-
-
-def _data_fingerprint(config: TaskConfig) -> str:
-    """The fingerprint of a data folder, or empty for a public set, which is only known when it is read."""
-    path = files.join(config.data, DATASET_FILE)
-    if config.is_public or not files.exists(path):
-        return ""
-    return files.read_json(path).get("fingerprint", "")
+    run.write_config({"flags": flags, **about})
 
 
 def _check_data(before: str, now: str, config: TaskConfig) -> None:
@@ -92,11 +72,11 @@ def _check_data(before: str, now: str, config: TaskConfig) -> None:
         )
 
 
-def _check_same(before: dict[str, Any], now: dict[str, Any], path: str) -> None:
+def _check_same(before: dict[str, Any], now: dict[str, Any], config: TaskConfig) -> None:
     for name, value in now.items():
         if name not in FREE_FLAGS and name in before and before[name] != value:
             raise InputError(
-                f"`{name}` was {before[name]!r} when this run began. Received: {value!r} ({path}). "
+                f"`{name}` was {before[name]!r} when this run began. Received: {value!r} ({config.folder.config}). "
                 "Give the same flags to go on, or another --run_dir to begin anew."
             )
 
@@ -249,7 +229,7 @@ def machine() -> dict[str, Any]:
 
 def tensorboard_dir(config: TaskConfig) -> str:
     """Returns where TensorBoard logs go: AIP_TENSORBOARD_LOG_DIR on a hosted trainer, else the run folder."""
-    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or files.join(config.run_dir, "tensorboard")
+    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or config.folder.tensorboard
 
 
 @contextlib.contextmanager
@@ -258,7 +238,7 @@ def run_log(config: TaskConfig) -> Iterator[None]:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if files.is_local(config.run_dir) and is_chief():
         os.makedirs(config.run_dir, exist_ok=True)
-        handlers.append(logging.FileHandler(os.path.join(config.run_dir, LOG_FILE)))
+        handlers.append(logging.FileHandler(config.folder.log))
     root = logging.getLogger()
     before = root.level
     for handler in handlers:

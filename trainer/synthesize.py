@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fer_tf import files
-from fer_tf.data import schema
-from fer_tf.data.inputs import record_files
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.synthesis import counts_of, plan, training_faces
 from fer_tf.errors import InputError
 from fer_tf.evaluation import synthesis
@@ -15,8 +13,6 @@ from fer_tf.evaluation.face_quality import QualityLimits
 from fer_tf.evaluation.synthesis import Synthesizer
 from trainer import fape_gan
 from trainer.config import TaskConfig
-
-FOLDER = "synthetic"
 
 
 def run(config: TaskConfig) -> None:
@@ -27,7 +23,7 @@ def run(config: TaskConfig) -> None:
     Raises:
       InputError: no trained FaPE-GAN, no training faces, or faces that were made with other flags.
     """
-    folder = files.join(config.run_dir, FOLDER)
+    folder = config.folder.synthetic
     if not fape_gan.is_wanted(config):
         logging.info("no synthetic faces are made: this run needs none of its own")
         return
@@ -38,15 +34,14 @@ def run(config: TaskConfig) -> None:
     if synthesis.is_finished(folder, options_of(config)):
         logging.info("synthetic faces are finished: %s", folder)
         return
-    faces = training_faces(record_files(files.join(config.data, schema.FACES_GLOB)), config.task)
+    faces = training_faces(DataFolder(config.data).face_files, config.task)
     items = plan(faces, config.synthetic_ratio, config.seed, config.mirror_targets)
     if not items:
         raise InputError(
             f"no face can be synthesized for task {config.task!r}: no expression of its {len(faces)} training faces is "
             "seen in two poses."
         )
-    gan = files.join(config.run_dir, fape_gan.FOLDER)
-    maker = Synthesizer(gan, config.task, limits_of(config), config.landmark_model)
+    maker = Synthesizer(config.folder.gan.path, config.task, limits_of(config), config.landmark_model)
     requests, shards = synthesis.requests_of(faces, items), synthesis.shards_of(len(items))
     for shard in range(shards):
         synthesis.write_shard(folder, shard, shards, requests[shard::shards], maker)
@@ -73,5 +68,5 @@ def options_of(config: TaskConfig) -> dict[str, Any]:
 
 
 def _refuse_leftovers(folder: str) -> None:
-    if files.matching(folder, schema.FACES_GLOB):
+    if DataFolder(folder).has_faces:
         raise InputError(f"`synthetic_ratio` is 0, but {folder} has faces; remove it, or give --synthetic=false.")

@@ -25,7 +25,6 @@ from trainer.recipes import recipe_of
 
 ROWS = ("Fa-Net", "FaPE-GAN+Fa-Net")
 FOLDERS = dict(zip(ROWS, ("real", "synthetic"), strict=True))
-RESULT_FILE, TEXT_FILE = "table5.json", "table5.md"
 LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
 
 
@@ -91,7 +90,7 @@ def _log_folder(table: TaskConfig, cell: TaskConfig) -> Iterator[None]:
 
 def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
     """Runs stages of one folder of the table; each skips what is done."""
-    if stages[-1] == "evaluate" and files.exists(files.join(config.run_dir, "metrics.json")):
+    if stages[-1] == "evaluate" and config.folder.is_evaluated:
         return
     with runtime.run_log(config):
         runtime.set_up(config)
@@ -116,11 +115,10 @@ def _scores(config: TaskConfig, task: str, row: str) -> _Scores | None:
     """Returns what is finished of a row, or None."""
     found, seeds = [], []
     for seed in range(config.seed, config.seed + config.seeds):
-        folder = _config(config, task, f"seed-{seed}", FOLDERS[row]).run_dir
-        if not files.exists(files.join(folder, "metrics.json")):
+        run = _config(config, task, f"seed-{seed}", FOLDERS[row]).folder
+        if not run.is_evaluated:
             continue
-        with files.open_to_read(files.join(folder, "fa_net", "predictions_test.npz")) as file:
-            found.append(dict(np.load(file)))
+        found.append(run.read_predictions("test"))
         seeds.append(seed)
     if not found:
         return None
@@ -154,9 +152,8 @@ def _difference(first: _Scores, second: _Scores) -> dict[str, float]:
 def _write(config: TaskConfig) -> str:
     """Writes what is finished of the table; returns it as text."""
     table = results(config)
-    files.write_json(files.join(config.run_dir, RESULT_FILE), {"tasks": table, "paper": PAPER})
     text = as_text(table)
-    files.write_text(files.join(config.run_dir, TEXT_FILE), text)
+    config.folder.write_table_5({"tasks": table, "paper": PAPER}, text)
     return text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.data.augment import Augmentation, augment
+from fer_tf.data.folder import fingerprint_of
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
 from fer_tf.errors import InputError
@@ -74,7 +75,8 @@ class FaceSet:
     Attributes:
       expressions: label names; a class's id is its position.
       parts: train, val and test (a public set may lack test).
-      fingerprint: changes when any face, label or split changes.
+      fingerprint: changes when any real face, label or split changes.
+      synthetic_fingerprint: changes when any synthetic face of the training part does; empty without any.
       landmark_model: what aligned the faces, or `none`.
       notes: what a reader of the scores must know, such as how val was made.
       val_of_training: whether val was held out of the set's own training part, so that a network from elsewhere may
@@ -87,6 +89,7 @@ class FaceSet:
     landmark_model: str = "none"
     notes: tuple[str, ...] = field(default=())
     val_of_training: bool = False
+    synthetic_fingerprint: str = ""
 
 
 def read_records(data: str, task: str, synthetic: Sequence[str] = ()) -> FaceSet:
@@ -124,7 +127,13 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = ()) -> FaceSet
         _check_sources(synthetic, task, set(parts["train"].image_ids.tolist()))
         parts["train"] = survey((*files, *synthetic), task, "train")
     expressions = tuple(dataset["expressions"])
-    return FaceSet(expressions, parts, dataset["fingerprint"], dataset.get("landmark_model", "none"))
+    return FaceSet(
+        expressions,
+        parts,
+        dataset["fingerprint"],
+        dataset.get("landmark_model", "none"),
+        synthetic_fingerprint=fingerprint_of(synthetic),
+    )
 
 
 def _check_sources(synthetic: Sequence[str], task: str, train: set[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.data import schema
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FACE_SIZE, PairRecord
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS, TASKS
@@ -47,22 +48,6 @@ class _Tally:
     maskless: list = field(default_factory=list)
 
 
-def pair_files(data: str) -> list[str]:
-    """Returns a data folder's pair files in order.
-
-    Raises:
-      InputError: when there is none.
-    """
-    import tensorflow as tf
-
-    files = sorted(tf.io.gfile.glob(os.path.join(data, schema.PAIRS_GLOB)))
-    if not files:
-        raise InputError(
-            f"no pairs in {data!r} ({schema.PAIRS_GLOB} matches nothing); run python -m beam_pipelines.build first"
-        )
-    return files
-
-
 def survey(data: str, task: str) -> PairSurvey:
     """Counts a data folder's pairs for a task by one pass over its files.
 
@@ -75,7 +60,7 @@ def survey(data: str, task: str) -> PairSurvey:
         raise not_one_of("task", task, TASKS)
     names = (task, "source_pose", "target_pose", "target_id", "target_mask", "same_moment")
     tally = _Tally()
-    dataset = tf.data.TFRecordDataset(pair_files(data)).batch(READ_BATCH)
+    dataset = tf.data.TFRecordDataset(list(DataFolder(data).pair_files)).batch(READ_BATCH)
     dataset = dataset.map(lambda batch: _facts(schema.parse(batch, PairRecord, names), task))
     for batch in dataset.as_numpy_iterator():
         _count(batch, tally)
@@ -163,7 +148,7 @@ class PairStream:
         import tensorflow as tf
 
         order = np.random.default_rng((self.seed, number))
-        files = list(order.permutation(pair_files(self.data)))
+        files = list(order.permutation(list(DataFolder(self.data).pair_files)))
         dataset = self._serialized(files).shuffle(SHUFFLE_BUFFER, seed=int(order.integers(2**31)))
         # Skipped before anything is decoded, so a resumed epoch starts at once.
         dataset = dataset.batch(self.batch_size, drop_remainder=True).skip(skip)
@@ -196,7 +181,7 @@ class PairStream:
                 **self._decode(serialized),
             }
 
-        dataset = self._serialized(pair_files(self.data))
+        dataset = self._serialized(list(DataFolder(self.data).pair_files))
         # A shard holds one person's pairs side by side: the first ones would all be alike.
         dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=0).take(limit) if limit else dataset
         return dataset.batch(self.batch_size).map(measurable).prefetch(2)

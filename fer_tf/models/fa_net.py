@@ -14,9 +14,8 @@ import numpy as np
 from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.models.light_cnn import light_cnn
+from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE
 
-SPEC_FILE = "spec.json"
-WEIGHTS_FILE = "best.weights.h5"
 # Group of a weights file: what to multiply each output channel of a kernel with, by the kernel's path.
 SCALES = "scales"
 

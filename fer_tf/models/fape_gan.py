@@ -16,13 +16,13 @@ from fer_tf.errors import InputError, not_one_of
 from fer_tf.models import losses
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import SelfAttention, SpectralConv2D
+from fer_tf.run_folder import SPEC_FILE
 
 RECIPES = ("paper", "best")
 IMAGE_SIZES = (64, 128, 256)
 # The smallest map of the generator, and the most channels of any map as a multiple of `base_channels`.
 BOTTLENECK = 4
 MAX_WIDENING = 8
-SPEC_FILE = "spec.json"
 GENERATOR_FILE = "generator.weights.h5"
 
 

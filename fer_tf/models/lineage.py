@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +23,8 @@ from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net
-from fer_tf.resources import resource
+from fer_tf.run_folder import LINEAGE_FILE, RunFolder, network_folder
 
-FILE = "lineage.json"
 # Smallest hashes kept of each training: a part that shares 0.2 % of its faces is missed in 1.6 % of cases, and a set
 # of fewer faces is known whole.
 SAMPLE = 2048
@@ -68,13 +66,6 @@ class Training:
 Lineage = tuple[Training, ...]
 
 
-def folder_of(source: str) -> str:
-    """Returns the folder with spec.json that a run folder, a model folder or `pretrained` means."""
-    folder = resource("pretrained") if source == "pretrained" else source
-    inner = files.join(folder, "fa_net")
-    return inner if files.exists(files.join(inner, fa_net.SPEC_FILE)) else folder
-
-
 def of_training(faces: FaceSet, task: str, borrowed: Mapping[str, str]) -> Lineage:
     """Returns the lineage of a network that is trained on some faces.
 
@@ -101,12 +92,12 @@ def merged(*parts: Training | Lineage) -> Lineage:
 
 def write(folder: str, lineage: Lineage) -> None:
     """Writes `lineage.json` in one step."""
-    files.write_json(files.join(folder, FILE), {"trainings": [training.to_dict() for training in lineage]})
+    files.write_json(files.join(folder, LINEAGE_FILE), {"trainings": [training.to_dict() for training in lineage]})
 
 
 def is_recorded(folder: str) -> bool:
     """Whether a folder has a lineage.json, which versions before this one did not write."""
-    return files.exists(files.join(folder, FILE))
+    return files.exists(files.join(folder, LINEAGE_FILE))
 
 
 def read(source: str) -> Lineage:
@@ -118,10 +109,10 @@ def read(source: str) -> Lineage:
     Raises:
       InputError: no network there, or a damaged lineage.json.
     """
-    folder = folder_of(source)
+    folder = network_folder(source)
     if not is_recorded(folder):
         return (_of_earlier_version(folder),)
-    path = files.join(folder, FILE)
+    path = files.join(folder, LINEAGE_FILE)
     try:
         return tuple(Training.from_dict(values) for values in files.read_json(path)["trainings"])
     except (KeyError, TypeError, ValueError) as error:
@@ -244,13 +235,10 @@ def _share_seen(training: Training, split: str, part_hashes: dict[str, Any]) -> 
 
 def _of_earlier_version(folder: str) -> Training:
     """What an earlier version's network says of its training: its spec, or for a FaPE-GAN its run's config.json."""
-    config = files.join(os.path.dirname(folder.rstrip("/")), "config.json")
-    is_gan = os.path.basename(folder.rstrip("/")) == "fape_gan"
-    if is_gan and files.exists(config):
-        known = files.read_json(config)
+    run = RunFolder.of_network(folder)
+    if run.gan.path == files.absolute(folder).rstrip("/"):
+        known = run.read_config()
         return Training(known.get("flags", {}).get("task", ""), known.get("data_fingerprint", ""))
-    if is_gan:
-        return Training("", "")
     spec = fa_net.load_spec(folder)
     return Training(spec.task, spec.data_fingerprint)
 

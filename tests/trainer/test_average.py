@@ -25,8 +25,8 @@ def train(data: str, run_dir: Path, *more: str) -> Path:
 def runs(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A training and one that grew from it."""
     folder = tmp_path_factory.mktemp("average")
-    first = train(toy_data, folder / "first")
-    return [first, train(toy_data, folder / "second", f"--init_from={first}", "--seed=1")]
+    first = train(toy_data, folder / "first", "--recipe=paper")
+    return [first, train(toy_data, folder / "second", f"--init_from={first}", "--seed=1", "--recipe=paper")]
 
 
 def test_the_weights_are_the_mean_and_the_statistics_their_own(toy_data: str, runs: list[Path], tmp_path: Path) -> None:
@@ -45,7 +45,9 @@ def test_the_weights_are_the_mean_and_the_statistics_their_own(toy_data: str, ru
     assert metrics["test"]["faces"] == 32 and metrics["notes"] == ["the weights are the mean of 2 networks'"]
     found = np.load(tmp_path / "mean" / "fa_net" / "predictions_val.npz")
     assert spec.temperature == pytest.approx(calibration.fit_temperature(found["logits"], found["label"]), rel=1e-3)
-    assert "kept epoch" not in (tmp_path / "mean" / "evaluation.html").read_text()
+    page = (tmp_path / "mean" / "evaluation.html").read_text()
+    assert metrics["recipe"] == "paper" and "recipe paper" in page
+    assert "kept epoch" not in page
 
     publish.publish(publish.PublishConfig(str(tmp_path / "mean"), str(tmp_path / "published")))
     card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
@@ -55,8 +57,14 @@ def test_the_weights_are_the_mean_and_the_statistics_their_own(toy_data: str, ru
         average.main([*map(str, runs), f"--data={toy_data}", f"--run_dir={tmp_path / 'mean'}"])
 
 
+def test_a_mean_tells_the_recipes_of_its_sources_and_that_one_is_not_known(runs: list[Path]) -> None:
+    assert [average.recipes_of(str(run)) for run in runs] == [("paper",)] * 2
+    assert average.recipes_of(str(runs[1] / "fa_net")) == ("paper",)
+    assert average.recipes_of("pretrained") == ("unknown",)
+
+
 def test_networks_without_a_mean_are_refused(toy_data: str, runs: list[Path], tmp_path: Path) -> None:
-    larger = train(toy_data, tmp_path / "larger", "--image_size=32")
+    larger = train(toy_data, tmp_path / "larger", "--image_size=32", "--recipe=paper")
     with pytest.raises(InputError, match=r"'.*larger' has the image_size 32\. '.*first' has 16"):
         average.main([str(runs[0]), str(larger), f"--data={toy_data}", f"--run_dir={tmp_path / 'mean'}"])
     with pytest.raises(InputError, match="at least two run folders"):

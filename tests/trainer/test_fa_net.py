@@ -13,13 +13,15 @@ import pytest
 import tensorflow as tf
 
 from fer_tf import files
-from fer_tf.data import inputs
+from fer_tf.data import inputs, schema
 from fer_tf.data.augment import Augmentation
+from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.labels import FER2013_EXPRESSIONS
 from fer_tf.models import fa_net as networks
 from fer_tf.models import lineage
+from fer_tf.run_folder import LINEAGE_FILE
 from tests.fer_tf.data.test_inputs import rewrite, update
 from trainer import evaluate, fa_net, runtime
 from trainer.batch_statistics import BatchStatistics
@@ -215,7 +217,7 @@ def test_a_run_records_the_images_of_its_networks_and_evaluating_an_earlier_vers
     trained = lineage.read(run_dir)
     assert [(one.task, one.via, one.faces) for one in trained] == [("er_ss", "", 96)]
     old = shutil.copytree(run_dir, tmp_path / "old")
-    os.remove(old / "fa_net" / lineage.FILE)
+    os.remove(old / "fa_net" / LINEAGE_FILE)
     assert lineage.read(str(old))[0].images is None
     assert main(["--stage=evaluate", *flags(toy_data, old)]) == 0
     assert lineage.read(str(old))[0].images.tolist() == trained[0].images.tolist()
@@ -224,6 +226,31 @@ def test_a_run_records_the_images_of_its_networks_and_evaluating_an_earlier_vers
 def test_synthetic_faces_that_are_not_there_are_told(toy_data, run_dir, tmp_path):
     with pytest.raises(InputError, match=r"`synthetic_from` .* has no synthetic faces"):
         fa_net.read_faces(TaskConfig(data=toy_data, run_dir=str(tmp_path), synthetic_from=run_dir))
+
+
+def test_a_training_does_not_go_on_with_synthetic_faces_that_were_made_again(toy_data, tmp_path):
+    def make(quality: int) -> None:
+        faces = [face for face in DataFolder(toy_data).faces() if face.er_ss == "train"][:8]
+        made = DataFolder(str(tmp_path / "synthetic")).face_file(0, 1)
+        files.write_records(made, [schema.encode(synthetic_copy(face, quality)) for face in faces])
+
+    more = ("--synthetic=true", "--gan_recipe=paper", "--synthetic_ratio=0.1", "--epochs=1")
+    make(quality=95)
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
+    os.remove(tmp_path / "fa_net" / "FINISHED")
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
+    # As many faces of the same names as before.
+    make(quality=50)
+    os.remove(tmp_path / "fa_net" / "FINISHED")
+    with pytest.raises(InputError, match=r"synthetic faces with fingerprint .* they were made again since"):
+        main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)])
+
+
+def synthetic_copy(face: schema.FaceRecord, quality: int) -> schema.FaceRecord:
+    image = cv2.imdecode(np.frombuffer(face.image, np.uint8), cv2.IMREAD_COLOR)
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    sources = {"synthetic_source": face.image_id, "synthetic_target": face.image_id}
+    return dataclasses.replace(face, image_id=f"synthetic/{face.image_id}", image=encoded, synthetic=1, **sources)
 
 
 def test_other_flags_do_not_go_on_with_a_run(run_dir, toy_data, capsys):

@@ -17,6 +17,7 @@ from fer_tf.data.public import part
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.run_folder import LINEAGE_FILE
 from tests.fer_tf.data.test_inputs import rewrite, update
 from tests.toy_data import write_toy_data
 
@@ -142,7 +143,7 @@ def test_the_lineage_reads_as_it_was_written_and_damage_is_named(faces, network)
     (found,) = lineage.read(network)
     assert (found.task, found.fingerprint, found.via, found.faces) == ("er_zid", faces.fingerprint, "", 32)
     assert found.images.tolist() == sorted(set(lineage.hashes_of(faces.parts["train"])[0].tolist()))
-    path = os.path.join(network, lineage.FILE)
+    path = os.path.join(network, LINEAGE_FILE)
     Path(path).write_text(json.dumps({"trainings": [{"task": "er_zid"}]}))
     with pytest.raises(InputError, match=r"lineage\.json is damaged: 'images'; train the network again"):
         lineage.read(network)

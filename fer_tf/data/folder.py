@@ -1,0 +1,176 @@
+"""A data folder: its files by name, whether it is whole, its readers, and how a new build takes an earlier one's place.
+
+    data = DataFolder("data/faces")
+    data.dataset["expressions"]
+    for face in data.faces(): ...
+
+No other module spells a file name of a data folder. `dataset.json` comes last and goes first: where it is, all is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fer_tf import files
+from fer_tf.data import schema
+from fer_tf.data.schema import FaceRecord
+from fer_tf.errors import InputError
+
+DATASET_FILE = "dataset.json"
+_DIGEST_BITS = 256
+_REJECTED, _LEAKS, _PAGE = "rejected.jsonl", "leaks.jsonl", "report.html"
+# What a build replaces as a whole.
+_FOLDERS = ("records", "pairs", "landmarks")
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A folder that `beam_pipelines.build` writes.
+
+    Attributes:
+      path: where it is, on this machine or such as `gs://`.
+    """
+
+    path: str
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a whole data folder."""
+        return files.exists(files.join(self.path, DATASET_FILE))
+
+    @cached_property
+    def dataset(self) -> dict[str, Any]:
+        """What dataset.json says.
+
+        Raises:
+          InputError: when there is none, or it cannot be read.
+        """
+        path = files.join(self.path, DATASET_FILE)
+        if not self.exists:
+            raise InputError(f"`data` {self.path!r} has no {DATASET_FILE}; run `python -m beam_pipelines.build` first.")
+        try:
+            return files.read_json(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}; run beam_pipelines.build again.") from None
+
+    @property
+    def has_faces(self) -> bool:
+        """Whether there is any file of face records, in a full set or not."""
+        return bool(files.matching(self.path, schema.FACES_GLOB))
+
+    @property
+    def face_files(self) -> tuple[str, ...]:
+        """The files of face records, a full set; raises InputError when there are none or some are missing."""
+        return record_files(self.path, schema.FACES_GLOB)
+
+    @property
+    def pair_files(self) -> tuple[str, ...]:
+        """The files of pair records, a full set; raises InputError when there are none or some are missing."""
+        return record_files(self.path, schema.PAIRS_GLOB)
+
+    def faces(self) -> Iterator[FaceRecord]:
+        """Yields every face record; raises InputError when there are none, or a file is damaged."""
+        for path in self.face_files:
+            for record in files.read_records(path):
+                yield schema.decode(record)
+
+    def face_file(self, shard: int, shards: int) -> str:
+        return files.join(self.path, schema.FACES_PATTERN.format(shard=shard, shards=shards))
+
+    def pair_file(self, shard: int, shards: int) -> str:
+        return files.join(self.path, schema.PAIRS_PATTERN.format(shard=shard, shards=shards))
+
+    def landmark_file(self, clip_id: str) -> str:
+        """The file with a clip's points as text."""
+        return files.join(self.path, f"landmarks/{clip_id}.txt")
+
+    @property
+    def page(self) -> str:
+        """The corpus on one page."""
+        return files.join(self.path, _PAGE)
+
+    @property
+    def leaks(self) -> str:
+        """The list of faces that the parts of a task share."""
+        return files.join(self.path, _LEAKS)
+
+    @property
+    def rejected(self) -> str:
+        """The list of all that was left out."""
+        return files.join(self.path, _REJECTED)
+
+    @property
+    def building(self) -> str:
+        """The folder of a build that is under way."""
+        return files.join(self.path, ".building")
+
+    @property
+    def extracted(self) -> str:
+        """The folder of the finished clips' faces, which the next build finds again."""
+        return files.join(self.path, ".extracted")
+
+    def write_rejected(self, parts: Iterable[str]) -> None:
+        """Joins some files into the list of all that was left out."""
+        with files.whole_file(self.rejected) as target:
+            for part in parts:
+                with files.open_to_read(part) as source:
+                    shutil.copyfileobj(source, target)
+
+    def take(self, made: DataFolder, dataset: dict[str, Any], rejected: Iterable[str], aside: str) -> None:
+        """Moves what a build has made to its final names, in the place of what an earlier one left.
+
+        Args:
+          made: the folder that it was made in, on the same file system.
+          dataset: for dataset.json, by which readers know a data folder.
+          rejected: files that together list all that was left out.
+          aside: how the names of the build's own notes end, which stay behind.
+        """
+        files.delete(files.join(self.path, DATASET_FILE))
+        for folder in _FOLDERS:
+            files.delete_folder(files.join(self.path, folder))
+        for path in files.matching(made.path, files.ANY_DEPTH):
+            # What a killed worker had begun is no shard.
+            if not path.endswith(aside) and files.UNFINISHED not in path:
+                files.move(path, files.join(self.path, os.path.relpath(path, made.path)))
+        self.write_rejected(rejected)
+        files.write_json(files.join(self.path, DATASET_FILE), dataset)
+
+
+def record_files(folder: str, pattern: str = schema.FACES_GLOB) -> tuple[str, ...]:
+    """Returns a folder's shards in order; raises InputError when there are none or some are missing."""
+    found = tuple(files.matching(folder, pattern))
+    if not found:
+        raise InputError(
+            f"no record files {files.join(folder, pattern)!r}; run `python -m beam_pipelines.build` first."
+        )
+    stem, shards = found[0].rsplit("-of-", 1)[0][:-5], int(found[0].rsplit("-of-", 1)[1].split(".")[0])
+    wanted = tuple(f"{stem}{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards))
+    if found != wanted:
+        odd = sorted(set(wanted) ^ set(found))
+        raise InputError(f"record files do not form one set of {shards} shards; missing or left over: {odd[0]}.")
+    return found
+
+
+def digest(record: bytes) -> int:
+    """Returns a record's share of the fingerprint of its set; shares are added up modulo 2 ** 256."""
+    return int.from_bytes(hashlib.sha256(record).digest(), "little")
+
+
+def fingerprint(digests: int, examples: int) -> str:
+    """Returns a hash of a set of records, whatever their order and shards: of the sum of their SHA-256 digests."""
+    return hashlib.sha256(f"{digests % (1 << _DIGEST_BITS):064x}/{examples}".encode()).hexdigest()
+
+
+def fingerprint_of(paths: Sequence[str]) -> str:
+    """Returns the fingerprint of the records in some files, empty for no file; raises InputError for a damaged one."""
+    digests, examples = 0, 0
+    for path in paths:
+        for record in files.read_records(path):
+            digests, examples = digests + digest(record), examples + 1
+    return fingerprint(digests, examples) if paths else ""

@@ -1,0 +1,241 @@
+"""A run folder: the names of what a training leaves, whether it is finished, and its readers and writers.
+
+    run = RunFolder("runs/er_ss")
+    run.read_metrics()["test"]["accuracy"]
+    run.fa_net.is_finished
+
+No other module spells a file name of a run folder. All that is written has its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_tf import files
+from fer_tf.errors import InputError
+from fer_tf.resources import resource
+
+# A trained network's own files, which stand in a published or exported model's folder too.
+SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage.json"
+PRETRAINED = "pretrained"
+_CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
+_TABLE_5, _TABLE_5_TEXT = "table5.json", "table5.md"
+_FINISHED, _HISTORY, _CHECKPOINTS = "FINISHED", "history.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class NetworkFolder:
+    """What the training of one network leaves in a run folder.
+
+    Attributes:
+      path: `fa_net` or `fape_gan` in the run folder.
+    """
+
+    path: str
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the training came to its end."""
+        return files.exists(files.join(self.path, _FINISHED))
+
+    def finish(self, note: str) -> None:
+        """Marks the training as finished, with a line on how long it took; written last."""
+        files.write_text(files.join(self.path, _FINISHED), f"{note}\n")
+
+    @property
+    def has_spec(self) -> bool:
+        """Whether a network was saved, finished or not."""
+        return files.exists(files.join(self.path, SPEC_FILE))
+
+    @property
+    def has_weights(self) -> bool:
+        return files.exists(files.join(self.path, WEIGHTS_FILE))
+
+    @property
+    def checkpoints(self) -> str:
+        """The folder of the checkpoints, which TensorFlow keeps."""
+        return files.join(self.path, _CHECKPOINTS)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return files.exists(files.join(self.checkpoints, "checkpoint"))
+
+    def read_history(self) -> Any:
+        """Returns what the training noted of its epochs, or None when it noted nothing yet."""
+        return _read_json(files.join(self.path, _HISTORY))
+
+    def write_history(self, history: Any) -> None:
+        files.write_json(files.join(self.path, _HISTORY), history)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        files.write_json(files.join(self.path, _METRICS), metrics)
+
+    @property
+    def samples(self) -> list[str]:
+        """The pictures of held-out faces, the earliest epoch's first."""
+        return files.matching(files.join(self.path, "samples"), "*.png")
+
+    def write_sample(self, epoch: int, png: bytes) -> None:
+        """Writes the picture of an epoch, from 1."""
+        files.write_bytes(files.join(self.path, "samples", f"epoch-{epoch:04d}.png"), png)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that `trainer.task` writes.
+
+    Attributes:
+      path: where it is, on this machine or such as `gs://`.
+    """
+
+    path: str
+
+    @classmethod
+    def of_network(cls, folder: str) -> RunFolder:
+        """Returns the run folder that a network's folder stands in."""
+        return cls(os.path.dirname(files.absolute(folder.rstrip("/"))))
+
+    @property
+    def fa_net(self) -> NetworkFolder:
+        return NetworkFolder(files.join(self.path, "fa_net"))
+
+    @property
+    def gan(self) -> NetworkFolder:
+        return NetworkFolder(files.join(self.path, "fape_gan"))
+
+    @property
+    def synthetic(self) -> str:
+        """The folder of the synthetic faces: records as in a data folder, and the plan that they were made by."""
+        return files.join(self.path, "synthetic")
+
+    @property
+    def saliency(self) -> str:
+        """The folder of the pictures of where the network looks."""
+        return files.join(self.path, "saliency")
+
+    @property
+    def tensorboard(self) -> str:
+        return files.join(self.path, "tensorboard")
+
+    @property
+    def config(self) -> str:
+        """The file of flags, command, versions and machine."""
+        return files.join(self.path, _CONFIG)
+
+    @property
+    def log(self) -> str:
+        return files.join(self.path, _LOG)
+
+    @property
+    def page(self) -> str:
+        """The evaluation as a page."""
+        return files.join(self.path, _PAGE)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a stage, or --task=all, has made something with the flags of its config.json."""
+        made = (
+            self.fa_net.has_checkpoint,
+            self.gan.has_checkpoint,
+            self.fa_net.has_spec,
+            bool(files.matching(self.synthetic, files.ANY_DEPTH)),
+            self.is_evaluated,
+            files.exists(files.join(self.path, _TABLE_5)),
+        )
+        return self.has_config and any(made)
+
+    @property
+    def has_config(self) -> bool:
+        return files.exists(self.config)
+
+    @property
+    def is_evaluated(self) -> bool:
+        return files.exists(files.join(self.path, _METRICS))
+
+    def read_config(self) -> dict[str, Any]:
+        """Returns config.json: flags, command, versions, machine; empty when there is none.
+
+        Raises:
+          InputError: when it cannot be read.
+        """
+        return _read_json(self.config) or {}
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        files.write_json(self.config, config)
+
+    def read_flags(self, needs: str = "") -> dict[str, Any]:
+        """Returns the flags that the run was begun with; empty when they are not known.
+
+        Args:
+          needs: the command that writes them, where they are needed.
+
+        Raises:
+          InputError: when they are needed and not there.
+        """
+        flags = self.read_config().get("flags", {})
+        if needs and not flags:
+            raise InputError(f"`run_dir` {self.path!r} has no {_CONFIG}; run {needs} first.")
+        return flags
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Returns metrics.json; empty when the run was not evaluated.
+
+        Raises:
+          InputError: when it cannot be read, or is no evaluation's.
+        """
+        metrics = _read_json(files.join(self.path, _METRICS)) or {}
+        if metrics and not {"task", "test"} <= metrics.keys():
+            path = files.join(self.path, _METRICS)
+            raise InputError(f"{path} has no `task` or no `test`; run trainer.task --stage=evaluate again.")
+        return metrics
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        files.write_json(files.join(self.path, _METRICS), metrics)
+
+    def read_predictions(self, split: str) -> dict[str, np.ndarray] | None:
+        """Returns image_id, person, pose, label and logits of a part's faces, or None when it was not scored."""
+        path = self._predictions(split)
+        if not files.exists(path):
+            return None
+        with files.open_to_read(path) as file, np.load(io.BytesIO(file.read())) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def write_predictions(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes image_id, person, pose (unicode), label (int64) and logits (float32) of a part's faces."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        files.write_bytes(self._predictions(split), buffer.getvalue())
+
+    def _predictions(self, split: str) -> str:
+        return files.join(self.fa_net.path, f"predictions_{split}.npz")
+
+    def write_table_5(self, table: dict[str, Any], text: str) -> None:
+        """Writes what is finished of Table 5, as JSON and as Markdown."""
+        files.write_json(files.join(self.path, _TABLE_5), table)
+        files.write_text(files.join(self.path, _TABLE_5_TEXT), text)
+
+
+def network_folder(source: str) -> str:
+    """Returns the folder with a Fa-Net's spec and weights that a flag's value means.
+
+    Args:
+      source: a run folder, the folder of a network itself, or `pretrained`.
+    """
+    folder = resource(PRETRAINED) if source == PRETRAINED else source
+    inner = RunFolder(folder).fa_net
+    return inner.path if inner.has_spec else folder
+
+
+def _read_json(path: str) -> Any:
+    if not files.exists(path):
+        return None
+    try:
+        return files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; run trainer.task --stage=evaluate again.") from None
