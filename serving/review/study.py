@@ -1,0 +1,324 @@
+"""A study: which clips are shown to whom in which order, and its votes as columns of the annotations."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import hashlib
+import hmac
+import io
+import itertools
+import json
+import math
+import os
+import posixpath
+import statistics
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fer_tf.data import annotations
+from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
+from fer_tf.errors import InputError
+from serving.review.store import CANNOT_TELL, FIRST, SECOND, Store, Vote
+
+# A longer gap between two votes is a break.
+BREAK_SECONDS = 300.0
+# So many votes tell a reviewer's pace.
+PACE_VOTES = 50
+# With a model's predictions, clips are shown from the least certain tenth to the most certain one.
+CERTAINTY_BINS = 10
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What a study is about.
+
+    Attributes:
+      annotations: the annotations CSV.
+      videos_root: folder of the clips.
+      reviewers: who votes; empty takes those whom the study already knows.
+      labels_file: the expressions to choose from; empty takes those of the annotations.
+      reviewer_columns: pattern of the reviewers' columns; a reviewer's name stands for the star.
+      predictions: a model's predictions by which the least certain clips come first; empty for none.
+      seed: changes every reviewer's order.
+    """
+
+    annotations: str
+    videos_root: str
+    reviewers: tuple[str, ...] = ()
+    labels_file: str = ""
+    reviewer_columns: str = "reviewer_*"
+    predictions: str = ""
+    seed: int = 0
+
+
+class Study:
+    """Clips, labels, reviewers and their orders.
+
+    Args:
+      options: what the study is about.
+      store: where its votes are.
+
+    Attributes:
+      clips: the accepted clips by their ids.
+      labels: the expressions to choose from, in the order of the buttons.
+      reviewers: the names of those who vote.
+      left_out: rows of the annotations that cannot be shown.
+
+    Raises:
+      InputError: the annotations, labels, names or predictions cannot be used.
+    """
+
+    def __init__(self, options: StudyOptions, store: Store):
+        self.options, self.store = options, store
+        self.clips, self.left_out = _read_clips(options)
+        self.labels = _labels(options, self.clips.values())
+        if CANNOT_TELL in self.labels:
+            raise InputError(f"`expression` may not be {CANNOT_TELL!r}: the export writes it for votes that name none.")
+        self.reviewers = _reviewers(options, store)
+        store.add_reviewers(self.reviewers)
+        self.keys = keys_for(self.labels)
+        self._certainty = _certainty_bins(options.predictions, self.clips) if options.predictions else {}
+        self._orders = {reviewer: self._order(reviewer) for reviewer in self.reviewers}
+        self._by_code = {self.code(clip_id): clip_id for clip_id in self.clips}
+
+    def code(self, clip_id: str) -> str:
+        """Returns a clip's name in addresses: it tells nothing of path, person or label without the study's secret."""
+        return hmac.new(self.store.secret.encode(), clip_id.encode(), hashlib.sha256).hexdigest()[:16]
+
+    def clip_of(self, code: str) -> Clip | None:
+        """Returns the clip of an address, or None."""
+        return self.clips.get(self._by_code.get(code, ""))
+
+    def _order(self, reviewer: str) -> tuple[str, ...]:
+        """Returns the clips' ids in the reviewer's own order, which new clips do not disturb."""
+
+        def place(clip_id: str) -> tuple[int, bytes]:
+            mixed = f"{self.options.seed}/{reviewer}/{clip_id}".encode()
+            return self._certainty.get(clip_id, CERTAINTY_BINS), hashlib.sha256(mixed).digest()
+
+        return tuple(sorted(self.clips, key=place))
+
+    def standing(self, round: int = FIRST) -> dict[str, dict[str, Vote]]:
+        """Returns the standing votes on this study's clips by this study's reviewers: by clip, then by reviewer."""
+        votes: dict[str, dict[str, Vote]] = {}
+        for vote in self.store.votes(round):
+            if vote.clip in self.clips and vote.reviewer in self.reviewers:
+                votes.setdefault(vote.clip, {})[vote.reviewer] = vote
+        return votes
+
+    def final(self) -> dict[str, dict[str, Vote]]:
+        """Returns the votes that count: those of the second round where cast, else those of the first."""
+        votes = self.standing(FIRST)
+        for clip_id, again in self.standing(SECOND).items():
+            votes[clip_id] = {**votes.get(clip_id, {}), **again}
+        return votes
+
+    def disputed(self) -> list[str]:
+        """Returns the clips that every reviewer answered first and not all with one and the same expression."""
+        votes = self.standing(FIRST)
+        return [
+            clip_id
+            for clip_id in self.clips
+            if len(votes.get(clip_id, ())) == len(self.reviewers) and not agreed(votes[clip_id].values())
+        ]
+
+    def left(self, reviewer: str, round: int) -> tuple[list[str], list[Vote]]:
+        """Returns what the reviewer has still to answer, in order, and what was answered, in the order of time."""
+        asked = self._orders[reviewer]
+        if round == SECOND:
+            disputed = set(self.disputed())
+            asked = tuple(clip_id for clip_id in asked if clip_id in disputed)
+        answered = [vote for vote in self.store.votes(round, reviewer) if vote.clip in self.clips]
+        done = {vote.clip for vote in answered}
+        return [clip_id for clip_id in asked if clip_id not in done], answered
+
+    def column(self, reviewer: str) -> str:
+        """Returns the reviewer's column in the annotations."""
+        return column_of(reviewer, self.options.reviewer_columns)
+
+
+def agreed(votes: Iterable[Vote]) -> bool:
+    """Returns whether all votes name one and the same expression."""
+    choices = {vote.choice for vote in votes}
+    return len(choices) == 1 and CANNOT_TELL not in choices
+
+
+def pace(votes: Sequence[Vote]) -> float:
+    """Returns the seconds that a reviewer takes for a clip, the median of late; 0 before two votes tell."""
+    times = [vote.at for vote in votes[-PACE_VOTES - 1 :]]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return statistics.median([gap for gap in gaps if 0 <= gap <= BREAK_SECONDS] or [0.0])
+
+
+def keys_for(labels: Sequence[str]) -> list[str]:
+    """Returns a key for each label: up to nine get 1 to 9, more get a letter of their own name where one is free.
+
+    Further labels get digits, then letters with Shift; from the 62nd on a key is empty: the page's search finds them.
+    """
+    if len(labels) <= 9:
+        return [str(number) for number in range(1, len(labels) + 1)]
+    keys: dict[str, str] = {}
+    for label in labels:
+        keys.setdefault(next((c for c in label.lower() if c in string.ascii_lowercase and c not in keys), ""), label)
+    keys.pop("", None)
+    taken = {label: key for key, label in keys.items()}
+    free = iter(c for c in string.ascii_lowercase + "123456789" + string.ascii_uppercase if c not in keys)
+    return [taken.get(label) or next(free, "") for label in labels]
+
+
+def column_of(reviewer: str, pattern: str) -> str:
+    """Returns a reviewer's column: the name itself where it fits the pattern, else the name in the star's place."""
+    return reviewer if fnmatch.fnmatchcase(reviewer, pattern) else pattern.replace("*", reviewer, 1)
+
+
+def export(study: Study, path: str, first_round: bool = False) -> int:
+    """Writes the annotations with the reviewers' columns; the file gets its name when it is complete.
+
+    Every other column, every row and their order stay. A cell of a reviewer without a vote keeps what it said.
+
+    Args:
+      study: the study.
+      path: the CSV to write, which may be the annotations themselves.
+      first_round: whether to leave the second round's votes out.
+
+    Returns:
+      How many votes were written.
+    """
+    with open(study.options.annotations, "rb") as file:
+        content = file.read()
+    text = content.decode("utf-8-sig")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    header = [name.strip() for name in rows[0]]
+    votes = study.standing(FIRST) if first_round else study.final()
+    remarks = any(vote.remark for cast in votes.values() for vote in cast.values())
+    places = {reviewer: _column_place(rows, header, study.column(reviewer)) for reviewer in study.reviewers}
+    remark_places = {
+        reviewer: _column_place(rows, header, f"remark_{reviewer}") for reviewer in study.reviewers if remarks
+    }
+    written = 0
+    for row in rows[1:]:
+        if len(row) != len(header):
+            continue
+        clip_id = posixpath.normpath(row[header.index("video")].strip())
+        for reviewer, vote in votes.get(clip_id, {}).items():
+            row[places[reviewer]] = vote.choice
+            if remarks:
+                row[remark_places[reviewer]] = vote.remark
+            written += 1
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\r\n" if "\r\n" in text[: text.find("\n") + 1] else "\n").writerows(rows)
+    _write_whole(path, (b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b"") + out.getvalue().encode())
+    return written
+
+
+def _column_place(rows: list[list[str]], header: list[str], name: str) -> int:
+    """Returns where the column stands, after adding it to rows of the header's length when it is new."""
+    if name in header:
+        return header.index(name)
+    for row in rows:
+        # A row of another length stays wrong by as much, and the build says so.
+        if row:
+            row.append("")
+    header.append(name)
+    rows[0][-1] = name
+    return len(header) - 1
+
+
+def _write_whole(path: str, content: bytes) -> None:
+    partial = os.path.join(os.path.dirname(path), f".partial-{os.path.basename(path)}")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _read_clips(options: StudyOptions) -> tuple[dict[str, Clip], list[BadRow]]:
+    try:
+        with open(options.annotations, "rb") as file:
+            rows = list(annotations.read_rows(file, options.annotations, AnnotationOptions(review="none")))
+    except OSError as error:
+        raise InputError(f"`annotations` {options.annotations!r} cannot be read: {error.strerror}.") from None
+    clips, repeated = annotations.drop_duplicates(row for row in rows if isinstance(row, Clip))
+    left_out = [row for row in rows if isinstance(row, BadRow)] + repeated
+    if not clips:
+        raise InputError(f"{options.annotations}: no row can be shown. The first: {left_out[:1]}.")
+    return {clip.clip_id: clip for clip in clips}, left_out
+
+
+def _labels(options: StudyOptions, clips: Iterable[Clip]) -> tuple[str, ...]:
+    if not options.labels_file:
+        return tuple(sorted({clip.expression for clip in clips}))
+    try:
+        with open(options.labels_file, "rb") as file:
+            return annotations.read_labels(file, options.labels_file).names
+    except OSError as error:
+        raise InputError(f"`labels_file` {options.labels_file!r} cannot be read: {error.strerror}.") from None
+
+
+def _reviewers(options: StudyOptions, store: Store) -> tuple[str, ...]:
+    if options.reviewer_columns.count("*") != 1:
+        raise InputError(f"`reviewer_columns` must have one star. Received: {options.reviewer_columns!r}.")
+    names = options.reviewers or tuple(store.reviewers())
+    if not names:
+        raise InputError("`reviewers` is empty: name who votes, such as --reviewers=anna,ben,chris.")
+    if len({column_of(name, options.reviewer_columns) for name in names}) < len(names):
+        raise InputError(f"`reviewers` names somebody twice. Received: {','.join(names)!r}.")
+    return names
+
+
+def _certainty_bins(path: str, clips: dict[str, Clip]) -> dict[str, int]:
+    """Returns for each clip with predictions in which tenth of certainty it is, 0 for the least certain.
+
+    Certainty is the mean over the clip's faces of the greatest probability.
+    """
+    found = {clip_id: value for clip_id, value in _certainties(path, clips).items() if value is not None}
+    if not found:
+        raise InputError(f"`predictions` {path!r} names none of the clips; its `input` must end with the clip's path.")
+    ranked = sorted(found, key=lambda clip_id: (found[clip_id], clip_id))
+    return {clip_id: rank * CERTAINTY_BINS // len(ranked) for rank, clip_id in enumerate(ranked)}
+
+
+def _certainties(path: str, clips: dict[str, Clip]) -> dict[str, float | None]:
+    sums: dict[str, list[float]] = {}
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = _jsonl_rows(file) if path.endswith(".jsonl") else _csv_rows(file, path)
+            for line, name, value in rows:
+                if not 0 <= value <= 1 or math.isnan(value):
+                    raise InputError(f"{path}, line {line}: `probability` must lie in [0, 1]. Received: {value}.")
+                parts = posixpath.normpath(name).split("/")
+                clip_id = next((c for n in range(len(parts)) if (c := "/".join(parts[n:])) in clips), None)
+                if clip_id:
+                    sums.setdefault(clip_id, []).append(value)
+    except OSError as error:
+        raise InputError(f"`predictions` {path!r} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"`predictions` {path!r} is neither predictions.jsonl nor a CSV of predictions: {error}."
+        ) from None
+    return {clip_id: statistics.fmean(values) for clip_id, values in sums.items()}
+
+
+def _jsonl_rows(lines: Iterable[str]) -> Iterable[tuple[int, str, float]]:
+    for number, text in enumerate(lines, 1):
+        line = json.loads(text)
+        for face in line["faces"]:
+            yield number, line["input"], max(face["probabilities"].values())
+
+
+def _csv_rows(lines: Iterable[str], path: str) -> Iterable[tuple[int, str, float]]:
+    reader = csv.DictReader(lines)
+    columns = reader.fieldnames or []
+    name = next((column for column in ("input", "video") if column in columns), None)
+    if name is None or "probability" not in columns:
+        raise InputError(
+            f"{path}, line 1: needs the columns `input` (or `video`) and `probability`. Received: {columns}."
+        )
+    for row in reader:
+        if row["probability"]:
+            yield reader.line_num, row[name], float(row["probability"])
