@@ -10,7 +10,7 @@ setup(
     packages=[*find_packages(include=COMMANDS_AND_LIBRARY), *RESOURCES],
     package_dir=RESOURCES,
     package_data={
-        "": ["*.j2", "*.css", "*.json"],
+        "": ["*.j2", "*.html", "*.js", "*.css", "*.json"],
         "fer_tf.reports": ["templates/*.j2"],
         "fer_tf.samples": ["*.csv", "*.jpg", "*.md", "**/*.mp4"],
         "fer_tf.pretrained": ["*.h5", "*.md"],

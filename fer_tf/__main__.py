@@ -12,6 +12,7 @@ from fer_tf.config import EXIT_OK, EXIT_USAGE, run_command
 # Names, not imports: the commands are built on this library, and it must not need them.
 COMMANDS = {
     "build": ("beam_pipelines.build", "videos and annotations.csv to a data folder of aligned faces"),
+    "review": ("serving.review", "reviewers say on a page which expression each clip shows"),
     "train": ("trainer.task", "FaPE-GAN, synthetic faces, Fa-Net, evaluation: a run folder"),
     "synthesize": ("beam_pipelines.synthesize", "a run's synthetic faces on a Beam runner"),
     "average": ("trainer.average", "the mean weights of trainings that grew from each other"),

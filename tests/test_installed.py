@@ -70,8 +70,9 @@ def test_an_installed_wheel_finds_samples_and_weights_from_any_folder(installed:
     found = json.loads(run(installed, tmp_path, "-c", LOOKUPS).splitlines()[-1])
     assert found["package"].startswith(str(installed)) and found["annotations"].startswith(str(installed))
     assert found["task"] == "fer2013" and found["clips"] == 144 and found["pictures"] > 1
-    for template in (path for path in (ROOT / "fer_tf").rglob("*.j2")):
-        assert (installed / template.relative_to(ROOT)).exists(), f"{template} is not in the wheel"
+    for template in (path for package in ("fer_tf", "serving") for path in (ROOT / package).rglob("*")):
+        if template.suffix in (".j2", ".html", ".js", ".css"):
+            assert (installed / template.relative_to(ROOT)).exists(), f"{template} is not in the wheel"
 
 
 def test_the_installed_console_script_lists_its_commands(installed: Path, tmp_path: Path) -> None:

@@ -1,1 +1,127 @@
-"""The reviewers' page: people look at clips in a browser and say which expression each shows."""
+"""Reviewers see clips in a browser and say which expression each shows: `python -m serving.review`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fer_tf.config import EXIT_OK, parse
+from fer_tf.errors import InputError
+from fer_tf.resources import samples_folder
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class ReviewConfig:
+    """Flags of `python -m serving.review`.
+
+    Args:
+      annotations: the annotations CSV; empty for annotations.csv in the videos' root.
+      videos_root: folder of the clips; `samples` is the project's own where there is none here.
+      reviewers: names of those who vote, with commas between; empty takes those whom the study already knows.
+      study: folder of the study: votes, links and playable copies of clips. It is made when missing.
+      export: write the annotations with the reviewers' columns to this CSV, and end.
+      export_votes: which votes an export writes: `final`, or `first` for those cast before anybody saw others'.
+      labels_file: the expressions to choose from, one a line; empty takes those of the annotations.
+      reviewer_columns: pattern of the reviewers' columns, as the build has it; a reviewer's name stands for the star.
+      predictions: a model's predictions.jsonl or CSV; the least certain clips come first. Nobody sees them.
+      show_label: show the reviewers the intended expression.
+      show_person: show the reviewers the person's name.
+      seed: changes every reviewer's order of clips.
+      host: address to listen on; the default answers this machine alone.
+      port: port of the page.
+      max_pixels: frames with more pixels are refused.
+    """
+
+    annotations: str = ""
+    videos_root: str = "samples"
+    reviewers: str = ""
+    study: str = "data/review"
+    export: str = ""
+    export_votes: str = "final"
+    labels_file: str = ""
+    reviewer_columns: str = "reviewer_*"
+    predictions: str = ""
+    show_label: bool = False
+    show_person: bool = False
+    seed: int = 0
+    host: str = "127.0.0.1"
+    port: int = 7870
+    max_pixels: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise InputError(f"`port` must be a port number. Received: {self.port}.")
+        if self.export_votes not in ("final", "first"):
+            raise InputError(f"`export_votes` must be final or first. Received: {self.export_votes!r}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Shows the page until Ctrl-C, or writes the export."""
+    config, _ = parse(ReviewConfig, argv, prog="python -m serving.review", description=__doc__)
+    from serving.review.store import Store
+    from serving.review.study import Study, StudyOptions, export
+
+    root = samples_folder(config.videos_root)
+    if not os.path.isdir(root):
+        raise InputError(f"`videos_root` {root!r} is no folder.")
+    os.makedirs(config.study, mode=0o700, exist_ok=True)
+    options = StudyOptions(
+        annotations=config.annotations or os.path.join(root, "annotations.csv"),
+        videos_root=root,
+        reviewers=tuple(name.strip() for name in config.reviewers.split(",") if name.strip()),
+        labels_file=config.labels_file,
+        reviewer_columns=config.reviewer_columns,
+        predictions=config.predictions,
+        seed=config.seed,
+    )
+    store = Store(os.path.join(config.study, "votes.sqlite3"))
+    try:
+        study = Study(options, store)
+        if config.export:
+            written = export(study, config.export, first_round=config.export_votes == "first")
+            print(f"{written} votes of {len(study.reviewers)} reviewers in {config.export}")
+            return EXIT_OK
+        return serve(config, study)
+    finally:
+        store.close()
+
+
+def serve(config: ReviewConfig, study: object) -> int:
+    """Serves the page until Ctrl-C."""
+    import socket
+
+    import uvicorn
+
+    from serving.review.app import ReviewApp
+    from serving.review.playback import Playback
+
+    playback = Playback(study.options.videos_root, os.path.join(config.study, "clips"), config.max_pixels)
+    app = ReviewApp(study, playback, show_label=config.show_label, show_person=config.show_person).asgi()
+    listener = socket.create_server(
+        (config.host, config.port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    )
+    _say_links(config, study, listener.getsockname()[1])
+    # No access log: it would write the secret links down.
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    try:
+        server.run(sockets=[listener])
+    finally:
+        playback.close()
+    return EXIT_OK
+
+
+def _say_links(config: ReviewConfig, study: object, port: int) -> None:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    print(f"{len(study.clips)} clips, {len(study.labels)} expressions, {len(study.left_out)} rows left out", flush=True)
+    for row in study.left_out[:5]:
+        print(f"  line {row.line}: {row.clip_id} {row.reason} {row.detail}", flush=True)
+    if config.host not in LOOPBACK:
+        print("the page is reachable from other machines and not encrypted: put it behind a proxy with TLS", flush=True)
+    print("each reviewer's own link; whoever has it votes in that name:", flush=True)
+    tokens = study.store.reviewers()
+    for name in study.reviewers:
+        print(f"  {name}: http://{host}:{port}/r/{tokens[name]}/", flush=True)
+    print("Ctrl-C ends it; the same command goes on where it stopped", flush=True)

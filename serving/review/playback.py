@@ -13,6 +13,10 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import av
+
+from fer_tf.faces import decoder
+
 _LOGGER = logging.getLogger("serving.review")
 
 # A decoder that is silent for longer is given up, seconds; starting Python on a busy machine takes some of them.
@@ -211,10 +215,6 @@ def _ready(job: _Job) -> Playable:
 
 def own_type(path: str, max_pixels: int) -> str:
     """Returns the media type of a file that browsers play, `image` or `video` for one to copy, or `failed:` and why."""
-    import av
-
-    from fer_tf.faces import decoder
-
     try:
         clip = decoder.Clip(path, max_pixels)
     except decoder.Failure as failure:

@@ -10,13 +10,13 @@ import io
 import itertools
 import json
 import math
-import os
 import posixpath
 import statistics
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fer_tf import files
 from fer_tf.data import annotations
 from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
 from fer_tf.errors import InputError
@@ -186,8 +186,7 @@ def export(study: Study, path: str, first_round: bool = False) -> int:
     Returns:
       How many votes were written.
     """
-    with open(study.options.annotations, "rb") as file:
-        content = file.read()
+    content = files.read_bytes(study.options.annotations)
     text = content.decode("utf-8-sig")
     rows = list(csv.reader(io.StringIO(text, newline="")))
     header = [name.strip() for name in rows[0]]
@@ -209,7 +208,7 @@ def export(study: Study, path: str, first_round: bool = False) -> int:
             written += 1
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\r\n" if "\r\n" in text[: text.find("\n") + 1] else "\n").writerows(rows)
-    _write_whole(path, (b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b"") + out.getvalue().encode())
+    files.write_bytes(path, (b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b"") + out.getvalue().encode())
     return written
 
 
@@ -224,15 +223,6 @@ def _column_place(rows: list[list[str]], header: list[str], name: str) -> int:
     header.append(name)
     rows[0][-1] = name
     return len(header) - 1
-
-
-def _write_whole(path: str, content: bytes) -> None:
-    partial = os.path.join(os.path.dirname(path), f".partial-{os.path.basename(path)}")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _read_clips(options: StudyOptions) -> tuple[dict[str, Clip], list[BadRow]]:

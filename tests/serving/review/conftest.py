@@ -5,27 +5,18 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from serving.review.app import ReviewApp
-from serving.review.playback import Playback
-from serving.review.store import Store
-from serving.review.study import Study, StudyOptions
+from benchmarks.review_setup import Served, ask
+from serving.review.study import StudyOptions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REVIEWERS = ("anna", "ben", "chris")
@@ -53,53 +44,30 @@ def sample_rows(samples: Path, count: int) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if not name.startswith("reviewer_")} for row in chosen]
 
 
-class Served:
-    """A study behind a real server in this process.
+class Command:
+    """The command in a process of its own.
 
     Args:
-      options: the study's options.
-      folder: where its votes and copies are.
-      flags: what the reviewers are told.
+      flags: its flags.
     """
 
-    def __init__(self, options: StudyOptions, folder: Path, **flags: bool):
-        self.store = Store(str(folder / "votes.sqlite3"))
-        self.study = Study(options, self.store)
-        self.playback = Playback(options.videos_root, str(folder / "clips"), 50_000_000)
-        app = ReviewApp(self.study, self.playback, **flags).asgi()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
-        self._thread.start()
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+    def __init__(self, *flags: str):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "serving.review", "--port=0", *flags], stdout=subprocess.PIPE, text=True
+        )
+        self.links: dict[str, str] = {}
+        for line in self.process.stdout:
+            if "/r/" in line:
+                name, _, link = line.strip().partition(": ")
+                self.links[name] = link
+            if line.startswith("Ctrl-C"):
+                break
 
-    def link(self, reviewer: str) -> str:
-        return f"{self.address}/r/{self.store.reviewers()[reviewer]}/"
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._listener.close()
-        self.playback.close()
-        self.store.close()
-
-
-def ask(address: str, said: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-    """Returns the status and the JSON of an answer."""
-    content = said if isinstance(said, bytes) or said is None else json.dumps(said).encode()
-    request = urllib.request.Request(address, content, headers or {})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
-
-
-def vote(link: str, choice: str, state: dict[str, Any] | None = None, **more: Any) -> tuple[int, Any]:
-    """Answers the clip that the link shows now."""
-    state = state or ask(f"{link}state")[1]
-    said = {"clip": state["clip"]["code"], "choice": choice, "round": state["round"], "request": os.urandom(8).hex()}
-    return ask(f"{link}vote", {**said, **more})
+    def kill(self) -> None:
+        """Ends it as a power cut does."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 def playable(link: str, code: str, form: str = "") -> dict[str, Any]:
@@ -138,29 +106,3 @@ def browser() -> Iterator[Any]:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
-
-
-class Command:
-    """The command in a process of its own.
-
-    Args:
-      flags: its flags.
-    """
-
-    def __init__(self, *flags: str):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "serving.review", "--port=0", *flags], stdout=subprocess.PIPE, text=True
-        )
-        self.links: dict[str, str] = {}
-        for line in self.process.stdout:
-            if "/r/" in line:
-                name, _, link = line.strip().partition(": ")
-                self.links[name] = link
-            if line.startswith("Ctrl-C"):
-                break
-
-    def kill(self) -> None:
-        """Ends it as a power cut does."""
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.review_setup import Served
 from serving.review.store import CANNOT_TELL, SECOND
 from serving.review.study import StudyOptions
-from tests.serving.review.conftest import CHROMIUM, REVIEWERS, Command, Served, write_annotations
+from tests.serving.review.conftest import CHROMIUM, REVIEWERS, Command, write_annotations
 from tests.serving.review.test_server import write_clip
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian: apt-get install chromium")

@@ -15,20 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.review_setup import Served, ask, vote
 from serving.review.app import MAX_BODY_BYTES
 from serving.review.playback import Playback
 from serving.review.store import CANNOT_TELL, SECOND
 from serving.review.study import StudyOptions
-from tests.serving.review.conftest import (
-    REVIEWERS,
-    Command,
-    Served,
-    ask,
-    playable,
-    sample_rows,
-    vote,
-    write_annotations,
-)
+from tests.serving.review.conftest import REVIEWERS, Command, playable, sample_rows, write_annotations
 
 
 def command_for(options: StudyOptions, folder: Path) -> Command:

@@ -14,7 +14,7 @@ import pytest
 from beam_pipelines import chunks
 from fer_tf.data.annotations import AnnotationOptions
 from fer_tf.errors import InputError
-from serving.review.__main__ import main
+from serving.review import main
 from serving.review.store import CANNOT_TELL, FIRST, SECOND, Conflict, Store, Vote
 from serving.review.study import Study, StudyOptions, export, keys_for, pace
 from tests.serving.review.conftest import REVIEWERS, rows_of, sample_rows, write_annotations
@@ -166,7 +166,7 @@ def test_the_export_keeps_every_row_column_and_line_ending_and_adds_the_votes(
     ]
     assert [row["reviewer_anna"] for row in written[:8]] == ["happy", *[""] * 7]
     assert written[0]["remark_anna"] == "glasses"
-    assert not list(tmp_path.glob(".partial*"))
+    assert not list(tmp_path.glob("*.tmp-*"))
     # Written over the annotations themselves, it can be read and written again.
     export(study, options.annotations)
     again = Study(options, store)
