@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.review_setup import Served, ask, vote
+from benchmarks.review_setup import Served, ask, playable, vote
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.resources import resource
 from serving.review.study import StudyOptions
@@ -64,6 +64,7 @@ def measure(config: BenchmarkConfig, folder: Path) -> None:
                 answer.read()
             with timed(times["state"]):
                 state = ask(f"{link}state")[1]
+            playable(link, state["clip"]["code"])
             with timed(times["clip"]), urllib.request.urlopen(f"{link}clip/{state['clip']['code']}") as answer:
                 answer.read()
             with timed(times["vote"]):

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -31,7 +32,7 @@ class Served:
     def __init__(self, options: StudyOptions, folder: Path, **flags: bool):
         self.store = Store(str(folder / "votes.sqlite3"))
         self.study = Study(options, self.store)
-        self.playback = Playback(options.videos_root, str(folder / "clips"), 50_000_000)
+        self.playback = Playback(options.videos_root, str(folder / "clips"))
         app = ReviewApp(self.study, self.playback, **flags).asgi()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
@@ -66,3 +67,14 @@ def vote(link: str, choice: str, state: dict[str, Any] | None = None, **more: An
     state = state or ask(f"{link}state")[1]
     said = {"clip": state["clip"]["code"], "choice": choice, "round": state["round"], "request": os.urandom(8).hex()}
     return ask(f"{link}vote", {**said, **more})
+
+
+def playable(link: str, code: str, form: str = "") -> dict[str, Any]:
+    """Waits until the clip can be played or cannot."""
+    end = time.monotonic() + 60
+    while True:
+        _, told = ask(f"{link}clip/{code}/playable{f'?form={form}' if form else ''}")
+        if told["state"] in ("ready", "failed"):
+            return told
+        assert time.monotonic() < end, told
+        time.sleep(0.1)

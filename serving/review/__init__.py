@@ -32,7 +32,6 @@ class ReviewConfig:
       seed: changes every reviewer's order of clips.
       host: address to listen on; the default answers this machine alone.
       port: port of the page.
-      max_pixels: frames with more pixels are refused.
     """
 
     annotations: str = ""
@@ -49,7 +48,6 @@ class ReviewConfig:
     seed: int = 0
     host: str = "127.0.0.1"
     port: int = 7870
-    max_pixels: int = 50_000_000
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
@@ -98,7 +96,7 @@ def serve(config: ReviewConfig, study: object) -> int:
     from serving.review.app import ReviewApp
     from serving.review.playback import Playback
 
-    playback = Playback(study.options.videos_root, os.path.join(config.study, "clips"), config.max_pixels)
+    playback = Playback(study.options.videos_root, os.path.join(config.study, "clips"))
     app = ReviewApp(study, playback, show_label=config.show_label, show_person=config.show_person).asgi()
     listener = socket.create_server(
         (config.host, config.port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET

@@ -10,22 +10,19 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import av
-
-from fer_tf.faces import decoder
+from typing import Any
 
 _LOGGER = logging.getLogger("serving.review")
 
+# Files that are looked at or copied at the same time.
+WORKERS = 2
 # A decoder that is silent for longer is given up, seconds; starting Python on a busy machine takes some of them.
 SILENCE_SECONDS = 60.0
-PICTURE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
-FORM_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "jpg": "image/jpeg"}
-# What the browsers of computers, tablets and phones play: H.264 in 8 bit 4:2:0, and the codecs of WebM.
-_MP4_PROFILES = ("Baseline", "Constrained Baseline", "Main", "High")
-_WEBM_CODECS = ("vp8", "vp9", "av1")
+PARTIAL = ".partial-"
+TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -49,47 +46,47 @@ class Playable:
 
 @dataclass(frozen=True)
 class _Job:
+    """One clip in one form; `target` is the copy's path without its suffix."""
+
     source: str
     target: str
     form: str
 
 
 class Playback:
-    """Finds or makes what a browser can play, one clip at a time in the background.
+    """Finds or makes what a browser can play, in the background.
 
     Args:
       root: the videos' root; nothing outside is opened.
       cache: folder of the copies.
-      max_pixels: frames with more pixels are refused.
     """
 
-    def __init__(self, root: str, cache: str, max_pixels: int):
-        self._root, self.cache, self._max_pixels = os.path.realpath(root), Path(cache), max_pixels
+    def __init__(self, root: str, cache: str):
+        self._root, self.cache = os.path.realpath(root), Path(cache)
         self.cache.mkdir(exist_ok=True)
-        for unfinished in self.cache.glob(".partial-*"):
+        for unfinished in self.cache.glob(f"{PARTIAL}*"):
             unfinished.unlink()
         self._lock = threading.Lock()
-        self._known: dict[str, Playable] = {}
-        self._own: dict[tuple, str] = {}
+        self._known: dict[_Job, Playable] = {}
         # Clips on somebody's screen go before those that are made ready for later.
         self._jobs: queue.PriorityQueue = queue.PriorityQueue()
         self._count = 0
-        self._process: subprocess.Popen | None = None
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._workers = [_Worker() for _ in range(WORKERS)]
+        self._threads = [threading.Thread(target=self._work, args=(worker,), daemon=True) for worker in self._workers]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Ends the copy that is being made; the next start makes it anew."""
-        with self._lock:
-            self._closed = True
-            if self._process:
-                self._process.kill()
-        self._jobs.put((0, 0, None))
-        self._thread.join()
+        """Ends what is being done; the next start does it anew."""
+        for worker in self._workers:
+            worker.close()
+        for _ in self._threads:
+            self._jobs.put((-1, 0, None))
+        for thread in self._threads:
+            thread.join()
 
     def find(self, clip_id: str, code: str, *, form: str = "", urgent: bool = True) -> Playable:
-        """Returns what there is to play, and begins to make it where there is nothing.
+        """Returns what there is to play, and begins to look for it where that is not known.
 
         Args:
           clip_id: the clip's path below the root.
@@ -104,144 +101,121 @@ class Playback:
             facts = os.stat(source)
         except OSError as error:
             return Playable("failed", problem=error.strerror or "no such file")
-        version = (source, facts.st_size, facts.st_mtime_ns)
-        own = self._own_type(version)
-        if own.startswith("failed:"):
-            return Playable("failed", problem=own.removeprefix("failed:"))
-        if own in FORM_TYPES.values() and not form:
-            return Playable("ready", path=source, media_type=own)
-        if own in PICTURE_TYPES.values():
-            return Playable("ready", path=source, media_type=own)
-        form = "jpg" if own == "image" else form or "mp4"
-        target = str(self.cache / f"{code}-{facts.st_size:x}-{facts.st_mtime_ns:x}.{form}")
-        return self._copy(_Job(source, target, form), urgent)
-
-    def _own_type(self, version: tuple) -> str:
+        # Another size or time is another clip.
+        job = _Job(source, str(self.cache / f"{code}-{facts.st_size:x}-{facts.st_mtime_ns:x}"), form)
         with self._lock:
-            known = self._own.get(version)
-        if known is None:
-            known = own_type(version[0], self._max_pixels)
-            with self._lock:
-                self._own[version] = known
-        return known
-
-    def _copy(self, job: _Job, urgent: bool) -> Playable:
-        with self._lock:
-            known = self._known.get(job.target)
-            if known is None and os.path.exists(job.target):
-                known = self._known[job.target] = _ready(job)
-            if known is not None and (known.state != "waiting" or not urgent):
-                return known
-            known = self._known[job.target] = Playable("waiting")
-            self._count += 1
-            self._jobs.put((0 if urgent else 1, self._count, job))
+            known = self._known.get(job)
+            if known is None:
+                known = self._kept(job)
+            if known is None or (known.state == "waiting" and urgent):
+                known = Playable("waiting")
+                self._count += 1
+                self._jobs.put((0 if urgent else 1, self._count, job))
+            self._known[job] = known
             return known
 
-    def _work(self) -> None:
+    def _kept(self, job: _Job) -> Playable | None:
+        """Returns the copy that an earlier start made."""
+        for suffix in (f".{job.form}",) if job.form else TYPES:
+            # That a browser asked for WebM does not mean that the next one does.
+            if suffix != ".webm" or job.form:
+                path = job.target + suffix
+                if os.path.exists(path):
+                    return Playable("ready", path=path, media_type=TYPES[suffix])
+        return None
+
+    def _work(self, worker: _Worker) -> None:
         while True:
             _, _, job = self._jobs.get()
-            if job is None or self._closed:
+            if job is None:
+                worker.close()
                 return
             with self._lock:
-                if self._known[job.target].state != "waiting":
+                if self._known[job].state != "waiting":
                     continue
-                self._known[job.target] = Playable("working", share=0.0)
+                self._known[job] = Playable("working", share=0.0)
             try:
-                result = self._transcode(job)
+                result = self._result(worker, job)
             except Exception as error:
-                _LOGGER.exception("a copy failed")
+                _LOGGER.exception("a clip could not be made playable")
                 result = Playable("failed", problem=str(error))
             with self._lock:
-                self._known[job.target] = result
+                self._known[job] = result
 
-    def _transcode(self, job: _Job) -> Playable:
-        partial = os.path.join(os.path.dirname(job.target), f".partial-{os.path.basename(job.target)}")
-        command = [
-            sys.executable,
-            "-m",
-            "serving.review.transcode",
-            job.source,
-            partial,
-            job.form,
-            str(self._max_pixels),
-        ]
+    def _result(self, worker: _Worker, job: _Job) -> Playable:
+        folder, name = os.path.split(job.target)
+        # A worker that copies for one form must not meet another that copies for the next.
+        partial = os.path.join(folder, f"{PARTIAL}{name}-{job.form}")
+        told = {}
+        for told in worker.steps({"source": job.source, "target": partial, "form": job.form}):
+            if told["kind"] == "progress":
+                with self._lock:
+                    self._known[job] = replace(self._known[job], share=told["share"])
+        if told["kind"] == "own":
+            return Playable("ready", path=job.source, media_type=told["type"])
+        if told["kind"] == "end":
+            path = job.target + told["suffix"]
+            os.replace(partial + told["suffix"], path)
+            return Playable("ready", path=path, media_type=TYPES[told["suffix"]])
+        for unfinished in self.cache.glob(f"{os.path.basename(partial)}.*"):
+            unfinished.unlink()
+        return Playable("failed", problem=told["problem"])
+
+
+class _Worker:
+    """Owns a process that looks at clips; a new one takes the place of one that hangs or dies."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen | None = None
+        self._closed = False
+
+    def steps(self, request: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Yields what the process says of a request, the last message last."""
+        process, buffer = self._started(), b""
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            while True:
+                if not select.select([process.stdout], [], [], SILENCE_SECONDS)[0]:
+                    process.kill()
+                    yield {"kind": "error", "problem": f"the decoder was silent for {SILENCE_SECONDS:g} s"}
+                    return
+                block = os.read(process.stdout.fileno(), 4096)
+                if not block:
+                    yield {"kind": "error", "problem": "the decoder crashed"}
+                    return
+                *lines, buffer = (buffer + block).split(b"\n")
+                for line in lines:
+                    message = json.loads(line)
+                    yield message
+                    if message["kind"] != "progress":
+                        return
+        except BrokenPipeError:
+            yield {"kind": "error", "problem": "the decoder crashed"}
+
+    def close(self) -> None:
+        """Ends the process, whatever it does; no other is started."""
+        with self._lock:
+            self._closed = True
+            process = self._process
+        if process is not None:
+            process.kill()
+
+    def _started(self) -> subprocess.Popen:
         root = str(Path(__file__).parent.parent.parent)
         search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         with self._lock:
             if self._closed:
-                return Playable("waiting")
+                raise RuntimeError("the page is being closed")
+            if self._process is not None and self._process.poll() is None:
+                return self._process
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", "serving.review.transcode"],
                 env=os.environ | {"PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
                 start_new_session=True,
             )
-        process = self._process
-        try:
-            message = self._follow(process, job)
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
-        if message["kind"] == "end":
-            os.replace(partial, job.target)
-            return _ready(job)
-        Path(partial).unlink(missing_ok=True)
-        return Playable("failed", problem=f"{message['reason'].replace('_', ' ')} ({message['detail']})")
-
-    def _follow(self, process: subprocess.Popen, job: _Job) -> dict:
-        buffer = b""
-        while True:
-            if not select.select([process.stdout], [], [], SILENCE_SECONDS)[0]:
-                return {"kind": "error", "reason": "decoder_timeout", "detail": f"silent for {SILENCE_SECONDS:g} s"}
-            block = os.read(process.stdout.fileno(), 4096)
-            if not block:
-                return {"kind": "error", "reason": "decoder_died", "detail": "the decoder crashed"}
-            *lines, buffer = (buffer + block).split(b"\n")
-            for line in lines:
-                message = json.loads(line)
-                if message["kind"] != "progress":
-                    return message
-                with self._lock:
-                    self._known[job.target] = replace(self._known[job.target], share=message["share"])
-
-
-def _ready(job: _Job) -> Playable:
-    return Playable("ready", path=job.target, media_type=FORM_TYPES[job.form])
-
-
-def own_type(path: str, max_pixels: int) -> str:
-    """Returns the media type of a file that browsers play, `image` or `video` for one to copy, or `failed:` and why."""
-    try:
-        clip = decoder.Clip(path, max_pixels)
-    except decoder.Failure as failure:
-        return f"failed:{failure.reason.replace('_', ' ')} ({failure.detail})"
-    except av.error.FFmpegError as error:
-        return f"failed:{error}"
-    still = clip.still
-    try:
-        first = next(clip.frames(), None)
-    finally:
-        clip.close()
-    with av.open(path, options={"protocol_whitelist": "file"}) as container:
-        stream = container.streams.video[0]
-        codec, name = stream.codec_context, container.format.name
-        if still:
-            return PICTURE_TYPES.get(codec.name, "image")
-        # Browsers choose among several streams by rules of their own, and do not mirror.
-        plain = codec.pix_fmt == "yuv420p" and len(container.streams.video) == 1
-        plain = plain and first is not None and decoder.display_matrix(first[2]) is None
-        if "mp4" in name and codec.name == "h264" and plain and codec.profile in _MP4_PROFILES:
-            return "video/mp4"
-        # The same reader opens Matroska, which not every browser plays.
-        if (
-            path.lower().endswith(".webm")
-            and "webm" in name
-            and codec.name.removeprefix("lib") in _WEBM_CODECS
-            and plain
-        ):
-            return "video/webm"
-    return "video"
+            return self._process

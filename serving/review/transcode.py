@@ -1,7 +1,8 @@
-"""A process of its own that makes one clip playable: `python -m serving.review.transcode SOURCE TARGET FORM`.
+"""A process of its own that looks at clips and makes them playable: `python -m serving.review.transcode`.
 
-A damaged file may hang or crash a decoder; here it takes nothing with it. It prints one JSON line a step: `kind` and
-the share done, then the end or the reason why not.
+A damaged file may hang or crash a decoder; here it takes nothing with it. One request is one JSON line on standard
+input: `source`, `target` and `form`. Answers are JSON lines too: any number of `progress`, then `own` (a browser plays
+the clip as it is), `end` (the copy is complete) or `error`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from fractions import Fraction
@@ -17,7 +19,10 @@ from typing import Any
 
 import av
 
-from fer_tf.faces import decoder
+from fer_tf.faces import media
+from fer_tf.faces.clips import display_matrix
+from fer_tf.faces.decoder import MEMORY_BYTES
+from fer_tf.faces.frame import ClipError
 
 # Larger frames are of no use on a page.
 MAX_SIDE = 1280
@@ -26,8 +31,11 @@ SAY_SECONDS = 0.3
 TIME_BASE = Fraction(1, 90000)
 ENCODERS = {
     "mp4": ("libx264", {"crf": "20", "preset": "veryfast", "movflags": "+faststart"}),
-    "webm": ("libvpx", {"crf": "10", "b": "4M", "deadline": "realtime", "cpu-used": "4"}),
+    "webm": ("libvpx", {"crf": "10", "b": "4M", "deadline": "good", "cpu-used": "5"}),
 }
+# What the browsers of computers, tablets and phones play: H.264 in 8 bit 4:2:0, and the codecs of WebM.
+MP4_PROFILES = ("Baseline", "Constrained Baseline", "Main", "High")
+WEBM_CODECS = ("vp8", "vp9", "av1", "libdav1d")
 
 
 def say(**message: Any) -> None:
@@ -35,78 +43,102 @@ def say(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
-def transcode(source: str, target: str, form: str, max_pixels: int) -> None:
-    """Writes a clip as H.264 in MP4 or VP8 in WebM, upright, without sound, or an image as JPEG.
+def answer(source: str, target: str, form: str) -> None:
+    """Says that a browser plays the clip, or writes a copy: an image as JPEG, a video in the form.
 
     Args:
-      source: any file that the decoder reads.
-      target: the file to write.
-      form: mp4, webm or jpg.
-      max_pixels: frames with more pixels are refused.
+      source: any file that the project reads.
+      target: the copy's path without its suffix.
+      form: mp4 or webm; empty for the clip itself where a browser plays it.
 
     Raises:
-      decoder.Failure: the source cannot be decoded.
+      ClipError: the source cannot be decoded.
     """
-    with contextlib.closing(decoder.Clip(source, max_pixels)) as clip:
-        if form == "jpg":
-            _write_still(decoder.read_still(source), target)
-        else:
-            _write_video(clip, target, form)
+    with contextlib.closing(media.open(source)) as file:
+        if file.still:
+            # Also what a browser shows itself: a photo's notes may tell of person and place.
+            write_still(file.frame(MAX_SIDE).rgb, f"{target}.jpg")
+            return say(kind="end", suffix=".jpg")
+        own = "" if form else browser_type(source, file)
+        if own:
+            return say(kind="own", type=own)
+        form = form or "mp4"
+        write_video(file, f"{target}.{form}", form)
+        return say(kind="end", suffix=f".{form}")
 
 
-def _write_still(rgb: Any, target: str) -> None:
+def browser_type(path: str, clip: media.Clip) -> str:
+    """Returns the media type of a video that every browser plays as the decoder reads it; empty for others."""
+    first = next(clip.frames(), None)
+    clip.rewind()
+    try:
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
+            (stream,) = container.streams.video
+            context, name = stream.codec_context, container.format.name
+            codec, plain, profile = context.name, context.pix_fmt == "yuv420p", context.profile
+    except (av.error.FFmpegError, ValueError):
+        # Moving pictures, and several streams: browsers choose among these by rules of their own.
+        return ""
+    # Browsers turn, but do not mirror.
+    if not plain or first is None or display_matrix(first.image) is not None:
+        return ""
+    if "mp4" in name and codec == "h264" and profile in MP4_PROFILES:
+        return "video/mp4"
+    # The same reader opens Matroska, which not every browser plays.
+    return "video/webm" if "webm" in name and path.lower().endswith(".webm") and codec in WEBM_CODECS else ""
+
+
+def write_still(rgb: Any, target: str) -> None:
+    """Writes an image as JPEG."""
     import cv2
 
-    shrink = min(1.0, MAX_SIDE / max(rgb.shape[:2]))
-    if shrink < 1:
-        rgb = cv2.resize(
-            rgb, (round(rgb.shape[1] * shrink), round(rgb.shape[0] * shrink)), interpolation=cv2.INTER_AREA
-        )
     with open(target, "wb") as file:
         file.write(cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
 
 
-def _write_video(clip: decoder.Clip, target: str, form: str) -> None:
+def write_video(clip: media.Clip, target: str, form: str) -> None:
+    """Writes a video as H.264 in MP4 or VP8 in WebM, upright and without sound."""
     encoder, options = ENCODERS[form]
     stream, last, said = None, -1, 0.0
     with av.open(target, "w", format=form) as out:
-        for _, at, frame in clip.frames():
-            rgb, _ = decoder.rgb_of(frame, MAX_SIDE, clip.aspect)
+        for seen in clip.frames():
+            rgb = seen.frame(MAX_SIDE).rgb
             if stream is None:
                 # 4:2:0 wants even sides.
                 height, width = (max(2, side - side % 2) for side in rgb.shape[:2])
                 stream = out.add_stream(encoder, rate=30, options=options)
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                # Several clips are copied at once; threads of one libvpx wait for each other, at twenty times the cost.
+                stream.codec_context.thread_count = 1
                 stream.codec_context.time_base = TIME_BASE
             picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(width, height, "yuv420p")
-            last = max(last + 1, round(at / TIME_BASE))
+            last = max(last + 1, round(seen.time / TIME_BASE))
             picture.pts, picture.time_base = last, TIME_BASE
             out.mux(stream.encode(picture))
             if time.monotonic() - said > SAY_SECONDS:
                 said = time.monotonic()
-                say(kind="progress", share=min(0.99, at / clip.declared) if clip.declared else None)
+                say(kind="progress", share=min(0.99, seen.time / clip.declared) if clip.declared else None)
         if stream is None:
-            raise decoder.Failure("no_frames", "no frame could be decoded")
+            raise ClipError("no_frames", clip.path, "no frame could be decoded")
         out.mux(stream.encode())
+    clip.check_whole()
 
 
-def main(argv: list[str]) -> int:
-    """Transcodes one clip; says why when it cannot."""
-    source, target, form, max_pixels = argv
-    limit = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (decoder.MEMORY_BYTES, limit))
-    av.logging.set_level(av.logging.PANIC)
+def main() -> int:
+    """Answers requests until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     os.nice(5)
-    try:
-        transcode(source, target, form, int(max_pixels))
-    except decoder.Failure as failure:
-        say(kind="error", reason=failure.reason, detail=failure.detail)
-    except Exception as error:  # Whatever a broken file makes the codecs raise is that file's error.
-        say(kind="error", reason="not_a_video", detail=f"{type(error).__name__}: {error}")
-    else:
-        say(kind="end")
+    av.logging.set_level(av.logging.PANIC)
+    for line in sys.stdin:
+        try:
+            answer(**json.loads(line))
+        except ClipError as error:
+            say(kind="error", problem=f"{error.reason.replace('_', ' ')} ({error.detail})")
+        except Exception as error:  # Whatever a broken file makes the codecs raise is that file's error.
+            say(kind="error", problem=f"{type(error).__name__}: {error}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -8,14 +8,13 @@ import io
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.review_setup import Served, ask
+from benchmarks.review_setup import Served
 from serving.review.study import StudyOptions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -68,17 +67,6 @@ class Command:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
-
-
-def playable(link: str, code: str, form: str = "") -> dict[str, Any]:
-    """Waits until the clip can be played or cannot."""
-    end = time.monotonic() + 60
-    while True:
-        _, told = ask(f"{link}clip/{code}/playable{f'?form={form}' if form else ''}")
-        if told["state"] in ("ready", "failed"):
-            return told
-        assert time.monotonic() < end, told
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.review_setup import Served, ask, vote
+from benchmarks.review_setup import Served, ask, playable, vote
 from serving.review.app import MAX_BODY_BYTES
-from serving.review.playback import Playback
+from serving.review.playback import Playback, _Worker
 from serving.review.store import CANNOT_TELL, SECOND
 from serving.review.study import StudyOptions
-from tests.serving.review.conftest import REVIEWERS, Command, playable, sample_rows, write_annotations
+from tests.serving.review.conftest import REVIEWERS, Command, sample_rows, write_annotations
 
 
 def command_for(options: StudyOptions, folder: Path) -> Command:
@@ -253,14 +253,14 @@ def test_any_format_is_made_playable_once_and_kept(odd_clips: StudyOptions, tmp_
             "plain.mp4": "video/mp4",
             "plain.webm": "video/webm",
             "still.bmp": "image/jpeg",
-            "still.png": "image/png",
+            "still.png": "image/jpeg",
         }
         problems = {name: what["problem"] for name, what in told.items() if what["state"] == "failed"}
         assert set(problems) == {"broken.mp4", "outside.mp4", "missing.mp4"}
         assert "out of the videos' root" in problems["outside.mp4"] and "truncated" in problems["broken.mp4"]
         assert ask(f"{link}clip/{served.study.code('outside.mp4')}")[0] == 404
         copies = list(served.playback.cache.iterdir())
-        assert len(copies) == 3 and not any("old" in copy.name for copy in copies)
+        assert len(copies) == 4 and not any("old" in copy.name for copy in copies)
         # The copy shows what the clip shows, frame by frame.
         with urllib.request.urlopen(f"{link}clip/{served.study.code('old.avi')}") as answer:
             (tmp_path / "copy.mp4").write_bytes(answer.read())
@@ -278,7 +278,7 @@ def test_any_format_is_made_playable_once_and_kept(odd_clips: StudyOptions, tmp_
 
 
 def test_a_clip_that_changes_is_copied_anew(odd_clips: StudyOptions, tmp_path: Path) -> None:
-    playback = Playback(odd_clips.videos_root, str(tmp_path / "copies"), 50_000_000)
+    playback = Playback(odd_clips.videos_root, str(tmp_path / "copies"))
     with contextlib.closing(playback):
         path = Path(odd_clips.videos_root) / "old.avi"
 
@@ -290,6 +290,27 @@ def test_a_clip_that_changes_is_copied_anew(odd_clips: StudyOptions, tmp_path: P
         before = copy()
         write_clip(path, "mpeg4", frames=30)
         assert copy() != before
+
+
+def test_a_decoder_that_dies_costs_its_clip_alone(odd_clips: StudyOptions, tmp_path: Path) -> None:
+    with contextlib.closing(Served(odd_clips, tmp_path)) as served:
+        link = served.link("anna")
+        for worker in served.playback._workers:
+            # As if a clip had crashed it before.
+            process = worker._started()
+            process.kill()
+            process.wait()
+        assert playable(link, served.study.code("old.avi"))["state"] == "ready"
+
+
+def test_the_copying_tells_how_far_it_is(tmp_path: Path) -> None:
+    write_clip(tmp_path / "long.avi", "mpeg4", frames=2000)
+    worker = _Worker()
+    steps = list(worker.steps({"source": str(tmp_path / "long.avi"), "target": str(tmp_path / "copy"), "form": "webm"}))
+    worker.close()
+    shares = [step["share"] for step in steps[:-1]]
+    assert steps[-1] == {"kind": "end", "suffix": ".webm"} and (tmp_path / "copy.webm").exists()
+    assert len(shares) > 1 and shares == sorted(shares) and 0 <= shares[0] < shares[-1] < 1
 
 
 def test_a_list_of_the_papers_5418_clips_is_answered_from_first_to_last(samples: Path, tmp_path: Path) -> None:
