@@ -8,7 +8,6 @@ folder never loads half of one.
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
 import os
 import shutil
@@ -21,13 +20,12 @@ from typing import Any
 
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
+from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder, newest_finished
 
 FORMATS = ("saved_model", "tflite", "onnx")
 PRECISIONS = ("float32", "bfloat16")
 MODEL_NAME = "fa_net"
 RUNS = "runs"
-FA_NET_DIR = "fa_net"
-FINISHED = "FINISHED"
 # Beside the graph: what reads the version without running it (card, saliency) finds everything here.
 EXTRA = "assets.extra"
 MODEL_FILE = f"{EXTRA}/model.json"
@@ -103,16 +101,16 @@ def find_fa_net(run_dir: str, runs: str = RUNS) -> str:
       InputError: when there is none.
     """
     if not run_dir:
-        finished = glob.glob(os.path.join(glob.escape(runs), "*", FA_NET_DIR, FINISHED))
-        if not finished:
+        newest = newest_finished(runs)
+        if newest is None:
             raise InputError(f"no finished run under {runs!r}; run `python -m trainer.task` or give --run_dir")
-        return os.path.dirname(max(finished, key=os.path.getmtime))
-    for folder in (os.path.join(run_dir, FA_NET_DIR), run_dir):
-        if os.path.exists(os.path.join(folder, "spec.json")):
-            if not os.path.exists(os.path.join(folder, FINISHED)):
-                print(f"note: {folder} is not marked FINISHED; its best weights so far are exported", file=sys.stderr)
-            return folder
-    raise InputError(f"`run_dir` holds no trained Fa-Net (spec.json). Received: {run_dir!r}.")
+        return newest.fa_net.path
+    network = NetworkFolder(network_folder(run_dir))
+    if not network.has_spec:
+        raise InputError(f"`run_dir` holds no trained Fa-Net ({SPEC_FILE}). Received: {run_dir!r}.")
+    if not network.is_finished:
+        print(f"note: {network.path} is not marked FINISHED; its best weights so far are exported", file=sys.stderr)
+    return network.path
 
 
 def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision: str = "float32") -> str:
@@ -141,7 +139,7 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
         module = signatures.FaNetModule(model, spec)
         signatures.save(module, partial)
         os.makedirs(os.path.join(partial, WEIGHTS_DIR))
-        for name in ("spec.json", "best.weights.h5"):
+        for name in (SPEC_FILE, WEIGHTS_FILE):
             shutil.copyfile(os.path.join(fa_net_dir, name), os.path.join(partial, WEIGHTS_DIR, name))
         with open(os.path.join(partial, LABELS_FILE), "w") as file:
             file.write("".join(f"{name}\n" for name in spec.expressions))
@@ -210,10 +208,8 @@ def library_versions() -> dict[str, str]:
 def read_metrics(fa_net_dir: str) -> dict[str, Any]:
     """Returns the metrics that the run measured, or nothing when it was not evaluated."""
     for folder in (fa_net_dir, os.path.dirname(os.path.abspath(fa_net_dir))):
-        path = os.path.join(folder, "metrics.json")
-        if os.path.exists(path):
-            with open(path) as file:
-                return json.load(file)
+        if metrics := RunFolder(folder).read_metrics():
+            return metrics
     return {}
 
 

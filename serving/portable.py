@@ -24,6 +24,7 @@ from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.models import lineage
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.run_folder import RunFolder
 from serving.export import load_live
 
 ONNX_OPSET = 17
@@ -133,11 +134,7 @@ def read_faces(fa_net_dir: str, spec: FaNetSpec, data: str) -> FaceSet:
     Raises:
       InputError: when they are not there, have other labels, or are split otherwise.
     """
-    config_path = os.path.join(os.path.dirname(os.path.abspath(fa_net_dir)), "config.json")
-    flags: dict[str, Any] = {}
-    if os.path.exists(config_path):
-        with open(config_path) as file:
-            flags = json.load(file).get("flags", {})
+    flags = RunFolder.of_network(fa_net_dir).read_flags()
     data = data or flags.get("data", "") or "data/faces"
     if spec.task in TASKS:
         faces = inputs.read_records(data, spec.task)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import figures
 from fer_tf.reports.corpus import read_corpus
 from fer_tf.reports.paper_tables import SET_NAMES
+from fer_tf.run_folder import RunFolder
 
 ACTIVATION = "activation_maximization"
 
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         positional="images",
     )
     pictures = draw(config)
-    folder = Path(config.output or os.path.join(config.run_dir, "saliency"))
+    folder = Path(config.output or RunFolder(config.run_dir).saliency)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
         (folder / f"{name}.png").write_bytes(figures.to_png(figure, 200))
@@ -89,7 +88,7 @@ def draw(config: LookConfig) -> dict[str, figures.Figure]:
 
 
 def _strongest_inputs(config: LookConfig) -> figures.Figure:
-    model, spec = fa_net.load(os.path.join(config.run_dir, "fa_net"))
+    model, spec = fa_net.load(RunFolder(config.run_dir).fa_net.path)
     classes = [_class_of(config, spec)] if config.expression else list(range(spec.num_classes))
     found = saliency.activation_maximization(model, classes, seed=config.seed)
     pictures = list((found * 255).round().astype(np.uint8))
@@ -102,7 +101,7 @@ def _faces(config: LookConfig) -> figures.Figure:
     """One row an image: the face as the network sees it and its overlays."""
     from fer_tf.data.preprocess import preprocess
 
-    model, spec = fa_net.load(os.path.join(config.run_dir, "fa_net"))
+    model, spec = fa_net.load(RunFolder(config.run_dir).fa_net.path)
     faces = np.concatenate(
         [preprocess(_read(path)[None], spec.image_size, spec.channels, spec.crop) for path in config.images]
     )
@@ -119,10 +118,12 @@ def _faces(config: LookConfig) -> figures.Figure:
 def _means(config: LookConfig, method: str) -> figures.Figure:
     from fer_tf.reports.sheets import mean_saliency
 
-    try:
-        task = json.loads(Path(config.run_dir, "config.json").read_text())["flags"]["task"]
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"averages need a run's config.json: {error}; give --run_dir, or face images.") from None
+    task = RunFolder(config.run_dir).read_flags().get("task")
+    if not task:
+        raise InputError(
+            f"averages need the config.json of a run, and `run_dir` {config.run_dir!r} has none; name "
+            "another, or give face images."
+        )
     corpus = read_corpus(config.data, (task,) if task in SET_NAMES else ())
     if corpus is None:
         raise InputError(f"averages need the run's data: `data` {config.data!r} is none; give --data, or face images.")
@@ -156,7 +157,7 @@ def _read(path: str) -> np.ndarray:
 def _to_tensorboard(config: LookConfig, pictures: dict[str, figures.Figure]) -> None:
     import tensorflow as tf
 
-    writer = tf.summary.create_file_writer(os.path.join(config.run_dir, "tensorboard", "saliency"))
+    writer = tf.summary.create_file_writer(RunFolder(config.run_dir).saliency_log)
     with writer.as_default(0):
         for name, figure in pictures.items():
             tf.summary.image(f"saliency/{name}", figures.to_rgb(figure)[None])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fer_tf.evaluation.runs import Accuracy, Run, accuracy_of, best, difference_of
+from fer_tf.evaluation.run_scores import Accuracy, accuracy_of, best, difference_of, same_but_seed
 from fer_tf.labels import TASKS
 from fer_tf.reports import wording
 from fer_tf.reports.tables import MISSING, OWN, PAPER, Cell, Table
+from fer_tf.run_folder import Run
 
 # Table 1 as printed.
 TABLE_1_COLUMNS = ("dataset", "#expression", "#subject", "#pose", "#image", "#sequence", "resolution", "pose list")
@@ -154,20 +155,6 @@ def table_5(runs: Sequence[Run]) -> Table:
 
 
 OF_RUNS = (table_5, table_2, table_3, table_4)
-
-
-def same_but_seed(runs: Sequence[Run]) -> list[Run]:
-    """Returns the best run and those that differ from it in nothing but seed and folder."""
-    first = best(runs)
-    if first is None:
-        return []
-    ignored = ("seed", "run_dir", "stage", "profile", "synthetic_from")
-
-    def settings(run: Run) -> dict[str, Any]:
-        flags = {name: value for name, value in run.flags.items() if name not in ignored}
-        return {**flags, "fingerprint": run.metrics.get("data_fingerprint")}
-
-    return [run for run in runs if run is first or (run.flags and settings(run) == settings(first))]
 
 
 def own_cell(runs: Sequence[Run], needs: str) -> Cell:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import shlex
 import sys
@@ -17,13 +16,14 @@ import numpy as np
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
-from fer_tf.evaluation.runs import Run, best, find_runs, read_unscored
+from fer_tf.evaluation.run_scores import best
 from fer_tf.reports import figures, page, paper_tables, sheets, tables, wording
 from fer_tf.reports.corpus import Corpus, read_corpus
 from fer_tf.reports.page import Picture
 from fer_tf.reports.section import NEEDS_DATA, NO_LANDMARKS, Section, section
 from fer_tf.reports.sheets import Sheet
 from fer_tf.reports.tables import MISSING, OWN, Cell, Table
+from fer_tf.run_folder import Run, find_gans, find_runs
 
 PAGE_FILE, TABLES_FOLDER = "report.html", "tables"
 # With one pose, the maps of this many expressions fit in one row.
@@ -159,27 +159,25 @@ def group_picture(config: ReportConfig, corpus: Corpus | None) -> list[Picture]:
 def gan_pictures(runs: str) -> list[Picture]:
     """Returns Fig. 6: the newest held-out faces of each FaPE-GAN below the folder of runs."""
     title = "Fig. 6. FaPE-GAN's faces"
-    folders = sorted({path.parent for path in Path(runs).glob("**/fape_gan/samples/*.png")})
-    if not folders:
+    found = find_gans(runs)
+    if not found:
         return [Picture(title, "needs a FaPE-GAN: python -m trainer.task --task=er_ss --stage=fape_gan")]
     pictures = []
-    for folder in folders:
-        newest = sorted(folder.glob("*.png"))[-1]
-        run = read_unscored(Path(runs), folder.parent.parent)
+    for run in found:
+        newest = run.folder.gan.samples[-1]
         text = (
-            f"{run.name}, {newest.stem}, seed {run.seed}. Columns: source, mask of the wanted pose, generated, "
-            f"real face in that pose. {_held_out(folder.parent)}{run.command}"
+            f"{run.name}, {Path(newest).stem}, seed {run.seed}. Columns: source, mask of the wanted pose, generated, "
+            f"real face in that pose. {_held_out(run)}{run.command}"
         )
-        uri = figures.data_uri(newest.read_bytes(), "image/png")
+        uri = figures.data_uri(files.read_bytes(newest), "image/png")
         alt = "rows of source, mask, generated and real face"
         pictures.append(Picture(f"{title}: {run.name}", text, (), uri, alt, pixels=True))
     return pictures
 
 
-def _held_out(folder: Path) -> str:
+def _held_out(run: Run) -> str:
     """Says how good the held-out faces of a FaPE-GAN were after its last epoch; empty when that is not known."""
-    path = folder / "history.json"
-    last = json.loads(path.read_text())[-1] if path.exists() else {}
+    last = (run.folder.gan.read_history() or [{}])[-1]
     if "held_out_identity_kept" not in last:
         return ""
     return (
@@ -222,14 +220,12 @@ def saliency_picture(config: ReportConfig, corpus: Corpus | None, runs: Sequence
     title = "Where Fa-Net looks"
     if not config.saliency_faces:
         return []
-    run = best(
-        [run for run in runs if corpus and run.metrics.get("data_fingerprint") == corpus.fingerprint_of(run.flags)]
-    )
+    run = best([run for run in runs if corpus and run.fingerprint == corpus.fingerprint_of(run.flags)])
     if corpus is None or run is None:
         return [Picture(title, "needs a run on this data: python -m trainer.task --task=er_ss")]
     poses = corpus.summary["poses"]
     rows, columns = sheets.mean_saliency(
-        run.folder, run.task, config.data, poses, config.saliency_faces, faces=corpus.faces
+        run.folder.path, run.task, config.data, poses, config.saliency_faces, faces=corpus.faces
     )
     if len(columns) == 1 and len(rows) <= ROW_EXPRESSIONS:
         rows, columns = [("", [pictures[0] for _, pictures in rows])], [name for name, _ in rows]
@@ -250,7 +246,7 @@ def run_table(runs: Sequence[Run]) -> Table:
         if test.get("faces"):
             low, high = (100 * end for end in test.get("accuracy_interval") or (np.nan, np.nan))
             score = Cell(wording.percent(test["accuracy"]), OWN, wording.brackets(low, high, over))
-        data = (run.metrics.get("data_fingerprint") or "unknown")[:12]
+        data = (run.fingerprint or "unknown")[:12]
         texts = (f"{test.get('faces') or 0:,}", str(run.seed), data, run.command)
         rows.append((Cell(run.name), score, *(Cell(text) for text in texts)))
     if not runs:

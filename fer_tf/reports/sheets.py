@@ -13,6 +13,7 @@ from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
 from fer_tf.errors import InputError
 from fer_tf.reports.figures import data_uri
+from fer_tf.run_folder import RunFolder
 
 Kind = tuple[str, str]
 FIELDS = ("image", "mask", "image_id", "expression", "pose", "synthetic")
@@ -119,7 +120,7 @@ def mean_saliency(
     from fer_tf.evaluation import saliency
     from fer_tf.models import fa_net
 
-    model, spec = fa_net.load(os.path.join(run_dir, "fa_net"))
+    model, spec = fa_net.load(RunFolder(run_dir).fa_net.path)
     wanted = {(expression, pose) for expression in expressions or spec.expressions for pose in poses}
     found = _first_of(data, wanted, count, task) if faces is None else _first_of_part(faces, wanted, count)
     if not found:

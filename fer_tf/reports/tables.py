@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fer_tf.evaluation.runs import Accuracy
+from fer_tf.evaluation.run_scores import Accuracy
 from fer_tf.reports.wording import unknown
 
 PAPER, OWN, MISSING, PLAIN, MARKED = "paper", "own", "missing", "plain", "marked"

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
-from fer_tf.evaluation.runs import accuracy_of, best, difference_of, find_runs
+from fer_tf.evaluation.run_scores import accuracy_of, best, difference_of, same_but_seed
 from fer_tf.reports import paper_tables, tables
 from fer_tf.reports.tables import MISSING, OWN, PAPER
+from fer_tf.run_folder import find_runs
 
 EXPRESSIONS = ["angry", "happy"]
 
@@ -79,11 +80,19 @@ def test_seeds_are_pooled_face_by_face(tmp_path: Path) -> None:
     write_run(tmp_path / "b", "er_ss", [1, 1, 1, 1, 1, 1, 1, 0], seed=1)
     write_run(tmp_path / "c", "er_ss", [0] * 8, seed=0, recipe="paper")
     runs = find_runs(str(tmp_path))
-    assert [run.name for run in paper_tables.same_but_seed(runs)] == ["a", "b"]
+    assert [run.name for run in same_but_seed(runs)] == ["a", "b"]
     pooled = accuracy_of(runs[:2])
     assert pooled.value == pytest.approx(100 * (4 + 7) / 16)
     assert pooled.low <= pooled.value <= pooled.high
     assert (pooled.over, pooled.faces) == ("persons", 8)
+
+
+def test_runs_on_other_synthetic_faces_are_not_pooled(tmp_path: Path) -> None:
+    for name, made in (("a", "one"), ("b", "one"), ("c", "another")):
+        write_run(tmp_path / name, "er_ss", [1, 1, 0, 1], synthetic_from=f"runs/{name}", seed=ord(name))
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        (tmp_path / name / "metrics.json").write_text(json.dumps({**metrics, "synthetic_fingerprint": made}))
+    assert [run.name for run in same_but_seed(find_runs(str(tmp_path)))] == ["a", "b"]
 
 
 def test_the_mean_of_runs_has_no_single_runs_interval(tmp_path: Path) -> None:

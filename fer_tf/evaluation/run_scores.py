@@ -1,0 +1,115 @@
+"""Numbers over several runs: which differ in their seed alone, how accurate they are, and how much more than others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_tf.evaluation.metrics import bootstrap_interval, paired_bootstrap
+from fer_tf.run_folder import Run
+
+# Flags that say where a run stands and how far it went, not what it is.
+_OF_NO_MATTER = ("seed", "run_dir", "stage", "profile", "synthetic_from")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """An accuracy over one or more runs that differ in their seed alone.
+
+    Attributes:
+      value, low, high: mean and its 95 % bootstrap interval, %; nan where unknown.
+      faces: test faces.
+      over: what the bootstrap draws, `persons` or `faces`.
+      runs: the runs.
+    """
+
+    value: float
+    low: float
+    high: float
+    faces: int
+    over: str
+    runs: tuple[Run, ...]
+
+
+def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
+    """Returns the accuracy of runs that differ in their seed, or None without any test face.
+
+    Each face counts with its mean over the runs, and whole persons are drawn where they are known.
+    """
+    runs = tuple(run for run in runs if run.test.get("faces"))
+    if not runs:
+        return None
+    test = runs[0].test
+    if len(runs) == 1 or any(run.predictions is None for run in runs):
+        # One run's interval is not that of several runs' mean.
+        known = test.get("accuracy_interval") if len(runs) == 1 else None
+        low, high = known or (np.nan, np.nan)
+        value = float(np.mean([run.test["accuracy"] for run in runs]))
+        return Accuracy(100 * value, 100 * low, 100 * high, test["faces"], test["interval_over"], runs)
+    right = _mean_hits(runs)
+    values = np.array(list(right.values()))
+    groups = _persons(right)
+    low, high = bootstrap_interval(values, groups)
+    over = "faces" if groups is None else "persons"
+    return Accuracy(100 * float(values.mean()), 100 * low, 100 * high, len(values), over, runs)
+
+
+def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | None:
+    """Returns how much more accurate the second runs are on the same faces, in points; None without such faces.
+
+    Each face that all runs have is compared with itself; persons are drawn, and seeds where there are several.
+    """
+    if not first or not second or any(run.predictions is None for run in (*first, *second)):
+        return None
+    hits = [[_mean_hits([run]) for run in runs] for runs in (first, second)]
+    seen = [key for key in hits[0][0] if all(key in run for runs in hits for run in runs)]
+    if not seen:
+        return None
+    groups = _persons(seen)
+    found = paired_bootstrap(*(np.array([[run[key] for key in seen] for run in runs]) for runs in hits), groups)
+    low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
+    return Accuracy(value, low, high, len(seen), "faces" if groups is None else "persons", (*first, *second))
+
+
+def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
+    """The share of runs that are right, by image_id and person."""
+    hits: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        found = run.predictions
+        for name, person, hit in zip(found["image_id"], found["person"], _hits(found), strict=True):
+            hits.setdefault((str(name), str(person)), []).append(hit)
+    return {key: float(np.mean(values)) for key, values in hits.items()}
+
+
+def _persons(faces: Iterable[tuple[str, str]]) -> list[str] | None:
+    """The person of each face, or None when they are not known."""
+    persons = [person for _, person in faces]
+    return persons if len(set(persons) - {""}) > 1 else None
+
+
+def _hits(predictions: dict[str, np.ndarray]) -> np.ndarray:
+    return (predictions["logits"].argmax(1) == predictions["label"]).astype(float)
+
+
+def best(runs: Sequence[Run]) -> Run | None:
+    """Returns the run with the highest accuracy on the validation part, which the test part did not choose."""
+    scored = [run for run in runs if run.test.get("faces")]
+    return max(scored, key=lambda run: run.metrics.get("val", {}).get("accuracy", -1.0), default=None)
+
+
+def same_but_seed(runs: Sequence[Run]) -> list[Run]:
+    """Returns the best run and those that differ from it in nothing but seed and folder, synthetic faces included."""
+    first = best(runs)
+    if first is None:
+        return []
+    return [run for run in runs if run is first or (run.flags and _settings(run) == _settings(first))]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    flags = {name: value for name, value in run.flags.items() if name not in _OF_NO_MATTER}
+    # A run's own synthetic faces follow from its flags, data and seed; another's are known by their fingerprint alone.
+    borrowed = run.synthetic_fingerprint if run.flags.get("synthetic_from") else ""
+    return {**flags, "data": run.fingerprint, "borrowed": borrowed}
