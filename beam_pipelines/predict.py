@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import apache_beam as beam
+import numpy as np
 from apache_beam import pvalue
 from apache_beam.io import fileio
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
 from beam_pipelines import runner
-from beam_pipelines.extract import face_record, found_faces
+from beam_pipelines.extract import found_faces
 from fer_tf import config, files
 from fer_tf.errors import InputError
-from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
-from fer_tf.faces.landmarks import LandmarkPredictor
+from fer_tf.faces.extractor import ClipError, ClipFaces, ExtractorOptions, FaceExtractor
+from fer_tf.recognition import alignment, networks, tracking
+from fer_tf.recognition.answers import Answer, encode_face, rounded
 from fer_tf.resources import samples_folder
 
 _LOGGER = logging.getLogger("beam_pipelines.predict")
 
 PREDICTIONS, REJECTED, SUMMARY = "predictions.jsonl", "rejected.jsonl", "summary.json"
-# What a folder is searched for; a glob names its files itself.
-MEDIA = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".jpg", ".jpeg", ".png")
-GRAPH_FILE = "saved_model.pb"
+# Every file of a folder is tried. One that cannot be read is a failure when its name promises a video or a picture;
+# others are listed alone.
+MEDIA = (
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts", ".wmv", ".flv", ".3gp", ".ogv"),
+    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"),
+)
+TAGS = ("files", "bad", "other", "left_out")
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,11 @@ class PredictConfig:
       batch_size: most faces that the network takes at once.
       max_keyframes: the most frames that a video gives.
       keyframe_rule: which frames are kept: apex, motion or uniform.
-      subject: who a video with several faces is about: main, center or largest.
+      subject: whose faces are predicted: all, or one person of each file: main (longest, largest, most central), center
+        or largest.
       min_score: the detector's confidence below which a face does not count, 0 to 1.
-      landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
+      landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
+        not the packaged one; `packaged` goes on with the packaged one all the same.
       decode_timeout_s: how long a decoder may stay silent before its video is given up, seconds.
       threads: threads that a worker's detector uses; 0 for as many as there are cores.
       num_shards: files of predictions; 1 writes predictions.jsonl, more write numbered ones.
@@ -60,7 +70,7 @@ class PredictConfig:
     batch_size: int = 32
     max_keyframes: int = ExtractorOptions.max_keyframes
     keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
-    subject: Literal["main", "center", "largest"] = "main"
+    subject: Literal["all", "main", "center", "largest"] = "all"
     min_score: float = ExtractorOptions.min_score
     landmark_model: str = ExtractorOptions.landmark_model
     decode_timeout_s: float = ExtractorOptions.decode_timeout_s
@@ -88,16 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any(found.metadata_list for found in FileSystems.match([pattern], limits=[1])):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
-    if settings.landmark_model:
-        LandmarkPredictor(settings.landmark_model)
+    alignment.check(networks.landmark_model_of(version_dir), settings.extractor())
     with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
         Predict(settings, version_dir, pattern).apply_to(pipeline)
     _delete_earlier(settings)
     summary = files.read_json(files.join(settings.output, SUMMARY))
     _LOGGER.info(
-        "%d files read, %d faces; %d files not read, see %s",
+        "%d files read, %d faces, %d faces and frames left out; %d files not read; see %s",
         summary["read"],
         summary["faces"],
+        summary["left_out"],
         summary["not_read"],
         files.join(settings.output, REJECTED),
     )
@@ -121,9 +131,9 @@ def newest_version(model: str) -> str:
     Raises:
       InputError: when there is none.
     """
-    if files.exists(files.join(model, GRAPH_FILE)):
+    if files.exists(files.join(model, networks.GRAPH_FILE)):
         return model
-    folders = [path.rsplit("/", 1)[0] for path in files.matching(model, f"*/{GRAPH_FILE}")]
+    folders = [path.rsplit("/", 1)[0] for path in files.matching(model, f"*/{networks.GRAPH_FILE}")]
     versions = {int(folder.rsplit("/", 1)[1]): folder for folder in folders if folder.rsplit("/", 1)[1].isdigit()}
     if not versions:
         raise InputError(f"`model` {model!r} has no exported version; run `python -m serving.export` first")
@@ -131,10 +141,11 @@ def newest_version(model: str) -> str:
 
 
 def pattern_of(inputs: str) -> str:
-    """Returns the glob of everything below a folder, or the glob itself."""
+    """Returns the glob of everything below a folder, or the glob itself; what exists is taken by its name."""
+    if files.is_local(inputs) and os.path.exists(inputs):
+        name = re.sub(r"([*?[])", r"[\1]", inputs)
+        return name if os.path.isfile(inputs) else files.join(name.rstrip("/") or "/", "**")
     if any(mark in inputs for mark in "*?["):
-        return inputs
-    if files.is_local(inputs) and os.path.isfile(inputs):
         return inputs
     return files.join(inputs.rstrip("/") or "/", "**")
 
@@ -153,14 +164,16 @@ class Predict:
 
     def apply_to(self, pipeline: beam.Pipeline) -> None:
         settings = self.settings
-        suffixes = () if self.pattern == settings.inputs else MEDIA
         found = (
             pipeline
             | "Match" >> fileio.MatchFiles(self.pattern)
             | "Paths" >> beam.Map(lambda metadata: metadata.path)
-            | "Media" >> beam.Filter(lambda path: not suffixes or path.lower().endswith(suffixes))
+            | "Visible" >> beam.Filter(lambda path: not os.path.basename(path).startswith("."))
             | "Spread" >> beam.Reshuffle()
-            | "Faces" >> beam.ParDo(FindFaces(settings.extractor())).with_outputs("files", "bad", main="faces")
+            | "Faces"
+            >> beam.ParDo(FindFaces(settings.extractor(), self.pattern == settings.inputs)).with_outputs(
+                *TAGS, main="faces"
+            )
         )
         answers = (
             found.faces
@@ -169,17 +182,17 @@ class Predict:
         )
         lines = {"file": found.files, "faces": answers} | beam.CoGroupByKey() | "Line" >> beam.MapTuple(_line)
         self._write(lines, "Predictions", PREDICTIONS, settings.num_shards)
-        self._write(found.bad | "BadLine" >> beam.Map(json.dumps), "Rejected", REJECTED)
+        rejected = (found.bad, found.other, found.left_out) | "AllRejected" >> beam.Flatten()
+        self._write(rejected | "RejectedLine" >> beam.Map(json.dumps, ensure_ascii=False), "Rejected", REJECTED)
+        counted = {"read": found.files, "not_read": found.bad, "other_files": found.other}
+        counted |= {"faces": found.faces, "left_out": found.left_out}
+        nothing = dict.fromkeys(counted, 0)
         counts = (
-            (
-                found.files | "CountRead" >> beam.Map(lambda _: "read"),
-                found.bad | "CountBad" >> beam.Map(lambda _: "not_read"),
-                found.faces | "CountFaces" >> beam.Map(lambda _: "faces"),
-            )
+            [items | f"Count_{name}" >> beam.Map(lambda _, name=name: name) for name, items in counted.items()]
             | beam.Flatten()
             | beam.combiners.Count.PerElement()
             | beam.combiners.ToDict()
-            | beam.Map(lambda counts: json.dumps({"read": 0, "not_read": 0, "faces": 0} | counts))
+            | beam.Map(lambda counts: json.dumps(nothing | counts))
         )
         self._write(counts, "Summary", SUMMARY)
 
@@ -196,33 +209,44 @@ class FindFaces(beam.DoFn):
 
     Args:
       options: the extractor's options.
+      named: whether the user named the files by a pattern: then each should be a video or a picture.
     """
 
-    def __init__(self, options: ExtractorOptions):
-        self.options = options
+    def __init__(self, options: ExtractorOptions, named: bool):
+        self.options, self.named = options, named
         self._shared = Shared()
 
     def process(self, path: str) -> Iterator[Any]:
-        extractor = self._shared.acquire(lambda: FaceExtractor(self.options))
+        extractor = self._shared.acquire(lambda: FaceExtractor(alignment.resolved(self.options)))
         try:
             with files.local_copy(path) as local:
                 found = found_faces(extractor, local)
         except (ClipError, OSError) as error:
             reason = error.reason if isinstance(error, ClipError) else "unreadable"
             detail = error.detail if isinstance(error, ClipError) else str(error)
-            yield pvalue.TaggedOutput("bad", {"input": path, "reason": reason, "detail": detail})
+            other = reason == "not_a_video" and not self.named and not path.lower().endswith(MEDIA)
+            line = {"input": path, "reason": reason, "detail": detail}
+            yield pvalue.TaggedOutput("other" if other else "bad", line)
             return
         header = {"duration": round(found.duration, 3), "frames_decoded": found.frames_decoded}
         yield pvalue.TaggedOutput("files", (path, header))
-        for face in found.faces:
-            record = face_record(path, face, extractor.landmark_model, extractor.detector)
+        for item in found.rejected:
+            yield pvalue.TaggedOutput("left_out", {"input": path, **dataclasses.asdict(item)})
+        for face, person in zip(found.faces, self._persons(found), strict=True):
             about = {
+                "face": person,
                 "frame": face.frame,
                 "time": round(face.time, 3),
                 "box": [round(float(value), 1) for value in face.box],
                 "detector_score": round(face.score, 4),
             }
-            yield path, record.image, about
+            yield path, encode_face(face.image), about
+
+    def _persons(self, found: ClipFaces) -> list[int]:
+        """Returns the number of the person that each face is of."""
+        if self.options.subject != "all":
+            return [1] * len(found.faces)
+        return tracking.persons_of([face.time for face in found.faces], [face.box for face in found.faces])
 
 
 class AskNetwork(beam.DoFn):
@@ -237,30 +261,33 @@ class AskNetwork(beam.DoFn):
         self._shared = Shared()
 
     def process(self, batch: list[tuple[str, bytes, dict]]) -> Iterator[tuple[str, dict]]:
-        import tensorflow as tf
-
-        model = self._shared.acquire(lambda: tf.saved_model.load(self.version_dir))
-        outputs = model.signatures["serving_default"](image_bytes=tf.constant([image for _, image, _ in batch]))
-        names = [name.decode() for name in outputs["class_names"].numpy()[0]]
-        for (path, _, about), probabilities in zip(batch, outputs["probabilities"].numpy(), strict=True):
-            yield path, {**about, **_answer(names, probabilities)}
-
-
-def _answer(names: Sequence[str], probabilities: Iterable[float]) -> dict[str, Any]:
-    scores = {name: round(float(value), 6) for name, value in zip(names, probabilities, strict=True)}
-    return {"expression": max(scores, key=scores.get), "probabilities": scores}
+        network = self._shared.acquire(lambda: networks.ExportedNetwork(self.version_dir))
+        answers = network.classify_encoded([image for _, image, _ in batch])
+        for (path, _, about), answer in zip(batch, answers, strict=True):
+            yield path, about | rounded(answer)
 
 
 def _line(path: str, groups: dict[str, Iterable[dict]]) -> str:
-    """One file's line: what was read, each face in order of time, and the mean over the faces."""
-    faces = sorted(groups["faces"], key=lambda face: (face["frame"], face["box"]))
-    line = {"input": path, **next(iter(groups["file"]), {}), "faces": faces}
+    """One file's line: what was read, each face in order of time, each person's mean, and the main person's again."""
+    faces = sorted(groups["faces"], key=lambda face: (face["frame"], face["face"], face["box"]))
+    persons = [_mean([face for face in faces if face["face"] == number]) for number in {face["face"] for face in faces}]
+    persons.sort(key=lambda person: person["face"])
+    line = {"input": path, **next(iter(groups["file"]), {}), "faces": faces, "persons": persons}
     if faces:
-        total: collections.Counter = collections.Counter()
+        # Who fills the most of the clip: long or large.
+        sides: collections.Counter = collections.Counter()
         for face in faces:
-            total.update(face["probabilities"])
-        line |= _answer(list(total), [value / len(faces) for value in total.values()])
+            sides[face["face"]] += (face["box"][2] * face["box"][3]) ** 0.5
+        (main, _), *_ = sides.most_common(1)
+        person = next(person for person in persons if person["face"] == main)
+        line |= {name: person[name] for name in ("expression", "probabilities")}
     return json.dumps(line, ensure_ascii=False)
+
+
+def _mean(faces: Sequence[dict]) -> dict[str, Any]:
+    names = tuple(faces[0]["probabilities"])
+    mean = np.mean([list(face["probabilities"].values()) for face in faces], axis=0)
+    return {"face": faces[0]["face"], "faces": len(faces), **rounded(Answer(names, mean))}
 
 
 if __name__ == "__main__":

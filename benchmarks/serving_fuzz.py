@@ -254,7 +254,7 @@ def fuzz(address: str, count: int, seed: int, rss_fn: Callable[[], float] = lamb
     Raises:
       RuntimeError: when a correct request between them is not answered as the first time.
     """
-    from serving.connection import Connection
+    from fer_tf.recognition.server import Connection
 
     mutator = Mutator(seed)
     codes: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)

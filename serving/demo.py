@@ -25,7 +25,7 @@ from fer_tf.resources import samples_folder
 if TYPE_CHECKING:
     import gradio as gr
 
-    from serving.connection import Answer
+    from fer_tf.recognition.answers import Answer
 
 SAMPLE_CLIPS = 8
 # A picture with more pixels than this is refused before it is unpacked.
@@ -50,6 +50,8 @@ class DemoConfig:
       samples: folder of sample videos (their last frames are offered) and pictures.
       host: address to listen on; the default answers this machine alone.
       port: port of the page; 0 takes a free one.
+      landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
+        not the packaged one; `packaged` goes on with the packaged one all the same.
       timeout: deadline of a request to the server, seconds.
     """
 
@@ -59,6 +61,7 @@ class DemoConfig:
     samples: str = "samples"
     host: str = "127.0.0.1"
     port: int = 7860
+    landmark_model: str = ""
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -69,7 +72,7 @@ class DemoConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Shows the page until Ctrl-C."""
     config, _ = parse(DemoConfig, argv, prog="python -m serving.demo", description="Show the model on a web page.")
-    from serving.connection import Connection, ServerError
+    from fer_tf.recognition.server import Connection, ServerError
 
     with Connection(config.server, config.model_name, timeout_s=config.timeout) as connection:
         try:
@@ -89,13 +92,18 @@ class Explorer:
     Args:
       config: the command's flags.
       connection: to the model server.
+
+    Raises:
+      InputError: when the network learned from faces aligned by another landmark predictor.
     """
 
     def __init__(self, config: DemoConfig, connection: Any) -> None:
-        from fer_tf.faces.extractor import FaceExtractor
+        from fer_tf.faces.extractor import ExtractorOptions
+        from fer_tf.recognition.alignment import extractor_for
 
         self._config, self._connection = config, connection
-        self._extractor = FaceExtractor()
+        options = ExtractorOptions(landmark_model=config.landmark_model)
+        self._extractor = extractor_for(connection.landmark_model, options)
         self._live = functools.lru_cache(maxsize=1)(_live_model)
 
     def look(self, picture: np.ndarray | None) -> tuple[np.ndarray | None, list[tuple[np.ndarray, Answer]], list[str]]:
@@ -104,8 +112,8 @@ class Explorer:
         Raises:
           ServerError: when the server does not answer.
         """
-        from serving.annotate import annotate
-        from serving.looking import look_at_picture
+        from fer_tf.recognition.drawing import annotate
+        from fer_tf.recognition.looking import look_at_picture
 
         if picture is None:
             return None, [], []
@@ -121,16 +129,10 @@ class Explorer:
         Raises:
           InputError: when the version's weights are not in model_base_path.
         """
-        from fer_tf.data.preprocess import preprocess
-        from fer_tf.evaluation import saliency
+        from fer_tf.recognition.explaining import explain
 
         model, spec = self._live(self._config.model_base_path, answer.version)
-        prepared = preprocess(face[None], spec.image_size, spec.channels, spec.crop).numpy()
-        heat = saliency.saliency_maps(model, prepared, [int(answer.probabilities.argmax())], method)[0]
-        # The map shows the part of the crop that the network sees.
-        side = face.shape[0]
-        margin = round(side * (1 - spec.crop) / 2)
-        return saliency.overlay(face[margin : side - margin, margin : side - margin], heat)
+        return explain(face, int(answer.probabilities.argmax()), model, spec, method)
 
     def card(self) -> str:
         """Returns the newest version's model card as Markdown."""
@@ -179,7 +181,7 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     import gradio as gr
 
     from fer_tf.evaluation.saliency import METHODS
-    from serving.connection import ServerError
+    from fer_tf.recognition.server import ServerError
 
     samples = sample_pictures(samples_folder(config.samples))
 

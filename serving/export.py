@@ -20,17 +20,14 @@ from typing import Any
 
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
+from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, versions
 from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder, newest_finished
 
 FORMATS = ("saved_model", "tflite", "onnx")
 PRECISIONS = ("float32", "bfloat16")
 MODEL_NAME = "fa_net"
 RUNS = "runs"
-# Beside the graph: what reads the version without running it (card, saliency) finds everything here.
-EXTRA = "assets.extra"
-MODEL_FILE = f"{EXTRA}/model.json"
 LABELS_FILE = f"{EXTRA}/labels.txt"
-WEIGHTS_DIR = f"{EXTRA}/fa_net"
 CARD_FILE = "MODEL_CARD.md"
 
 
@@ -178,13 +175,6 @@ def load_live(fa_net_dir: str, precision: str = "float32") -> tuple[Any, Any]:
         return fa_net.load(fa_net_dir)
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def versions(output: str) -> list[int]:
-    """Returns the version numbers in a model folder, ascending."""
-    if not os.path.isdir(output):
-        return []
-    return sorted(int(name) for name in os.listdir(output) if name.isdigit())
 
 
 def newest_version_dir(output: str) -> str:

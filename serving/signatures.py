@@ -73,6 +73,7 @@ class FaNetModule(tf.Module):
         self._spec = spec
         self._top_k = min(top_k, spec.num_classes)
         self.labels = tf.constant(spec.expressions)
+        self.landmark_model = tf.constant(spec.landmark_model)
 
     def prepare_encoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """JPEG or PNG bytes, string (B,), to the network's input, float32 (B, S, S, C)."""
@@ -94,12 +95,15 @@ class FaNetModule(tf.Module):
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / self._spec.temperature)
         best, ids = tf.math.top_k(probabilities, self._top_k)
         # A server that batches splits every output by rows, so the names come once per row.
-        names = tf.repeat(self.labels[None], tf.shape(probabilities)[0], axis=0)
+        count = tf.shape(probabilities)[0]
+        names = tf.repeat(self.labels[None], count, axis=0)
         return {
             "probabilities": probabilities,
             "class_names": names,
             "labels": tf.gather(self.labels, ids),
             "scores": best,
+            # Whoever aligns the faces can see whether the network learned from faces aligned alike.
+            "landmark_model": tf.repeat(self.landmark_model[None], count),
         }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])

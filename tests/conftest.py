@@ -25,3 +25,29 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tests.toy_data import write_toy_data
 
     return write_toy_data(str(tmp_path_factory.mktemp("toy_data")))
+
+
+@pytest.fixture(scope="session")
+def two_faces(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A picture of two people side by side, the second smaller."""
+    import cv2
+    import numpy as np
+
+    photo = cv2.imread(str(samples / "photo.jpg"))
+    small = cv2.resize(photo, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    canvas = np.full((photo.shape[0], photo.shape[1] + small.shape[1], 3), 90, np.uint8)
+    canvas[:, : photo.shape[1]] = photo
+    canvas[: small.shape[0], photo.shape[1] :] = small
+    path = str(tmp_path_factory.mktemp("pictures") / "two.png")
+    cv2.imwrite(path, canvas)
+    return path
+
+
+@pytest.fixture(scope="session")
+def other_predictor(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A landmark predictor with a name of its own: `of_our_own.dat`."""
+    from fer_tf.faces.landmarks import packaged_model
+
+    path = tmp_path_factory.mktemp("predictors") / "of_our_own.dat"
+    path.symlink_to(packaged_model())
+    return str(path)

@@ -25,6 +25,7 @@ LAYERS = (
     "data",
     "models",
     "evaluation",
+    "recognition",
     "reports",
 )
 

@@ -25,6 +25,8 @@ MOST_FACES = 4
 # Landmarks whose eyes, nose tip and mouth corners lie farther than this from MTCNN's (mean distance, share of the
 # face's size) are a fit that slid off: good fits stay below 0.06.
 MOST_DISAGREEMENT = 0.1
+# The smallest face that is looked for in a picture, as a share of its long side.
+SMALLEST = 0.03
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class ExtractorOptions:
     Attributes:
       max_keyframes: the most frames that a clip gives (about 40 in the paper).
       keyframe_rule: `apex` keeps frames far from the resting face, `motion` where much changes, `uniform` evenly.
-      subject: who a clip with several faces is about: `main` (longest, largest, most central), `center`, `largest`.
+      subject: who a clip with several faces is about: `main` (longest, largest, most central), `center`, `largest`, or
+        `all`.
       min_score: the detector's confidence below which a face does not count, 0 to 1.
       landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
       max_pixels: videos with frames of more pixels are refused; the default is 8K.
@@ -165,6 +168,9 @@ class FaceExtractor:
         decoded = ahead(items, CHUNK, cancel=self._decoder.stop)
         try:
             for chunk in _chunks(decoded, work):
+                if work.end is not None and work.end.decoded == 1:
+                    # One picture is searched as `search` does: a clip is content with the faces that show first.
+                    finder = self._picture_finder()
                 for frame, found in zip(chunk, finder.find([frame.rgb for frame in chunk]), strict=True):
                     self._collect(frame, found, work)
         finally:
@@ -176,9 +182,10 @@ class FaceExtractor:
         if not len(found):
             work.rejected.append(Rejected("no_face", frame.index))
         order = _biggest_first(found)
-        for number in order[MOST_FACES:]:
+        limit = len(order) if self.options.subject == "all" else MOST_FACES
+        for number in order[limit:]:
             work.rejected.append(Rejected("other_face", frame.index, _place(found.boxes[number] / frame.shrink)))
-        for number in order[:MOST_FACES]:
+        for number in order[:limit]:
             face = self._aligned(frame, found, number)
             if face is None:
                 work.rejected.append(Rejected("landmarks_off", frame.index, _place(found.boxes[number] / frame.shrink)))
@@ -187,7 +194,7 @@ class FaceExtractor:
                 size = np.array(frame.rgb.shape[1::-1])
                 work.seen.append(Seen(frame.index, frame.time, found.boxes[number] / size.max(), size / size.max() / 2))
 
-    def faces_in_image(self, rgb: np.ndarray, smallest: float = 0.03) -> list[AlignedFace]:
+    def faces_in_image(self, rgb: np.ndarray, smallest: float = SMALLEST) -> list[AlignedFace]:
         """Returns every face of an image, biggest first.
 
         Args:
@@ -195,17 +202,33 @@ class FaceExtractor:
           smallest: the smallest face to look for, as a share of the image's long side; half as large takes four
             times as long. An image without such a face is searched once more for smaller ones.
         """
+        return self.search(rgb, smallest)[0]
+
+    def search(self, rgb: np.ndarray, smallest: float = SMALLEST) -> tuple[list[AlignedFace], list[Rejected]]:
+        """Returns every face of an image, biggest first, and what was found in it and left out.
+
+        Args:
+          rgb, smallest: as for `faces_in_image`.
+        """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise InputError(f"`rgb` must be uint8 (h, w, 3). Received: {rgb.dtype} {rgb.shape}.")
         if not 0 < smallest <= 1:
             raise InputError(f"`smallest` must be in (0, 1]. Received: {smallest}.")
-        side = max(SIDES[0], round(MIN_FACE / smallest))
-        sides = [side] if side >= SIDES[-1] else [side, SIDES[-1]]
         frame = Frame(rgb, 0, 0.0, 1.0)
         with self._lock:
-            found = ClipFinder(self._detector, self.options.min_score, sides).find([rgb])[0]
-            faces = [self._aligned(frame, found, number) for number in _biggest_first(found)]
-        return [face for face in faces if face is not None]
+            found = self._picture_finder(smallest).find([rgb])[0]
+            order = _biggest_first(found)
+            aligned = [self._aligned(frame, found, number) for number in order]
+        off = [number for number, face in zip(order, aligned, strict=True) if face is None]
+        rejected = [Rejected("landmarks_off", 0, _place(found.boxes[number])) for number in off]
+        if not len(found):
+            rejected.append(Rejected("no_face", 0))
+        return [face for face in aligned if face is not None], rejected
+
+    def _picture_finder(self, smallest: float = SMALLEST) -> ClipFinder:
+        side = max(SIDES[0], round(MIN_FACE / smallest))
+        sides = [side] if side >= SIDES[-1] else [side, SIDES[-1]]
+        return ClipFinder(self._detector, self.options.min_score, sides)
 
     @property
     def decoder_pid(self) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SUBJECTS = ("main", "center", "largest")
+SUBJECTS = ("main", "center", "largest", "all")
 
 # A face joins a track when it moved less than this, in face sides, and a little more for each second between.
 GATE, GATE_PER_SECOND, GATE_LIMIT = 0.8, 0.5, 2.0
@@ -24,15 +24,15 @@ class Seen:
 
 
 def choose_subject(faces: Sequence[Seen], rule: str) -> list[int]:
-    """Returns the positions, in `faces`, of the subject's faces: at most one a frame, in order.
+    """Returns the positions, in `faces`, of the subject's faces: at most one a frame unless all count, in order.
 
     Args:
       faces: all faces of a clip in order of time.
       rule: `main` weighs how long, how large and how central a face is; `center` takes the most central of those
-        that are there for at least half as long as the longest; `largest` the largest of those.
+        that are there for at least half as long as the longest; `largest` the largest of those; `all` takes all.
     """
-    if not faces:
-        return []
+    if rule == "all" or not faces:
+        return list(range(len(faces)))
     tracks = _tracks(faces)
     longest = max(len(track) for track in tracks)
     lasting = [track for track in tracks if 2 * len(track) >= longest]

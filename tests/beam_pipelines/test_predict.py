@@ -16,8 +16,10 @@ from beam_pipelines import predict
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
+from tests.fer_tf.faces.clips import write_clip
 from tests.serving.conftest import exported, fa_net_dir  # noqa: F401
 
+ANSWER = ("expression", "probabilities")
 CLIP = "take_1/P004/happy/front.mp4"
 
 
@@ -50,9 +52,11 @@ def test_each_file_gets_its_line_and_bad_ones_are_listed(
     assert set(found) == {"happy.mp4", "empty.png"}
     assert found["empty.png"]["faces"] == [] and found["empty.png"]["frames_decoded"] == 1
     bad = lines(tmp_path / "out" / "rejected.jsonl")
-    assert set(bad) == {"cut.mp4"} and bad["cut.mp4"]["reason"] == "truncated"
+    reasons = {"cut.mp4": "truncated", "empty.png": "no_face", "notes.txt": "not_a_video"}
+    assert {name: line["reason"] for name, line in bad.items()} == reasons
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary == {"read": 2, "not_read": 1, "faces": len(found["happy.mp4"]["faces"])}
+    faces = len(found["happy.mp4"]["faces"])
+    assert summary == {"read": 2, "not_read": 1, "other_files": 1, "faces": faces, "left_out": 1}
 
     extractor = FaceExtractor(ExtractorOptions(max_keyframes=7))
     faces = extractor.extract(str(samples / CLIP)).faces
@@ -66,6 +70,7 @@ def test_each_file_gets_its_line_and_bad_ones_are_listed(
     np.testing.assert_allclose([list(face["probabilities"].values()) for face in line["faces"]], expected, atol=2e-5)
     np.testing.assert_allclose(list(line["probabilities"].values()), expected.mean(0), atol=2e-5)
     names = ("angry", "happy", "sad", "surprise")
+    assert line["persons"] == [{"face": 1, "faces": len(faces), **{key: line[key] for key in ANSWER}}]
     assert line["expression"] == names[expected.mean(0).argmax()]
     assert [face["expression"] for face in line["faces"]] == [names[row.argmax()] for row in expected]
 
@@ -80,7 +85,46 @@ def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path:
         several = [f"predictions-{shard:05d}-of-00002.jsonl" for shard in range(2)]
         assert found == (["predictions.jsonl"] if shards == 1 else several)
         assert sum(len((out / name).read_text().splitlines()) for name in found) == 1
-    assert (out / "rejected.jsonl").read_text() == ""
+    (rejected,) = (out / "rejected.jsonl").read_text().splitlines()
+    assert json.loads(rejected)["reason"] == "no_face"
+
+
+def test_a_photo_of_two_gives_two_persons_and_one_where_the_subject_is_meant(
+    two_faces: str,
+    exported: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    photo, clip = tmp_path / "in" / "two [of us].png", tmp_path / "in" / "two.mp4"
+    photo.parent.mkdir()
+    shutil.copy(two_faces, photo)
+    picture = cv2.imread(two_faces)[..., ::-1]
+    write_clip(clip, [picture[: picture.shape[0] & ~1, : picture.shape[1] & ~1]] * 3)
+    for subject, count in (("all", 2), ("main", 1)):
+        flags = [f"--model={exported}", f"--inputs={photo.parent}", f"--output={tmp_path}", f"--subject={subject}"]
+        assert predict.main(flags) == EXIT_OK
+        found = lines(tmp_path / "predictions.jsonl")
+        for line in found.values():
+            assert [person["face"] for person in line["persons"]] == list(range(1, count + 1))
+            # The file's answer is the main person's, who is the larger.
+            assert {key: line[key] for key in ANSWER} == {key: line["persons"][0][key] for key in ANSWER}
+        assert [len(line["faces"]) for _, line in sorted(found.items())] == [count, 3 * count]
+    assert predict.main([*flags, f"--inputs={photo}"]) == EXIT_OK
+
+
+def test_another_predictor_than_the_networks_is_refused(
+    samples: Path,
+    exported: str,  # noqa: F811
+    other_predictor: str,
+    tmp_path: Path,
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(exported, model)
+    facts = model / "1" / "assets.extra" / "model.json"
+    facts.write_text(facts.read_text().replace("shape_predictor_68_face_landmarks", "of_our_own"))
+    flags = [f"--model={model}", f"--inputs={samples / 'photo.jpg'}", f"--output={tmp_path / 'out'}"]
+    with pytest.raises(InputError, match=r"aligned by 'of_our_own .*--landmark_model=packaged"):
+        predict.main(flags)
+    assert predict.main([*flags, f"--landmark_model={other_predictor}"]) == EXIT_OK
 
 
 def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> None:  # noqa: F811

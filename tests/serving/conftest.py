@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from benchmarks.serving_setup import ServerProcess
-from serving.connection import Connection
+from fer_tf.recognition.server import Connection
 from tests.toy_data import EXPRESSIONS, draw
 
 POSES = ("front", "half_left", "half_right", "bird_view")
@@ -66,7 +66,7 @@ def fa_net_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
         blur=0.6,
         temperature=2.0,
         task="er_ss",
-        landmark_model="drawn",
+        landmark_model="shape_predictor_68_face_landmarks (dlib 19.24)",
     )
     fa_net.save(folder, fa_net.build(spec), spec)
     return folder

@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import cv2
@@ -15,26 +14,13 @@ import pytest
 
 from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
-from fer_tf.faces import media
 from fer_tf.faces.extractor import FaceExtractor
+from fer_tf.recognition.answers import encode_face
+from fer_tf.recognition.server import Connection
 from serving import client
-from serving.connection import Connection, encode_face
 from tests.serving.conftest import EXPRESSIONS
 
 CLIP = "take_1/P004/happy/front.mp4"
-
-
-@pytest.fixture(scope="module")
-def two_faces(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A picture of two people side by side, the second smaller."""
-    photo = cv2.imread(str(samples / "photo.jpg"))
-    small = cv2.resize(photo, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
-    canvas = np.full((photo.shape[0], photo.shape[1] + small.shape[1], 3), 90, np.uint8)
-    canvas[:, : photo.shape[1]] = photo
-    canvas[: small.shape[0], photo.shape[1] :] = small
-    path = str(tmp_path_factory.mktemp("pictures") / "two.png")
-    cv2.imwrite(path, canvas)
-    return path
 
 
 def test_a_picture_gives_each_face_the_answer_of_its_aligned_crop(
@@ -101,6 +87,26 @@ def test_a_video_gets_csv_and_annotated_video_with_a_followed_face(
     assert not list(tmp_path.glob(".partial*"))
 
 
+def test_the_predictor_of_the_network_is_asked_for_and_another_is_refused_or_warned_of(
+    samples: Path,
+    address: str,
+    other_predictor: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Connection(address, timeout_s=60) as connection:
+        assert connection.landmark_model == "shape_predictor_68_face_landmarks (dlib 19.24)"
+        assert connection.expressions == EXPRESSIONS
+    photo, flags = str(samples / "photo.jpg"), [f"--server={address}", "--timeout=60"]
+    assert client.main([photo, *flags, f"--landmark_model={other_predictor}"]) == EXIT_OK
+    assert "learned from faces aligned by shape_predictor_68_face_landmarks (dlib 19.24)" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(Connection, "landmark_model", "of_our_own (dlib 20)")
+    with pytest.raises(InputError, match=r"aligned by 'of_our_own \(dlib 20\)'.*--landmark_model"):
+        client.main([photo, *flags])
+    assert client.main([photo, *flags, f"--landmark_model={other_predictor}"]) == EXIT_OK and not caplog.text
+
+
 def test_a_dead_server_is_named_before_any_work(samples: Path, capsys: pytest.CaptureFixture) -> None:
     assert client.main([str(samples / "photo.jpg"), "--server=localhost:1"]) == EXIT_FAILED
     assert "no server answers at localhost:1" in capsys.readouterr().err
@@ -129,32 +135,13 @@ def test_inputs_of_one_name_are_refused_when_outputs_would_be_written() -> None:
     assert client.ClientConfig(inputs=["one/a.mp4", "two/a.mp4"]).inputs
 
 
-def test_a_drawing_that_cannot_be_written_is_an_error(samples: Path, tmp_path: Path) -> None:
+def test_a_drawing_that_cannot_be_written_is_an_error(samples: Path, address: str, tmp_path: Path) -> None:
     # A folder stands where the picture should go.
     (tmp_path / "photo.jpg.annotated.jpg").mkdir()
-    config = client.ClientConfig(inputs=[str(samples / "photo.jpg")], output=str(tmp_path))
-    connection = SimpleNamespace(classify=lambda faces: [])
-    extractor = SimpleNamespace(faces_in_image=lambda rgb: [])
+    flags = [f"--server={address}", f"--output={tmp_path}", "--timeout=60"]
     with pytest.raises(InputError, match=r"`output` cannot be written.*photo\.jpg\.annotated\.jpg"):
-        client._picture(config, connection, extractor, media.open(config.inputs[0]))
-
-
-def test_a_table_that_is_not_finished_does_not_get_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("earlier")
-    with pytest.raises(RuntimeError), client._CsvTable(str(path)):
-        raise RuntimeError
-    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
-
-
-def test_names_with_brackets_and_colons_are_shown_as_they_are(capsys: pytest.CaptureFixture) -> None:
-    face = {"box": [1, 2, 3, 4], "probabilities": {"[red]happy": 0.9, "[/i]": 0.1}}
-    for faces in ([face], []):
-        client._print_table({"input": "a[bold]:smile:.jpg", "kind": "picture", "faces": faces}, top=2)
-        assert "a[bold]:smile:.jpg" in (printed := capsys.readouterr().out)
-        assert not faces or ("[red]happy 90.0 %" in printed and "[/i] 10.0 %" in printed)
-    clip = SimpleNamespace(path="b[/nonsense].mp4", declared=1.0)
-    assert list(client._with_progress(iter([SimpleNamespace(time=0.5)]), clip))
+        client.main([str(samples / "photo.jpg"), *flags])
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg.annotated.jpg"]
 
 
 def test_without_inputs_the_usage_is_shown(capsys: pytest.CaptureFixture) -> None:

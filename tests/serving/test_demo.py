@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from fer_tf.recognition.server import Connection
 from serving import demo
-from serving.connection import Connection
 from tests.serving.conftest import EXPRESSIONS, write_wide_clip
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -19,8 +19,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
+from fer_tf.recognition.server import Connection
 from serving import export, portable
-from serving.connection import Connection
 from tests.serving.conftest import encode, face_crops
 
 

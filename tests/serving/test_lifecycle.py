@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (
 
 from benchmarks.serving_setup import ServerProcess
 from fer_tf.errors import InputError
-from serving.connection import Connection, ServerError, TlsFiles
+from fer_tf.recognition.server import Connection, ServerError, TlsFiles
 from tests.serving.conftest import serving
 from tests.serving.test_server import predict_request
 

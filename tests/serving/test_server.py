@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.connection import Connection
+from fer_tf.recognition.server import Connection
 from tests.serving.conftest import encode, face_crops
 
 REFUSED = {

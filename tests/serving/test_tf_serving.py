@@ -16,7 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from fer_tf.errors import InputError
-from serving.connection import Connection
+from fer_tf.recognition.server import Connection
 from serving.settings import server_credentials
 from serving.tf_serving_protos import BatchingParameters, MonitoringConfig, SSLConfig, read_text
 from tests.serving.conftest import serving

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.annotate import annotate
-from serving.connection import Answer
-from serving.tracking import TrackedFace, Tracker, between, closeness
+from fer_tf.recognition.answers import Answer
+from fer_tf.recognition.drawing import annotate
+from fer_tf.recognition.tracking import Tracker, closeness
 
 NAMES = ("happy", "sad")
 
@@ -20,8 +20,7 @@ def answer(happy: float) -> Answer:
 
 
 def numbers(tracker: Tracker, time: float, *boxes: np.ndarray) -> list[int]:
-    faces = tracker.update(time, boxes, [0.99] * len(boxes), [answer(0.5)] * len(boxes))
-    return [face.track for face in faces]
+    return [number for number, _ in tracker.update(time, boxes, [answer(0.5)] * len(boxes))]
 
 
 def test_moving_faces_keep_their_numbers_whatever_the_order() -> None:
@@ -48,13 +47,13 @@ def test_a_face_lost_for_a_moment_comes_back_and_for_long_is_new() -> None:
 
 def test_scores_follow_the_exponential_with_the_given_time_constant() -> None:
     tracker = Tracker(smoothing_s=0.5)
-    tracker.update(0.0, [box(0)], [1.0], [answer(0.0)])
+    tracker.update(0.0, [box(0)], [answer(0.0)])
     for step in range(1, 6):
-        (face,) = tracker.update(step * 0.1, [box(0)], [1.0], [answer(1.0)])
+        ((_, smoothed),) = tracker.update(step * 0.1, [box(0)], [answer(1.0)])
     # However the second is cut into steps, the answer is that of continuous smoothing.
-    np.testing.assert_allclose(face.answer.probabilities[0], 1 - np.exp(-0.5 / 0.5), rtol=1e-5)
-    (raw,) = Tracker(smoothing_s=0).update(0.0, [box(0)], [1.0], [answer(0.3)])
-    np.testing.assert_allclose(raw.answer.probabilities, [0.3, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(smoothed.probabilities[0], 1 - np.exp(-0.5 / 0.5), rtol=1e-5)
+    ((_, raw),) = Tracker(smoothing_s=0).update(0.0, [box(0)], [answer(0.3)])
+    np.testing.assert_allclose(raw.probabilities, [0.3, 0.7], rtol=1e-6)
 
 
 def test_closeness_is_the_overlap() -> None:
@@ -62,13 +61,6 @@ def test_closeness_is_the_overlap() -> None:
     assert closeness(box(0), box(0)) == 1 and closeness(box(0), box(500)) == 0
     # A face within a face is another one.
     assert closeness(box(0, 0, 100), box(30, 30, 20)) == 0
-
-
-def test_between_two_looks_boxes_move_evenly() -> None:
-    earlier = [TrackedFace(1, box(0), 0.9, answer(0.5)), TrackedFace(2, box(300), 0.9, answer(0.5))]
-    (face,) = between(earlier, [TrackedFace(1, box(40), 0.9, answer(1.0))], 0.25)
-    assert face.track == 1
-    np.testing.assert_allclose(face.box, box(10))
 
 
 def test_drawing_stays_in_the_picture_at_every_edge() -> None:

@@ -8,29 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.connection import Answer
+from fer_tf.recognition.server import Answer
 
 # Less overlap than this is another face, unless the centres are close.
 MIN_OVERLAP = 0.3
 NEAR = 0.5
 LOST_AFTER_S = 1.0
-
-
-@dataclass(frozen=True)
-class TrackedFace:
-    """A face in one frame.
-
-    Attributes:
-      track: number of the face in the clip, from 1.
-      box: float32 (4,), x, y, width, height, pixels of the upright frame.
-      score: the detector's confidence, 0 to 1.
-      answer: the smoothed answer.
-    """
-
-    track: int
-    box: np.ndarray
-    score: float
-    answer: Answer
 
 
 @dataclass
@@ -55,22 +38,19 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._count = 0
 
-    def update(
-        self, time: float, boxes: Sequence[np.ndarray], scores: Sequence[float], answers: Sequence[Answer]
-    ) -> list[TrackedFace]:
-        """Returns the frame's faces with their numbers and smoothed answers, in the order given.
+    def update(self, time: float, boxes: Sequence[np.ndarray], answers: Sequence[Answer]) -> list[tuple[int, Answer]]:
+        """Returns the number and the smoothed answer of each of a frame's faces, in the order given.
 
         Args:
           time: seconds; must not go back.
           boxes: float (4,) each, x, y, width, height.
-          scores: the detector's confidences.
           answers: what the network saw in each face.
         """
         self._tracks = [track for track in self._tracks if time - track.time <= self._lost_after_s]
         chosen = self._match(boxes)
         return [
-            self._follow(chosen.get(index), time, box, score, answer)
-            for index, (box, score, answer) in enumerate(zip(boxes, scores, answers, strict=True))
+            self._follow(chosen.get(index), time, box, answer)
+            for index, (box, answer) in enumerate(zip(boxes, answers, strict=True))
         ]
 
     def _match(self, boxes: Sequence[np.ndarray]) -> dict[int, _Track]:
@@ -86,7 +66,7 @@ class Tracker:
                 taken.add(track.number)
         return chosen
 
-    def _follow(self, track: _Track | None, time: float, box: np.ndarray, score: float, answer: Answer) -> TrackedFace:
+    def _follow(self, track: _Track | None, time: float, box: np.ndarray, answer: Answer) -> tuple[int, Answer]:
         if track is None:
             self._count += 1
             track = _Track(self._count, box, time, answer.probabilities)
@@ -97,7 +77,25 @@ class Tracker:
         else:
             track.probabilities = answer.probabilities
         track.box, track.time = box, time
-        return TrackedFace(track.number, box, score, Answer(answer.expressions, track.probabilities, answer.version))
+        return track.number, Answer(answer.expressions, track.probabilities, answer.version)
+
+
+def persons_of(times: Sequence[float], boxes: Sequence[np.ndarray]) -> list[int]:
+    """Returns the number of the person that each of a clip's faces is of, from 1, however far the frames are apart.
+
+    Args:
+      times: seconds of each face, not decreasing; faces of one frame have one time.
+      boxes: float (4,) each, x, y, width, height.
+    """
+    tracker = Tracker(0.0, math.inf)
+    numbers: list[int] = []
+    start = 0
+    for end in range(1, len(times) + 1):
+        if end == len(times) or times[end] != times[start]:
+            nothing = [Answer((), np.zeros(0, np.float32))] * (end - start)
+            numbers += [number for number, _ in tracker.update(times[start], boxes[start:end], nothing)]
+            start = end
+    return numbers
 
 
 def closeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -112,19 +110,3 @@ def closeness(a: np.ndarray, b: np.ndarray) -> float:
     distance = float(np.linalg.norm((a[:2] + a[2:] / 2) - (b[:2] + b[2:] / 2)))
     near = distance < NEAR * sizes[1] and sizes[0] > 0.5 * sizes[1]
     return 0.5 * MIN_OVERLAP * (1 - distance / sizes[1]) if near else 0.0
-
-
-def between(earlier: Sequence[TrackedFace], later: Sequence[TrackedFace], share: float) -> list[TrackedFace]:
-    """The faces at a moment between two looked-at frames: boxes move evenly, answers stay the earlier ones.
-
-    Args:
-      earlier, later: the faces of the two frames.
-      share: 0 at the earlier frame, 1 at the later.
-    """
-    ahead = {face.track: face for face in later}
-    moved = []
-    for face in earlier:
-        if face.track in ahead:
-            box = face.box + share * (ahead[face.track].box - face.box)
-            moved.append(TrackedFace(face.track, box, face.score, face.answer))
-    return moved

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from serving.connection import Answer
+from fer_tf.recognition.server import Answer
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 INK, PAPER = (255, 255, 255), (24, 24, 24)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.looking import SeenFrame
+from fer_tf.recognition.looking import SeenFrame
 
 
 @dataclass
@@ -36,10 +36,10 @@ class ClipSummary:
         """Counts a looked-at frame."""
         self._frames += 1
         for face in seen.faces:
-            known = self._faces.get(face.track)
+            known = self._faces.get(face.number)
             if known is None:
                 start = np.zeros(len(face.answer.expressions), np.float64)
-                known = self._faces[face.track] = _Face(face.answer.expressions, start, 0, seen.time, seen.time)
+                known = self._faces[face.number] = _Face(face.answer.expressions, start, 0, seen.time, seen.time)
             known.total += face.answer.probabilities
             known.count += 1
             known.last = seen.time

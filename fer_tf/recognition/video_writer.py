@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 
-from serving.annotate import annotate
-from serving.looking import SeenFrame
+from fer_tf.recognition.drawing import annotate
+from fer_tf.recognition.looking import SeenFrame
 
 # Fine enough for every frame rate, so that the frames keep their own times.
 TIME_BASE = Fraction(1, 90000)
@@ -35,7 +35,7 @@ class VideoWriter:
         """Adds a frame."""
         if not self._path:
             return
-        faces = [(face.track, face.box, face.answer) for face in seen.faces]
+        faces = [(face.number, face.box, face.answer) for face in seen.faces]
         # H.264 with 4:2:0 wants even sides.
         height, width = (side - side % 2 for side in seen.rgb.shape[:2])
         if self._container is None:

@@ -1,18 +1,23 @@
-"""The caller's side of the protocol: face crops to an embedded or a real TensorFlow Serving, answers back."""
+"""Asking a server: face crops to an embedded or a real TensorFlow Serving over gRPC, answers back.
+
+gRPC is imported when a connection is made, so that the other ways of asking do without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import grpc
 import numpy as np
 
 from fer_tf.errors import InputError
+from fer_tf.recognition.answers import Answer, encode_face
 
-# As the training records are coded.
-JPEG_QUALITY = 95
+if TYPE_CHECKING:
+    import grpc
+
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 # A server takes at most 64 images in a request by default.
 MAX_IMAGES = 32
@@ -20,26 +25,6 @@ MAX_IMAGES = 32
 
 class ServerError(Exception):
     """The server did not answer, or answered with an error; the message says which."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the network sees in one face.
-
-    Attributes:
-      expressions: the label names.
-      probabilities: float32 (len(expressions),), calibrated, sum 1.
-      version: the model's version that answered.
-    """
-
-    expressions: tuple[str, ...]
-    probabilities: np.ndarray
-    version: int = 0
-
-    def best(self, count: int = 1) -> list[tuple[str, float]]:
-        """The most probable expressions, surest first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self.expressions[index], float(self.probabilities[index])) for index in order]
 
 
 @dataclass(frozen=True)
@@ -65,6 +50,8 @@ class TlsFiles:
         """Returns what the channel needs, or None for a plain one."""
         if not self.ca_cert:
             return None
+        import grpc
+
         read = {name: _read(getattr(self, name), name) for name in ("ca_cert", "client_key", "client_cert")}
         return grpc.ssl_channel_credentials(read["ca_cert"], read["client_key"], read["client_cert"])
 
@@ -92,9 +79,11 @@ class Connection:
     def __init__(
         self, address: str, model_name: str = "fa_net", tls: TlsFiles | None = None, timeout_s: float = 10.0
     ) -> None:
+        import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-        self.address, self.model_name, self.timeout_s = address, model_name, timeout_s
+        self.name = self.address = address
+        self.model_name, self.timeout_s = model_name, timeout_s
         options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
         credentials = tls.credentials() if tls else None
         if credentials:
@@ -119,12 +108,33 @@ class Connection:
         Raises:
           ServerError: when it is not within `seconds`.
         """
+        import grpc
+
         try:
             grpc.channel_ready_future(self.channel).result(timeout=seconds)
         except grpc.FutureTimeoutError:
             raise ServerError(
                 f"no server answers at {self.address}; start one with `python -m serving.server`, or give --server"
             ) from None
+
+    @cached_property
+    def expressions(self) -> tuple[str, ...]:
+        """The label names; raises ServerError."""
+        return self._about[0]
+
+    @cached_property
+    def landmark_model(self) -> str:
+        """What aligned the faces that the network learned from; empty when its export is too old to say."""
+        return self._about[1]
+
+    @cached_property
+    def _about(self) -> tuple[tuple[str, ...], str]:
+        """What the model says of itself with any answer, asked with a grey picture."""
+        grey = np.array([encode_face(np.full((8, 8, 3), 127, np.uint8))], object)
+        # Without a filter: an older export has no such output, and naming it would be an error.
+        outputs = self.predict({"image_bytes": grey})
+        landmark_model = _words(outputs["landmark_model"])[0] if "landmark_model" in outputs else ""
+        return _words(outputs["class_names"]), landmark_model
 
     def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
         """Returns what the network sees in each face.
@@ -145,10 +155,30 @@ class Connection:
         for start in range(0, len(images), MAX_IMAGES):
             part = np.array(images[start : start + MAX_IMAGES], object)
             response = self._call({"image_bytes": part}, ("probabilities", "class_names"), "serving_default")
-            names = tuple(name.decode() for name in tf.make_ndarray(response.outputs["class_names"])[0])
+            names = _words(response.outputs["class_names"])
             version = response.model_spec.version.value
             answers += [Answer(names, row, version) for row in tf.make_ndarray(response.outputs["probabilities"])]
         return answers
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the 256 features of each face, float32 (N, 256); raises ServerError."""
+        import tensorflow as tf
+
+        from fer_tf.models.light_cnn import FEATURE_SIZE
+
+        rows = [np.zeros((0, FEATURE_SIZE), np.float32)]
+        for start in range(0, len(faces), MAX_IMAGES):
+            part = np.array([encode_face(face) for face in faces[start : start + MAX_IMAGES]], object)
+            rows.append(tf.make_ndarray(self.predict({"image_bytes": part}, ("features",), "embed")["features"]))
+        return np.concatenate(rows)
+
+    def live(self) -> tuple[Any, Any]:
+        """A server keeps its weights to itself.
+
+        Raises:
+          InputError: always.
+        """
+        raise InputError("a server does not give its weights; load the run folder or the export itself")
 
     def predict(
         self, inputs: dict[str, np.ndarray], outputs: Sequence[str] = (), signature: str = "serving_default"
@@ -157,6 +187,7 @@ class Connection:
         return self._call(inputs, outputs, signature).outputs
 
     def _call(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
+        import grpc
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -171,12 +202,8 @@ class Connection:
             raise ServerError(f"{self.address} answered {error.code().name}: {error.details()}") from None
 
 
-def encode_face(face: np.ndarray) -> bytes:
-    """Returns a face as the JPEG that the server gets.
+def _words(tensor: Any) -> tuple[str, ...]:
+    """The first row of an output of strings."""
+    import tensorflow as tf
 
-    Args:
-      face: uint8 (H, W, 3), RGB.
-    """
-    import cv2
-
-    return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return tuple(word.decode() for word in np.atleast_1d(tf.make_ndarray(tensor)[0]))

@@ -1,0 +1,79 @@
+"""What a network says about a face, and what every way of asking one has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+# As the training records are coded: every way of asking shows the network what it learned from.
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network sees in one face.
+
+    Attributes:
+      expressions: the label names.
+      probabilities: float32 (len(expressions),), calibrated, sum 1.
+      version: the model's version that answered; 0 where there are no versions.
+    """
+
+    expressions: tuple[str, ...]
+    probabilities: np.ndarray
+    version: int = 0
+
+    def best(self, count: int = 1) -> list[tuple[str, float]]:
+        """The most probable expressions, surest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.expressions[index], float(self.probabilities[index])) for index in order]
+
+
+class Network(Protocol):
+    """A way of asking: a Fa-Net in this process, an exported one, or a server.
+
+    Attributes:
+      name: where the network comes from, for people.
+      expressions: the label names; a class's id is its position.
+      landmark_model: what aligned the faces that it learned from; `none` for a public set's own pictures, empty where
+        nobody can tell.
+    """
+
+    name: str
+    expressions: tuple[str, ...]
+    landmark_model: str
+
+    def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
+        """Returns an answer for each aligned face, uint8 (H, W, 3) RGB."""
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the 256 features of each aligned face, float32 (N, 256)."""
+
+    def live(self) -> tuple[Any, Any]:
+        """Returns the Keras model and its FaNetSpec; raises InputError where the weights are not at hand."""
+
+    def close(self) -> None:
+        """Lets go of what the network holds."""
+
+
+def encode_face(face: np.ndarray) -> bytes:
+    """Returns a face as the JPEG that a network gets.
+
+    Args:
+      face: uint8 (H, W, 3), RGB.
+    """
+    import cv2
+
+    return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def rounded(answer: Answer) -> dict[str, Any]:
+    """Returns an answer as plain values, for JSON: the best expression and the probability of each."""
+    scores = (round(float(value), 6) for value in answer.probabilities)
+    return {
+        "expression": answer.best()[0][0],
+        "probabilities": dict(zip(answer.expressions, scores, strict=True)),
+    }

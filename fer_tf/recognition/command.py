@@ -1,0 +1,259 @@
+"""What the commands that look at files share: one result a file, printed, drawn and written as tables."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK
+from fer_tf.errors import InputError
+from fer_tf.faces.extractor import ClipError
+from fer_tf.recognition.answers import rounded
+from fer_tf.recognition.looking import SeenFrame, Unreadable
+from fer_tf.recognition.summary import ClipSummary
+
+Item = SeenFrame | Unreadable
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go.
+
+    Attributes:
+      path: a file for one input, a folder for several; empty draws nothing.
+      several: whether there are several inputs.
+      json: whether JSON is printed instead of tables.
+      top_k: how many expressions are shown for a face.
+    """
+
+    path: str = ""
+    several: bool = False
+    json: bool = False
+    top_k: int = 3
+
+    def of(self, name: str, still: bool) -> tuple[str, str]:
+        """Returns where an input's drawing and, for a video, the CSV go; empty when nothing is asked for.
+
+        Raises:
+          InputError: when the output is a file and there are several inputs, or of the wrong kind.
+        """
+        if not self.path:
+            return "", ""
+        suffixes = (".jpg", ".jpeg", ".png") if still else (".mp4", ".mov", ".mkv")
+        stem, suffix = os.path.splitext(self.path)
+        if suffix and not os.path.isdir(self.path):
+            if self.several:
+                raise InputError(f"`output` must be a folder for several inputs. Received: {self.path!r}.")
+            if suffix.lower() not in suffixes:
+                raise InputError(f"`output` for {name!r} must end in one of {suffixes}. Received: {self.path!r}.")
+            os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+            return self.path, "" if still else f"{stem}.csv"
+        os.makedirs(self.path, exist_ok=True)
+        drawing = os.path.join(self.path, f"{os.path.basename(name)}.annotated")
+        return (f"{drawing}.jpg", "") if still else (f"{drawing}.mp4", f"{drawing}.csv")
+
+
+def refuse_equal_names(inputs: Sequence[str]) -> None:
+    """Outputs are called after their inputs: one of two with the same name would overwrite the other's."""
+    seen: dict[str, str] = {}
+    for path in inputs:
+        name = os.path.basename(path)
+        if name in seen:
+            raise InputError(
+                f"`inputs` need different file names when there is an `output`. Received: {seen[name]!r} and {path!r}."
+            )
+        seen[name] = path
+
+
+def show(items: Iterable[Item], output: Output) -> int:
+    """Prints and writes what was seen, file by file, and returns the exit code.
+
+    When asking fails in the middle, what was answered until then is printed before the error goes on.
+    """
+    results: list[dict[str, Any]] = []
+    failed: list[tuple[str, str]] = []
+    try:
+        for source, group in itertools.groupby(items, key=lambda item: item.source):
+            try:
+                result = _result(group, output)
+            except ClipError as error:
+                failed.append((source.name, f"{error.reason} {error.detail}".strip()))
+                continue
+            results.append(result)
+            if not output.json:
+                print_table(result, output.top_k)
+    except BaseException:
+        if results:
+            _print_rest(results, failed, output)
+        raise
+    _print_rest(results, failed, output)
+    if failed:
+        return EXIT_INCOMPLETE if results else EXIT_FAILED
+    return EXIT_OK
+
+
+def _print_rest(results: list[dict[str, Any]], failed: list[tuple[str, str]], output: Output) -> None:
+    if output.json:
+        print(json.dumps(results, indent=1))
+    for path, reason in failed:
+        print(f"not read: {path}: {reason}", file=sys.stderr)
+
+
+def _result(items: Iterator[Item], output: Output) -> dict[str, Any]:
+    frames = _readable(items)
+    first = next(frames)
+    if first.still:
+        return _picture(first, output)
+    return _video(itertools.chain([first], frames), first, output)
+
+
+def _readable(items: Iterator[Item]) -> Iterator[SeenFrame]:
+    for item in items:
+        if isinstance(item, Unreadable):
+            raise item.error
+        yield item
+
+
+def _picture(frame: SeenFrame, output: Output) -> dict[str, Any]:
+    drawing, _ = output.of(frame.source.name, still=True)
+    if drawing:
+        draw(frame, drawing, output.top_k)
+    faces = [
+        {"box": [round(float(value / frame.shrink), 1) for value in face.box], "detector_score": round(face.score, 4)}
+        | rounded(face.answer)
+        for face in frame.faces
+    ]
+    written = {"annotated": drawing} if drawing else {}
+    return {"input": frame.source.name, "kind": "picture", "faces": faces, **written}
+
+
+def draw(frame: SeenFrame, path: str, top_k: int) -> None:
+    """Writes a picture with its faces drawn in; it gets its name when it is complete.
+
+    Raises:
+      InputError: when it cannot be written.
+    """
+    import cv2
+
+    from fer_tf.recognition.drawing import annotate
+
+    faces = [(face.number, face.box, face.answer) for face in frame.faces]
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, f".partial-{name}")
+    try:
+        if not cv2.imwrite(partial, annotate(frame.rgb, faces, top_k)[..., ::-1]):
+            raise OSError("the picture could not be encoded")
+        os.replace(partial, path)
+    except (OSError, cv2.error) as error:
+        if os.path.exists(partial):
+            os.remove(partial)
+        raise InputError(f"`output` cannot be written. Received: {path!r} ({error}).") from None
+
+
+def _video(frames: Iterable[SeenFrame], first: SeenFrame, output: Output) -> dict[str, Any]:
+    from fer_tf.recognition.video_writer import VideoWriter
+
+    drawing, table = output.of(first.source.name, still=False)
+    summary = ClipSummary(first.source.name)
+    with VideoWriter(drawing, output.top_k) as writer, CsvTable(table) as rows:
+        for seen in _with_progress(frames, first):
+            writer.write(seen)
+            if seen.looked_at:
+                rows.write(seen)
+                summary.add(seen)
+    written = {"annotated": drawing, "csv": table} if drawing else {}
+    return summary.as_json() | written
+
+
+def _with_progress(frames: Iterable[SeenFrame], first: SeenFrame) -> Iterator[SeenFrame]:
+    """Yields the frames and shows on standard error how far they are."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        # A file name in brackets is no style.
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(os.path.basename(first.source.name), total=first.seconds or None)
+        for seen in frames:
+            progress.update(task, completed=seen.time)
+            yield seen
+
+
+class CsvTable:
+    """One row per face of each looked-at frame; the file gets its name when it is complete.
+
+    Args:
+      path: the table; empty writes nothing.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._partial = os.path.join(os.path.dirname(path), f".partial-{os.path.basename(path)}")
+        self._file: Any = None
+
+    def __enter__(self) -> CsvTable:
+        if self._path:
+            self._file = open(self._partial, "w", newline="", encoding="utf-8")
+            self._writer = csv.writer(self._file)
+            self._header = False
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if not self._file:
+            return
+        self._file.close()
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            os.remove(self._partial)
+
+    def write(self, seen: SeenFrame) -> None:
+        """Adds a frame's faces."""
+        if not self._file:
+            return
+        for face in seen.faces:
+            if not self._header:
+                fixed = ("frame", "time", "face", "x", "y", "width", "height", "detector_score", "expression")
+                self._writer.writerow((*fixed, "probability", *face.answer.expressions))
+                self._header = True
+            name, probability = face.answer.best()[0]
+            box = [f"{value / seen.shrink:.1f}" for value in face.box]
+            scores = [f"{value:.5f}" for value in face.answer.probabilities]
+            about = [seen.number, f"{seen.time:.3f}", face.number, *box, f"{face.score:.4f}"]
+            self._writer.writerow([*about, name, f"{probability:.5f}", *scores])
+
+
+def print_table(result: dict[str, Any], top: int) -> None:
+    """Prints one file's faces with their best expressions."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # Names of files and labels are shown as they are: a word in brackets is no style, one in colons no picture.
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+    title = f"{result['input']}: {len(result['faces'])} face{'s' if len(result['faces']) != 1 else ''}"
+    if not result["faces"]:
+        console.print(title, highlight=False)
+        return
+    video = result["kind"] == "video"
+    table = Table(title=title, title_justify="left")
+    for column in ("face", *(("seen (s)",) if video else ("box",)), *(f"{rank}." for rank in range(1, top + 1))):
+        table.add_column(column)
+    for number, face in enumerate(result["faces"], 1):
+        where = "{:.1f} to {:.1f}".format(*face["seen"]) if video else " ".join(f"{value:.0f}" for value in face["box"])
+        best = sorted(face["probabilities"].items(), key=lambda entry: -entry[1])[:top]
+        table.add_row(str(face.get("face", number)), where, *(f"{name} {100 * value:.1f} %" for name, value in best))
+    console.print(table)
+    for key in ("annotated", "csv"):
+        if result.get(key):
+            console.print(f"{key}: {result[key]}", highlight=False)

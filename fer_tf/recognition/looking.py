@@ -1,0 +1,268 @@
+"""From pictures and clips to faces with answers: finds, aligns, asks in batches, follows through each clip."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.faces.extractor import AlignedFace, ClipError, FaceExtractor, Rejected
+from fer_tf.recognition.answers import Answer
+from fer_tf.recognition.sources import Source, pictures_of
+from fer_tf.recognition.tracking import LOST_AFTER_S, Tracker
+
+AskFn = Callable[[Sequence[np.ndarray]], list[Answer]]
+# The network is asked when this many faces wait, whichever files they come from.
+BATCH = 32
+# Or when this many frames or bytes of pictures do: bounds the memory for frames without faces, and for large ones.
+MAX_WAITING, MAX_WAITING_BYTES = 32, 64 << 20
+
+
+@dataclass(frozen=True)
+class LookOptions:
+    """How clips are looked at.
+
+    Attributes:
+      frames_per_second: how many frames of a second are looked at; math.inf for every one.
+      smoothing_s: time constant of the exponential smoothing of a followed face's scores, seconds; 0 smooths nothing.
+      with_pictures: whether every frame comes, with its pixels, or the looked-at ones alone without.
+    """
+
+    frames_per_second: float = 5.0
+    smoothing_s: float = 0.4
+    with_pictures: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.frames_per_second >= 0.01:
+            raise InputError(f"`frames_per_second` must be at least 0.01. Received: {self.frames_per_second}.")
+        if not self.smoothing_s >= 0:
+            raise InputError(f"`smoothing` must be 0 or more seconds. Received: {self.smoothing_s}.")
+
+
+@dataclass(frozen=True)
+class SeenFace:
+    """A face in one frame.
+
+    Attributes:
+      number: of the person in the clip, or of the face in the picture, from 1.
+      box: float32 (4,), x, y, width, height, pixels of the frame's `rgb`.
+      score: the detector's confidence, 0 to 1.
+      answer: what the network sees, smoothed in a clip.
+      aligned: the face cut out; None in frames between two looks.
+    """
+
+    number: int
+    box: np.ndarray
+    score: float
+    answer: Answer
+    aligned: AlignedFace | None = None
+
+
+@dataclass(frozen=True)
+class SeenFrame:
+    """A frame with its faces.
+
+    Attributes:
+      source: the picture or clip that it belongs to.
+      still: whether that is one picture.
+      seconds: how long the clip says that it is, 0 when it does not say.
+      number: the frame's number in the file, from 0.
+      time: seconds from the first frame.
+      faces: the faces in it.
+      rejected: what was found in it and left out.
+      looked_at: whether the frame was asked about; the faces of the others are in between.
+      rgb: uint8 (H, W, 3), upright; None when pictures were not asked for.
+      shrink: by how much the frame was scaled down, 1 when not at all; the faces' boxes are in its pixels.
+    """
+
+    source: Source
+    still: bool
+    seconds: float
+    number: int
+    time: float
+    faces: tuple[SeenFace, ...]
+    rejected: tuple[Rejected, ...]
+    looked_at: bool
+    rgb: np.ndarray | None
+    shrink: float = 1.0
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A source that could not be read, or not to its end, and why."""
+
+    source: Source
+    error: ClipError
+
+
+@dataclass
+class _Found:
+    """A frame whose faces wait for their answers."""
+
+    frame: SeenFrame
+    faces: list[AlignedFace] = field(default_factory=list)
+
+    @property
+    def held_bytes(self) -> int:
+        return self.frame.rgb.nbytes if self.frame.rgb is not None else 0
+
+
+def look(
+    sources: Iterable[Source], extractor: FaceExtractor, ask: AskFn, options: LookOptions | None = None
+) -> Iterator[SeenFrame | Unreadable]:
+    """Yields what is seen in each source, frame by frame; memory grows neither with their number nor their length.
+
+    Args:
+      sources: pictures and clips.
+      extractor: finds and aligns the faces.
+      ask: asks the network about face crops.
+      options: how clips are looked at.
+    """
+    options = options or LookOptions()
+    found = (item for source in sources for item in _found(source, extractor, options))
+    follower = _Follower(options)
+    for item, answers in _asked(found, ask):
+        if isinstance(item, Unreadable):
+            yield from follower.end()
+            yield item
+        else:
+            yield from follower.follow(item, answers)
+    yield from follower.end()
+
+
+def look_at_picture(rgb: np.ndarray, extractor: FaceExtractor, ask: AskFn) -> list[tuple[AlignedFace, Answer]]:
+    """Returns each face of a picture, biggest first, with its answer."""
+    faces = extractor.faces_in_image(rgb)
+    answers = ask([face.image for face in faces]) if faces else []
+    return list(zip(faces, answers, strict=True))
+
+
+def _found(source: Source, extractor: FaceExtractor, options: LookOptions) -> Iterator[_Found | Unreadable]:
+    """A source's frames with the faces in those that are looked at."""
+    next_look, since = 0.0, 0
+    try:
+        for picture in pictures_of(source, extractor.options.limits, extractor.options.max_side):
+            # Frames between two looks wait for the second: many frames a second must not fill the memory.
+            looked_at = picture.time >= next_look or since >= MAX_WAITING
+            since = 0 if looked_at else since + int(options.with_pictures)
+            if not looked_at and not options.with_pictures:
+                continue
+            pixels = picture.frame()
+            faces, rejected = extractor.search(pixels.rgb) if looked_at else ([], [])
+            frame = SeenFrame(
+                source=source,
+                still=picture.still,
+                seconds=picture.seconds,
+                number=picture.number,
+                time=picture.time,
+                faces=(),
+                rejected=tuple(dataclasses.replace(item, frame=picture.number) for item in rejected),
+                looked_at=looked_at,
+                rgb=pixels.rgb if options.with_pictures else None,
+                shrink=pixels.shrink,
+            )
+            yield _Found(frame, faces)
+            if looked_at:
+                next_look = _next_look(picture.time, options.frames_per_second)
+    except ClipError as error:
+        yield Unreadable(source, error)
+
+
+def _next_look(time: float, frames_per_second: float) -> float:
+    if math.isinf(frames_per_second):
+        return time
+    # On a grid of moments: counted from the frame itself, a rate that does not divide the clip's would drop.
+    return (math.floor(time * frames_per_second + 1e-6) + 1) / frames_per_second - 1e-6
+
+
+def _asked(items: Iterable[_Found | Unreadable], ask: AskFn) -> Iterator[tuple[_Found | Unreadable, list[Answer]]]:
+    """Asks about the faces of several frames and files at once and hands each frame its own answers."""
+    waiting: list[_Found | Unreadable] = []
+    count = held = 0
+    for item in items:
+        waiting.append(item)
+        if isinstance(item, _Found):
+            count, held = count + len(item.faces), held + item.held_bytes
+        if count >= BATCH or held >= MAX_WAITING_BYTES or len(waiting) >= MAX_WAITING:
+            yield from _answered(waiting, ask)
+            waiting, count, held = [], 0, 0
+    yield from _answered(waiting, ask)
+
+
+def _answered(waiting: Sequence[_Found | Unreadable], ask: AskFn) -> Iterator[tuple[_Found | Unreadable, list[Answer]]]:
+    crops = [face.image for item in waiting if isinstance(item, _Found) for face in item.faces]
+    answers = iter(ask(crops) if crops else [])
+    for item in waiting:
+        yield item, [next(answers) for _ in item.faces] if isinstance(item, _Found) else []
+
+
+class _Follower:
+    """Numbers the faces of one source after the other and fills the frames between two looks.
+
+    Args:
+      options: how clips are looked at.
+    """
+
+    def __init__(self, options: LookOptions) -> None:
+        self._options = options
+        self._source: Source | None = None
+        self._waiting: list[SeenFrame] = []
+
+    def follow(self, item: _Found, answers: Sequence[Answer]) -> Iterator[SeenFrame]:
+        frame = item.frame
+        if frame.source is not self._source:
+            yield from self.end()
+            # Looks that are far apart must not lose every face between them.
+            lost_after = max(LOST_AFTER_S, 2 / self._options.frames_per_second)
+            self._source, self._tracker = frame.source, Tracker(self._options.smoothing_s, lost_after)
+        if not frame.looked_at:
+            self._waiting.append(frame)
+            return
+        boxes = [face.box for face in item.faces]
+        numbered = self._tracker.update(frame.time, boxes, answers)
+        faces = tuple(
+            SeenFace(number, face.box, face.score, answer, face)
+            for face, (number, answer) in zip(item.faces, numbered, strict=True)
+        )
+        now = dataclasses.replace(frame, faces=faces)
+        yield from self._until(now)
+        self._waiting = [now]
+
+    def end(self) -> Iterator[SeenFrame]:
+        """The frames after a source's last look keep its faces."""
+        last = self._waiting[0].faces if self._waiting else ()
+        for number, frame in enumerate(self._waiting):
+            yield frame if number == 0 else dataclasses.replace(frame, faces=tuple(map(_moved, last)))
+        self._source, self._waiting = None, []
+
+    def _until(self, now: SeenFrame) -> Iterator[SeenFrame]:
+        """The frames since the last look, their faces moved evenly to where they are now."""
+        if not self._waiting:
+            return
+        last = self._waiting[0]
+        yield last
+        for frame in self._waiting[1:]:
+            share = (frame.time - last.time) / max(now.time - last.time, 1e-6)
+            yield dataclasses.replace(frame, faces=between(last.faces, now.faces, share))
+
+
+def between(earlier: Sequence[SeenFace], later: Sequence[SeenFace], share: float) -> tuple[SeenFace, ...]:
+    """The faces at a moment between two looked-at frames: boxes move evenly, answers stay the earlier ones.
+
+    Args:
+      earlier, later: the faces of the two frames.
+      share: 0 at the earlier frame, 1 at the later.
+    """
+    ahead = {face.number: face.box for face in later}
+    return tuple(
+        _moved(face, face.box + share * (ahead[face.number] - face.box)) for face in earlier if face.number in ahead
+    )
+
+
+def _moved(face: SeenFace, box: np.ndarray | None = None) -> SeenFace:
+    """A face in a frame that was not looked at."""
+    return dataclasses.replace(face, box=face.box if box is None else box, aligned=None)

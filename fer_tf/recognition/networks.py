@@ -1,0 +1,205 @@
+"""Asking a Fa-Net in this process: from a run folder's weights, or through an exported SavedModel.
+
+Both see each face as the JPEG that a server would get, so that the three ways give the same answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.recognition.answers import Answer, Network, encode_face
+from fer_tf.resources import resource
+
+PRETRAINED = "pretrained"
+FA_NET_DIR, SPEC_FILE = "fa_net", "spec.json"
+GRAPH_FILE = "saved_model.pb"
+# Beside an exported graph: what reads a version without running it finds everything here.
+EXTRA = "assets.extra"
+MODEL_FILE = f"{EXTRA}/model.json"
+WEIGHTS_DIR = f"{EXTRA}/fa_net"
+# Most faces that the network takes at once.
+BATCH = 32
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
+
+
+def open_network(source: str) -> Network:
+    """Returns the way of asking that a name, a folder or an address means.
+
+    Args:
+      source: `pretrained`, a run folder or its `fa_net`, an export's folder or one version's, or a server's
+        `host:port`.
+
+    Raises:
+      InputError: when it is none of these.
+      ServerError: when no server answers at the address.
+    """
+    if source == PRETRAINED:
+        return LiveNetwork(resource(PRETRAINED))
+    if os.path.isdir(source):
+        for folder in (source, os.path.join(source, FA_NET_DIR)):
+            if os.path.exists(os.path.join(folder, SPEC_FILE)):
+                return LiveNetwork(folder)
+        if os.path.exists(os.path.join(source, GRAPH_FILE)):
+            return ExportedNetwork(source)
+        if found := versions(source):
+            return ExportedNetwork(os.path.join(source, str(found[-1])))
+    elif _ADDRESS.fullmatch(source):
+        from fer_tf.recognition.server import Connection
+
+        connection = Connection(source)
+        connection.wait()
+        return connection
+    raise InputError(
+        "`source` must be 'pretrained', a run folder (with spec.json or fa_net/spec.json), an export's folder (with "
+        f"numbered versions) or a server's host:port. Received: {source!r}."
+    )
+
+
+def versions(model_folder: str) -> list[int]:
+    """Returns the version numbers in an export's folder, ascending."""
+    if not os.path.isdir(model_folder):
+        return []
+    return sorted(int(name) for name in os.listdir(model_folder) if name.isdigit())
+
+
+class LiveNetwork:
+    """A Fa-Net's weights, run here.
+
+    Args:
+      folder: holds spec.json and the weights.
+    """
+
+    def __init__(self, folder: str) -> None:
+        import keras
+        import tensorflow as tf
+
+        from fer_tf.data.preprocess import preprocess
+        from fer_tf.models import fa_net
+        from fer_tf.models.light_cnn import FEATURES_LAYER
+
+        self.name = folder
+        self._model, self._spec = fa_net.load(folder)
+        self.expressions, self.landmark_model = self._spec.expressions, self._spec.landmark_model
+        trunk = keras.Model(self._model.inputs, [self._model.get_layer(FEATURES_LAYER).output, self._model.outputs[0]])
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
+        def run(faces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            prepared = preprocess(faces, self._spec.image_size, self._spec.channels, self._spec.crop)
+            features, logits = trunk(prepared, training=False)
+            return features, tf.nn.softmax(tf.cast(logits, tf.float32) / self._spec.temperature)
+
+        self._run = run
+
+    def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
+        """Returns an answer for each aligned face, uint8 (H, W, 3) RGB."""
+        return [Answer(self.expressions, row) for row in self._outputs(faces, 1, len(self.expressions))]
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the 256 features of each aligned face, float32 (N, 256)."""
+        from fer_tf.models.light_cnn import FEATURE_SIZE
+
+        return self._outputs(faces, 0, FEATURE_SIZE)
+
+    def _outputs(self, faces: Sequence[np.ndarray], which: int, width: int) -> np.ndarray:
+        import tensorflow as tf
+
+        # The graph's own decoder, as in an export: another library's differs by a grey level here and there.
+        pictures = [tf.io.decode_image(encode_face(face), channels=3, expand_animations=False) for face in faces]
+        rows = [np.zeros((0, width), np.float32)]
+        for batch in _equally_large(pictures):
+            rows.append(np.asarray(self._run(tf.stack(batch))[which], np.float32))
+        return np.concatenate(rows)
+
+    def live(self) -> tuple[Any, Any]:
+        """Returns the Keras model and its FaNetSpec."""
+        return self._model, self._spec
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class ExportedNetwork:
+    """An exported Fa-Net, run here as TensorFlow Serving would.
+
+    Args:
+      version_dir: one version's folder, on any filesystem that TensorFlow reads.
+    """
+
+    def __init__(self, version_dir: str) -> None:
+        import tensorflow as tf
+
+        self.name = self._dir = version_dir.rstrip("/")
+        self._signatures = tf.saved_model.load(version_dir).signatures
+        self.landmark_model = landmark_model_of(version_dir)
+        number = os.path.basename(self.name)
+        self._version = int(number) if number.isdigit() else 0
+
+    @cached_property
+    def expressions(self) -> tuple[str, ...]:
+        """The label names; they stand in the graph."""
+        return self.classify([np.full((8, 8, 3), 127, np.uint8)])[0].expressions
+
+    def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
+        """Returns an answer for each aligned face, uint8 (H, W, 3) RGB."""
+        return self.classify_encoded([encode_face(face) for face in faces])
+
+    def classify_encoded(self, faces: Sequence[bytes]) -> list[Answer]:
+        """Returns an answer for each JPEG or PNG."""
+        answers = []
+        for outputs in self._ask("serving_default", faces):
+            names = tuple(name.decode() for name in outputs["class_names"].numpy()[0])
+            answers += [Answer(names, row, self._version) for row in outputs["probabilities"].numpy()]
+        return answers
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the 256 features of each aligned face, float32 (N, 256)."""
+        from fer_tf.models.light_cnn import FEATURE_SIZE
+
+        outputs = self._ask("embed", [encode_face(face) for face in faces])
+        return np.concatenate([np.zeros((0, FEATURE_SIZE), np.float32), *(found["features"] for found in outputs)])
+
+    def _ask(self, signature: str, faces: Sequence[bytes]) -> list[dict[str, Any]]:
+        import tensorflow as tf
+
+        run = self._signatures[signature]
+        return [
+            run(image_bytes=tf.constant(list(faces[start : start + BATCH]))) for start in range(0, len(faces), BATCH)
+        ]
+
+    def live(self) -> tuple[Any, Any]:
+        """Returns the Keras model and its FaNetSpec, from the weights that travel with the export."""
+        from fer_tf.models import fa_net
+
+        return fa_net.load(f"{self._dir}/{WEIGHTS_DIR}")
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def landmark_model_of(version_dir: str) -> str:
+    """Returns what aligned the faces that an exported network learned from; empty when the export does not say."""
+    import tensorflow as tf
+
+    path = f"{version_dir.rstrip('/')}/{MODEL_FILE}"
+    if not tf.io.gfile.exists(path):
+        return ""
+    with tf.io.gfile.GFile(path) as file:
+        return json.load(file).get("spec", {}).get("landmark_model", "")
+
+
+def _equally_large(pictures: Sequence[Any]) -> list[list[Any]]:
+    """Groups neighbours of one size, at most BATCH together."""
+    groups: list[list[Any]] = []
+    for picture in pictures:
+        if not groups or len(groups[-1]) == BATCH or groups[-1][0].shape != picture.shape:
+            groups.append([])
+        groups[-1].append(picture)
+    return groups
