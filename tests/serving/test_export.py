@@ -71,7 +71,7 @@ def test_the_version_carries_its_labels_card_and_warm_up(exported: str) -> None:
     version = Path(exported) / "1"
     assert (version / export.LABELS_FILE).read_text().split() == ["angry", "happy", "sad", "surprise"]
     card = (version / export.CARD_FILE).read_text()
-    assert "angry, happy, sad, surprise" in card and "drawn" in card
+    assert "angry, happy, sad, surprise" in card and "dlib 19.24" in card
     facts = json.loads((version / export.MODEL_FILE).read_text())
     assert facts["spec"]["temperature"] == 2.0 and facts["versions"]["tensorflow"] == tf.__version__
     path = str(version / "assets.extra" / "tf_serving_warmup_requests")
