@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, TensorFlow {tf.__version__}")
     print(f"\n{'side':<8}{'pipeline images/s':>18}{'per CPU second':>16}{'step images/s':>15}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        part = inputs.survey(write_records(folder, config.faces), "er_ss", "train")
+        part = inputs.survey(write_records(folder, config.faces), "er_ss")["train"]
         for image_size in config.image_sizes:
             _row(config, part, image_size, policy)
     return EXIT_OK

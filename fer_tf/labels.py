@@ -22,9 +22,6 @@ def mirrored_pose(pose: str) -> str:
 TASKS = ("er_ss", "er_ue", "er_up", "er_zid")
 SPLITS = ("train", "val", "test")
 
-# FER2013's own order of class numbers.
-FER2013_EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-
 
 @dataclass(frozen=True)
 class Vocabulary:

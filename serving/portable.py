@@ -212,9 +212,8 @@ def crops_of(part: Part, spec: FaNetSpec, limit: int) -> tuple[np.ndarray, np.nd
     """Returns faces spread over a part at the network's size, uint8 (N, S, S, 3), and their labels."""
     crops, labels = [], []
     for encoded, label in spread(part, limit).as_numpy_iterator():
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        prepared = preprocess(image[None], spec.image_size, 3, spec.crop)[0]
-        crops.append(np.clip(np.rint(prepared.numpy() * 255), 0, 255).astype(np.uint8))
+        face = inputs.prepared(encoded, spec.image_size, 3, spec.crop)
+        crops.append(np.clip(np.rint(face.numpy() * 255), 0, 255).astype(np.uint8))
         labels.append(label)
     return np.array(crops), np.array(labels)
 
@@ -223,8 +222,7 @@ def live_probabilities(model: Any, spec: FaNetSpec, part: Part, limit: int) -> n
     """Returns the live model's answers for the same faces, prepared as in training; float32 (N, classes)."""
 
     def prepare(encoded: Any, _: Any) -> Any:
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        return preprocess(image[None], spec.image_size, spec.channels, spec.crop)[0]
+        return inputs.prepared(encoded, spec.image_size, spec.channels, spec.crop)
 
     batches = spread(part, limit).map(prepare).batch(64)
     return np.concatenate([tf.nn.softmax(model(batch, training=False) / spec.temperature) for batch in batches])

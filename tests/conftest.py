@@ -19,6 +19,14 @@ def samples() -> Path:
     return Path(__file__).parent.parent / "samples"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def public_records(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where public sets become records, for this process and those that it starts."""
+    folder = str(tmp_path_factory.mktemp("public"))
+    os.environ["FER_TF_PUBLIC"] = folder
+    return folder
+
+
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A data folder of drawn faces in the pipeline's layout; read only."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import tempfile
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from fer_tf.data import schema
+from fer_tf import files
+from fer_tf.data import inputs, schema
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, PairRecord
 from fer_tf.labels import F2ED_POSES
 
@@ -60,6 +64,29 @@ def draw(expression: str, pose: str, person: int, wobble: float = 0.0) -> tuple[
     mask = np.zeros((FACE_SIZE, FACE_SIZE), np.uint8)
     _lines(mask, points, (255,), 2)
     return image, mask, points
+
+
+def part_of(
+    image_ids: Sequence[str], labels: Sequence[int], images: Sequence[bytes], **columns: Sequence[str]
+) -> inputs.Part:
+    """A training part of records with these images; `persons` and `poses` may be given too."""
+    folder = tempfile.mkdtemp(prefix="part_of")
+    path = os.path.join(folder, "faces-00000-of-00001.tfrecord")
+    texts = {name: columns.get(f"{name}s", [""] * len(labels)) for name in ("person", "pose")}
+    face = _face(0, 1, EXPRESSIONS[0], "front", 0, ("front",))
+    rows = zip(image_ids, labels, images, texts["person"], texts["pose"], strict=True)
+    files.write_records(
+        path,
+        (
+            schema.encode(
+                dataclasses.replace(
+                    face, image_id=name, expression_id=label, image=image, person=person, pose=pose, split="train"
+                )
+            )
+            for name, label, image, person, pose in rows
+        ),
+    )
+    return inputs.survey([path], "fer2013")["train"]
 
 
 def _split(person: int, persons: int) -> str:

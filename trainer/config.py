@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from fer_tf.data import public
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.run_folder import RunFolder
 
-PUBLIC_TASKS = ("fer2013", "jaffe", "ckplus", "kdef")
+PUBLIC_TASKS = public.NAMES
 STAGES = ("fape_gan", "synthesize", "fa_net", "evaluate")
 
-Task = Literal["er_ss", "er_ue", "er_up", "er_zid", "fer2013", "jaffe", "ckplus", "kdef", "all"]
+# jsonargparse takes the choices from it; a type checker is content with a text.
+Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, "all")]
 Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
 
 

@@ -54,7 +54,7 @@ def run(config: TaskConfig) -> None:
         splits[split] = score(part, logits, faces.expressions, spec.temperature)
         if split == "test":
             test_logits = logits
-        if split == "test" and part.images is not None:
+        if split == "test" and faces.may_repeat:
             splits |= _without_copies(faces, part, logits, spec.temperature)
     result = {
         "task": config.task,

@@ -31,7 +31,7 @@ _FOLDERS = ("records", "pairs", "landmarks")
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A folder that `beam_pipelines.build` writes.
+    """A folder that `beam_pipelines.build` writes, or that a public set becomes.
 
     Attributes:
       path: where it is, on this machine or such as `gs://`.
@@ -139,6 +139,10 @@ class DataFolder:
             if not path.endswith(aside) and files.UNFINISHED not in path:
                 files.move(path, files.join(self.path, os.path.relpath(path, made.path)))
         self.write_rejected(rejected)
+        self.write_dataset(dataset)
+
+    def write_dataset(self, dataset: dict[str, Any]) -> None:
+        """Writes dataset.json, which makes the folder a data folder: after all else."""
         files.write_json(files.join(self.path, DATASET_FILE), dataset)
 
 

@@ -1,24 +1,25 @@
-"""The faces of a task as tf.data batches, the same whether they come from TFRecords or from a public set's files."""
+"""The faces of a task as tf.data batches, from the records of a data folder."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from fer_tf.data.augment import Augmentation, augment
-from fer_tf.data.folder import fingerprint_of
+from fer_tf.data.folder import DATASET_FILE, DataFolder, fingerprint_of
 from fer_tf.data.preprocess import preprocess
-from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
+from fer_tf.data.schema import FaceRecord, parse, tag_of
 from fer_tf.errors import InputError
-from fer_tf.labels import SPLITS
+from fer_tf.labels import SPLITS, TASKS
 
-DATASET_FILE = "dataset.json"
-# Encoded faces held for shuffling; at 20 KB each this is 80 MB.
-SHUFFLE_BUFFER = 4096
+# Encoded faces held for shuffling: as many as fit this, however many the set has, but not fewer than the second.
+SHUFFLE_BYTES, SHUFFLE_BUFFER = 80e6, 4096
+# Records parsed at a time.
+PARSED = 256
+COLUMNS = ("image_ids", "labels", "persons", "poses", "genders", "ages")
 TABLE_FIELDS = ("image_id", "expression_id", "person", "pose", "gender", "age", "synthetic")
 
 
@@ -30,9 +31,9 @@ class Part:
       image_ids, persons, poses, genders: str (N,); empty strings where unknown.
       labels: int64 (N,), positions in the face set's `expressions`.
       ages: int64 (N,), years, -1 where unknown.
-      images: the encoded images in the table's order; None when they stay in `files`.
       files: record files; their faces of `split` for `task`, in order, are the table's rows.
       task, split: which tag of the records counts.
+      record_bytes: mean size of the files' records.
     """
 
     image_ids: np.ndarray
@@ -41,31 +42,29 @@ class Part:
     poses: np.ndarray
     genders: np.ndarray
     ages: np.ndarray
-    images: tuple[bytes, ...] | None = None
     files: tuple[str, ...] = ()
     task: str = ""
     split: str = ""
+    record_bytes: float = 0.0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def rows(self, chosen: np.ndarray) -> Part:
-        """Returns the table of some faces alone (bool mask or indices); without images."""
-        columns = ("image_ids", "labels", "persons", "poses", "genders", "ages")
-        return Part(**{name: getattr(self, name)[chosen] for name in columns})
+        """Returns the table of some faces alone (bool mask or indices); without records."""
+        return Part(**{name: getattr(self, name)[chosen] for name in COLUMNS})
 
     def encoded(self, seed: Any = None, worker: int = 0, workers: int = 1) -> Any:
         """Returns a tf.data.Dataset of (image bytes, label); in the table's order, or shuffled by an int64 seed.
 
-        Of several workers each gets every `workers`-th file (every `workers`-th image where they are in memory).
+        Of several workers each gets every `workers`-th face of the one order, however the faces lie in their files:
+        each worker reads all records, which is cheap, and decodes the images of its own faces alone.
         """
-        import tensorflow as tf
-
-        if self.images is not None:
-            images, labels = self.images[worker::workers], self.labels[worker::workers]
-            faces = tf.data.Dataset.from_tensor_slices((_strings(images), labels))
-            return faces if seed is None else faces.shuffle(len(labels), seed=seed, reshuffle_each_iteration=False)
-        return _from_records(self.files[worker::workers], self.task, self.split, ("image", "expression_id"), seed)
+        faces = _from_records(self.files, self.task, self.split, ("image", "expression_id"), seed)
+        if seed is not None:
+            room = max(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / max(1.0, self.record_bytes)))
+            faces = faces.shuffle(max(1, min(room, len(self))), seed=seed, reshuffle_each_iteration=False)
+        return faces if workers == 1 else faces.shard(workers, worker)
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,7 @@ class FaceSet:
       notes: what a reader of the scores must know, such as how val was made.
       val_of_training: whether val was held out of the set's own training part, so that a network from elsewhere may
         have been trained on it.
+      may_repeat: whether nobody has checked that the parts share no picture, as with a public set's own parts.
     """
 
     expressions: tuple[str, ...]
@@ -90,48 +90,53 @@ class FaceSet:
     notes: tuple[str, ...] = field(default=())
     val_of_training: bool = False
     synthetic_fingerprint: str = ""
+    may_repeat: bool = False
 
 
-def read_records(data: str, task: str, synthetic: Sequence[str] = ()) -> FaceSet:
-    """Returns a task's faces from the data folder that beam_pipelines.build wrote.
+def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: float | None = None) -> FaceSet:
+    """Returns a task's faces from the data folder that beam_pipelines.build wrote, or that a public set became.
 
     Args:
       data: the data folder.
-      task: one of er_ss, er_ue, er_up, er_zid.
+      task: one of er_ss, er_ue, er_up, er_zid, or the public set that the folder holds.
       synthetic: record files of synthetic faces that join the training part.
+      held_out: the share of a public set's training part that is expected to be held out, if it matters.
 
     Raises:
-      InputError: when the folder is none, a shard is missing or corrupt, the train or test part is empty, or a
-        synthetic face was made from one that is not in the training part.
+      InputError: when the folder is none or of another set, a shard is missing or corrupt, the train or test part is
+        empty, or a synthetic face was made from one that is not in the training part.
     """
-    import json
-
-    import tensorflow as tf
-
-    path = os.path.join(data, DATASET_FILE)
-    if not tf.io.gfile.exists(path):
-        raise InputError(f"`data` {data!r} has no {DATASET_FILE}; run `python -m beam_pipelines.build` first.")
-    with tf.io.gfile.GFile(path) as file:
-        dataset = json.load(file)
-    files = record_files(os.path.join(data, FACES_GLOB))
-    parts = {split: survey(files, task, split) for split in SPLITS}
-    for split in SPLITS:
-        expected = dataset.get("tasks", {}).get(task, {}).get(split)
-        if expected is not None and expected != len(parts[split]):
+    folder = DataFolder(data)
+    dataset = folder.dataset
+    if (found := dataset.get("set", "")) != ("" if task in TASKS else task):
+        raise InputError(f"`data` {data!r} holds {found or 'faces of beam_pipelines.build'}; `task` is {task!r}.")
+    if held_out is not None and dataset.get("held_out", held_out) != held_out:
+        raise InputError(
+            f"`data` {data!r} was made with --held_out={dataset['held_out']}. Received: {held_out}; give the set as it "
+            "was published, or the same share."
+        )
+    remedy = f"remove {data}, it is made again" if found else "run beam_pipelines.build again"
+    parts = survey(folder.face_files, task, remedy)
+    splits = dataset.get("splits" if found else "tasks", {})
+    for split, part in parts.items():
+        expected = splits.get(split) if found else splits.get(task, {}).get(split)
+        if expected is not None and expected != len(part):
             raise InputError(
-                f"{data}: {len(parts[split])} faces have `split/{task}` = {split!r}, {DATASET_FILE} says {expected}; "
-                "shards are missing or from another build. Run beam_pipelines.build again."
+                f"{data}: {len(part)} faces are tagged {split!r} for {task!r}, {DATASET_FILE} says {expected}; shards "
+                f"are missing or from another build. {remedy[0].upper()}{remedy[1:]}."
             )
     require_faces(parts, ("train", "test"), f"task {task!r} in {data}")
     if synthetic:
         _check_sources(synthetic, task, set(parts["train"].image_ids.tolist()))
-        parts["train"] = survey((*files, *synthetic), task, "train")
-    expressions = tuple(dataset["expressions"])
+        parts["train"] = joined(parts["train"], survey(synthetic, task)["train"])
     return FaceSet(
-        expressions,
-        parts,
-        dataset["fingerprint"],
-        dataset.get("landmark_model", "none"),
+        expressions=tuple(dataset["expressions"]),
+        parts=parts,
+        fingerprint=dataset["fingerprint"],
+        landmark_model=dataset.get("landmark_model", "none"),
+        notes=tuple(dataset.get("notes", ())),
+        val_of_training=dataset.get("val_of_training", False),
+        may_repeat=bool(found),
         synthetic_fingerprint=fingerprint_of(synthetic),
     )
 
@@ -164,96 +169,99 @@ def require_faces(parts: dict[str, Part], splits: Sequence[str], where: str) -> 
             raise InputError(f"the {split} part of {where} is empty; faces by part: {counts}.")
 
 
-def record_files(pattern: str) -> tuple[str, ...]:
-    """Returns the shards that match a pattern, sorted; raises InputError when there are none or some are missing."""
-    import tensorflow as tf
-
-    files = tuple(sorted(tf.io.gfile.glob(pattern)))
-    if not files:
-        raise InputError(f"no record files {pattern!r}; run `python -m beam_pipelines.build` first.")
-    stem, shards = files[0].rsplit("-of-", 1)[0][:-5], int(files[0].rsplit("-of-", 1)[1].split(".")[0])
-    wanted = tuple(f"{stem}{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards))
-    if files != wanted:
-        odd = sorted(set(wanted) ^ set(files))
-        raise InputError(f"record files do not form one set of {shards} shards; missing or left over: {odd[0]}.")
-    return files
-
-
-def survey(files: Sequence[str], task: str, split: str) -> Part:
-    """Returns one split's table, reading the records once; no image is decoded.
+def survey(files: Sequence[str], task: str, remedy: str = "run beam_pipelines.build again") -> dict[str, Part]:
+    """Returns the tables of train, val and test, reading the records once; no image is decoded.
 
     Args:
       files: record files.
-      task: one of er_ss, er_ue, er_up, er_zid.
-      split: `train`, `val` or `test`.
+      task: one of er_ss, er_ue, er_up, er_zid, or a public set.
+      remedy: what to do about a corrupt file, for the error.
 
     Raises:
       InputError: naming the file when a shard is cut off or corrupt.
     """
     import tensorflow as tf
 
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in TABLE_FIELDS}
+    names = (*TABLE_FIELDS, tag_of(task))
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in files:
+        records = tf.data.TFRecordDataset(path).batch(PARSED)
         try:
-            for batch in _from_records((path,), task, split, TABLE_FIELDS).batch(1024).as_numpy_iterator():
-                for name, values in zip(TABLE_FIELDS, batch, strict=True):
+            for batch in records.map(lambda raw: parse(raw, FaceRecord, names)).as_numpy_iterator():
+                for name, values in batch.items():
                     columns[name].append(values)
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
             reason = error.message.splitlines()[0][:200]
-            raise InputError(f"{path} is corrupt ({reason}); run beam_pipelines.build again.") from None
-    table = {name: np.concatenate(values) if values else np.zeros(0) for name, values in columns.items()}
-    if split != "train" and (synthetic := int(table["synthetic"].sum())):
-        raise InputError(f"{synthetic} synthetic faces are tagged {split!r} for {task!r}; they may only be in train.")
-    return Part(
-        image_ids=_decoded(table["image_id"]),
-        labels=table["expression_id"].astype(np.int64),
-        persons=_decoded(table["person"]),
-        poses=_decoded(table["pose"]),
-        genders=_decoded(table["gender"]),
-        ages=table["age"].astype(np.int64),
-        files=tuple(files),
-        task=task,
-        split=split,
-    )
+            raise InputError(f"{path} is corrupt ({reason}); {remedy}.") from None
+    table = {name: np.concatenate(values) if values else np.zeros(0, object) for name, values in columns.items()}
+    record_bytes = sum(tf.io.gfile.stat(path).length for path in files) / max(1, len(table["age"]))
+    parts = {}
+    for split in SPLITS:
+        chosen = table[tag_of(task)] == split.encode()
+        if split != "train" and (synthetic := int(table["synthetic"][chosen].sum())):
+            raise InputError(
+                f"{synthetic} synthetic faces are tagged {split!r} for {task!r}; they may only be in train."
+            )
+        parts[split] = Part(
+            image_ids=_decoded(table["image_id"][chosen]),
+            labels=table["expression_id"][chosen].astype(np.int64),
+            persons=_decoded(table["person"][chosen]),
+            poses=_decoded(table["pose"][chosen]),
+            genders=_decoded(table["gender"][chosen]),
+            ages=table["age"][chosen].astype(np.int64),
+            files=tuple(files),
+            task=task,
+            split=split,
+            record_bytes=record_bytes,
+        )
+    return parts
+
+
+def joined(first: Part, second: Part) -> Part:
+    """Returns two tables of one task and split as one: the first's faces, then the second's."""
+    columns = {name: np.concatenate([getattr(part, name) for part in (first, second)]) for name in COLUMNS}
+    largest = max(first.record_bytes, second.record_bytes)
+    return replace(first, **columns, files=first.files + second.files, record_bytes=largest)
 
 
 def _from_records(files: Sequence[str], task: str, split: str, names: tuple[str, ...], seed: Any = None) -> Any:
-    """A tf.data.Dataset of tuples of fields; with a seed, files and faces are shuffled and files interleaved."""
+    """A tf.data.Dataset of tuples of fields; with a seed, files are in its order and interleaved."""
     import tensorflow as tf
 
-    def wanted(fields: dict[str, Any]) -> Any:
-        return fields[task] == split
+    tag = tag_of(task)
 
-    def pick(fields: dict[str, Any]) -> tuple:
-        return tuple(fields[name] for name in names)
+    @tf.autograph.experimental.do_not_convert
+    def of_split(raw: Any) -> tuple:
+        fields = parse(raw, FaceRecord, (*names, tag))
+        wanted = fields[tag] == split
+        return tuple(tf.boolean_mask(fields[name], wanted) for name in names)
 
-    paths = tf.data.Dataset.from_tensor_slices(list(files))
     if seed is None:
         records = tf.data.TFRecordDataset(list(files), num_parallel_reads=1)
     else:
+        paths = tf.data.Dataset.from_tensor_slices(list(files))
         paths = paths.shuffle(len(files), seed=seed, reshuffle_each_iteration=False)
         records = paths.interleave(
             tf.data.TFRecordDataset, cycle_length=8, block_length=4, num_parallel_calls=tf.data.AUTOTUNE
         )
-    fields = records.map(lambda record: parse(record, FaceRecord, (*names, task)), num_parallel_calls=2)
-    chosen = fields.filter(wanted).map(pick)
-    return chosen if seed is None else chosen.shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
-
-
-def _strings(values: Sequence[bytes]) -> np.ndarray:
-    return np.array(values, dtype=object)
+    # Many records at a time: one by one, parsing takes twenty times as long.
+    return records.batch(PARSED).map(of_split, num_parallel_calls=2).unbatch()
 
 
 def _decoded(values: np.ndarray) -> np.ndarray:
     return np.array([value.decode() for value in values], dtype=object)
 
 
-def _decode(encoded: Any, image_size: int, channels: int, crop: float = 1.0) -> Any:
-    """Image bytes to float32 (image_size, image_size, channels), 0 to 1."""
+def decode_image(encoded: Any) -> Any:
+    """Returns encoded bytes, scalar string, as uint8 (H, W, 3): the one way to read the image of a record."""
     import tensorflow as tf
 
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return preprocess(image[None], image_size, channels, crop)[0]
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def prepared(encoded: Any, image_size: int, channels: int, crop: float = 1.0) -> Any:
+    """Returns encoded bytes as what a network reads: float32 (image_size, image_size, channels), 0 to 1."""
+    return preprocess(decode_image(encoded)[None], image_size, channels, crop)[0]
 
 
 def training_batches(
@@ -286,20 +294,20 @@ def training_batches(
       augmentation: what may change.
       seed: run seed.
       first_epoch: the epoch to start at, from 0.
-      worker, workers: this worker's place among those that share each global step; each reads files of its own and
-        gives `batch_size / workers` images.
+      worker, workers: this worker's place among those that share each global step; each gives `batch_size / workers`
+        images, and together they give each face of an epoch once.
     """
     import tensorflow as tf
 
     if batch_size % workers:
         raise InputError(f"`batch_size` {batch_size} cannot be shared equally by {workers} workers.")
-    if part.images is None and len(part.files) < workers:
-        raise InputError(
-            f"{workers} workers share {len(part.files)} record files; build again with --num_shards={workers}."
-        )
     batch_size //= workers
     side = round(image_size / crop)
 
+    # Nothing here is Python that depends on a tensor: looking for it takes a second.
+    plain = tf.autograph.experimental.do_not_convert
+
+    @plain
     def one_epoch(epoch: Any) -> Any:
         # A process-wide seed would be mixed into the shuffle's, which fails for a seed that is a tensor; this clears it
         # for the function being traced, not for the process.
@@ -307,6 +315,11 @@ def training_batches(
         faces = part.encoded(tf.constant(seed * 1_000_003, tf.int64) + epoch, worker, workers)
         return faces.repeat().take(steps_per_epoch * batch_size)
 
+    @plain
+    def read(encoded: Any, label: Any) -> tuple:
+        return prepared(encoded, side, channels), label
+
+    @plain
     def change(step: Any, batch: tuple) -> tuple:
         faces, labels = batch
         draw = [seed, step * workers + worker]
@@ -314,9 +327,7 @@ def training_batches(
 
     # A large but finite count: flat_map over an infinite range confuses the cardinality that fit asks for.
     epochs = tf.data.Dataset.range(first_epoch, first_epoch + 1_000_000)
-    faces = epochs.flat_map(one_epoch).map(
-        lambda encoded, label: (_decode(encoded, side, channels), label), num_parallel_calls=tf.data.AUTOTUNE
-    )
+    faces = epochs.flat_map(one_epoch).map(read, num_parallel_calls=tf.data.AUTOTUNE)
     batches = faces.batch(batch_size, drop_remainder=True).enumerate(start=first_epoch * steps_per_epoch)
     return batches.map(change, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
@@ -326,7 +337,7 @@ def evaluation_batches(part: Part, *, image_size: int, channels: int, crop: floa
     import tensorflow as tf
 
     faces = part.encoded().map(
-        lambda encoded, label: (_decode(encoded, image_size, channels, crop), label),
+        lambda encoded, label: (prepared(encoded, image_size, channels, crop), label),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return faces.batch(batch_size).prefetch(2)

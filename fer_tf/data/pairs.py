@@ -149,7 +149,8 @@ class PairStream:
 
         order = np.random.default_rng((self.seed, number))
         files = list(order.permutation(list(DataFolder(self.data).pair_files)))
-        dataset = self._serialized(files).shuffle(SHUFFLE_BUFFER, seed=int(order.integers(2**31)))
+        seed = int(order.integers(2**31))
+        dataset = self._serialized(files).shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
         # Skipped before anything is decoded, so a resumed epoch starts at once.
         dataset = dataset.batch(self.batch_size, drop_remainder=True).skip(skip)
         flips = tf.data.Dataset.counter(skip).map(lambda step: self._flips(number, step))
@@ -183,7 +184,9 @@ class PairStream:
 
         dataset = self._serialized(list(DataFolder(self.data).pair_files))
         # A shard holds one person's pairs side by side: the first ones would all be alike.
-        dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=0).take(limit) if limit else dataset
+        dataset = (
+            dataset.shuffle(SHUFFLE_BUFFER, seed=0, reshuffle_each_iteration=False).take(limit) if limit else dataset
+        )
         return dataset.batch(self.batch_size).map(measurable).prefetch(2)
 
     def _serialized(self, files: list[str]) -> Any:

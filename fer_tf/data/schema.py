@@ -26,9 +26,13 @@ FACES_GLOB = "records/faces-?????-of-?????.tfrecord"
 PAIRS_GLOB = "pairs/pairs-?????-of-?????.tfrecord"
 
 
-def _column(key: str, kind: str, length: int = 1, **options: Any) -> Any:
-    """A dataclass field stored under `key`; kind is `bytes`, `str`, `int` or `float`."""
-    return field(metadata={"key": key, "kind": kind, "length": length}, **options)
+def _column(key: str, kind: str, length: int = 1, optional: bool = False, **options: Any) -> Any:
+    """A dataclass field stored under `key`; kind is `bytes`, `str`, `int` or `float`.
+
+    An optional one is stored only where it differs from its default: records without it keep their bytes, and older
+    ones can be read.
+    """
+    return field(metadata={"key": key, "kind": kind, "length": length, "optional": optional}, **options)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class FaceRecord:
       frame: the frame's number in the clip, from 0.
       time: the frame's presentation time, seconds.
       er_ss, er_ue, er_up, er_zid: `train`, `val`, `test`, or empty when the task leaves the face out.
+      split: the part of a public set that the face belongs to, likewise.
       synthetic: 1 when a generator made the image.
       synthetic_source, synthetic_target: the image_ids it was made from; empty for a real face. Where image_id says
         `>mirrored `, the target's mask and landmarks are those that a mirror shows.
@@ -86,6 +91,7 @@ class FaceRecord:
     er_ue: str = _column("split/er_ue", "str", default=NO_SPLIT)
     er_up: str = _column("split/er_up", "str", default=NO_SPLIT)
     er_zid: str = _column("split/er_zid", "str", default=NO_SPLIT)
+    split: str = _column("split/public", "str", optional=True, default=NO_SPLIT)
     synthetic: int = _column("synthetic", "int", default=0)
     synthetic_source: str = _column("synthetic/source", "str", default="")
     synthetic_target: str = _column("synthetic/target", "str", default="")
@@ -129,8 +135,13 @@ class PairRecord:
 Record = FaceRecord | PairRecord
 
 
+def tag_of(task: str) -> str:
+    """Returns the field of a face record that holds its part for a task: a public set's parts are its own."""
+    return task if task in TASKS else "split"
+
+
 def _columns(record_type: type) -> dict[str, dict[str, Any]]:
-    return {column.name: dict(column.metadata) for column in dataclasses.fields(record_type)}
+    return {column.name: dict(column.metadata, default=column.default) for column in dataclasses.fields(record_type)}
 
 
 def key_of(record_type: type, name: str) -> str:
@@ -149,8 +160,10 @@ def encode(record: Record) -> bytes:
     example = example_pb2.Example()
     for name, column in _columns(type(record)).items():
         value = getattr(record, name)
-        if name in TASKS and value not in (*SPLITS, NO_SPLIT):
+        if name in (*TASKS, "split") and value not in (*SPLITS, NO_SPLIT):
             raise InputError(f"`{column['key']}` must be one of {(*SPLITS, NO_SPLIT)}. Received: {value!r}.")
+        if column["optional"] and value == column["default"]:
+            continue
         feature = example.features.feature[column["key"]]
         if column["kind"] == "float":
             numbers = np.asarray(value, np.float32).reshape(-1)
@@ -180,6 +193,9 @@ def decode(serialized: bytes, record_type: type = FaceRecord) -> Any:
     values: dict[str, Any] = {}
     for name, column in _columns(record_type).items():
         if column["key"] not in features:
+            if column["optional"]:
+                values[name] = column["default"]
+                continue
             raise InputError(f"record has no `{column['key']}`; it has {sorted(features)}")
         feature = features[column["key"]]
         if column["kind"] == "float":
@@ -204,7 +220,9 @@ def parse_spec(record_type: type, names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         column = columns[name]
         shape = [NUM_LANDMARKS, 2] if column["length"] == 2 * NUM_LANDMARKS else [column["length"]]
-        spec[column["key"]] = tf.io.FixedLenFeature([] if column["length"] == 1 else shape, types[column["kind"]])
+        shape = [] if column["length"] == 1 else shape
+        default = column["default"] if column["optional"] else None
+        spec[column["key"]] = tf.io.FixedLenFeature(shape, types[column["kind"]], default)
     return spec
 
 

@@ -1,4 +1,4 @@
-"""A data folder or a public set as the report and `look` need it: its labels, poses, counts and fingerprint."""
+"""A data folder as the report and `look` need it: its labels, poses, counts and fingerprint."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fer_tf.data import public
-from fer_tf.data.inputs import DATASET_FILE, FaceSet
-from fer_tf.data.statistics import POSE_LETTERS
+from fer_tf.data.folder import DATASET_FILE
 from fer_tf.errors import InputError
 from fer_tf.reports.paper_tables import SET_NAMES
 
@@ -22,18 +19,18 @@ class Corpus:
     """What is known of some data.
 
     Attributes:
-      data: where it is.
+      data: its data folder; a public set's is the one that its records are in.
       name: what Table 1 calls it.
-      summary: dataset.json, or of a public set the same fields as far as they are known.
-      faces: a public set's faces; None for a data folder.
+      summary: dataset.json.
       task: which public set, or empty.
+      source: the public set as it was given, or empty.
     """
 
     data: str
     name: str
     summary: dict[str, Any] = field(repr=False)
-    faces: FaceSet | None = field(default=None, repr=False)
     task: str = ""
+    source: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -42,9 +39,9 @@ class Corpus:
     def fingerprint_of(self, flags: dict[str, Any]) -> str:
         """Returns the fingerprint that this data has for a run with these flags, which may split it otherwise."""
         share = flags.get("held_out", public.HELD_OUT)
-        if self.task != "fer2013" or flags.get("task") != self.task or share == public.HELD_OUT:
+        if not self.source or flags.get("task") != self.task or share == public.HELD_OUT:
             return self.fingerprint
-        return public.read(self.task, self.data, share).fingerprint
+        return _read(Path(public.folder_of(self.task, self.source, share), DATASET_FILE))["fingerprint"]
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -63,7 +60,7 @@ def read_corpus(data: str, tasks: Sequence[str] = ()) -> Corpus | None:
     """
     path = Path(data, DATASET_FILE)
     if path.exists():
-        return Corpus(data, "this corpus", _read(path))
+        return _corpus(data)
     if not Path(data).exists():
         return None
     if Path(data).is_file():
@@ -71,7 +68,7 @@ def read_corpus(data: str, tasks: Sequence[str] = ()) -> Corpus | None:
         tasks = tasks or ("fer2013",)
     for task in tasks or SET_NAMES:
         try:
-            return _public(task, data)
+            return _corpus(public.folder_of(task, data), data)
         except InputError:
             if len(tasks) == 1:
                 raise
@@ -88,37 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
     return summary
 
 
-def _public(task: str, data: str) -> Corpus:
-    import cv2
-
-    faces = public.read(task, data)
-    labels, poses, persons = (
-        np.concatenate([getattr(part, name) for part in faces.parts.values()])
-        for name in ("labels", "poses", "persons")
-    )
-    known = [pose for pose in POSE_LETTERS if (poses == pose).any()]
-    counts = np.bincount(labels, minlength=len(faces.expressions)).tolist()
-    height, width = cv2.imdecode(np.frombuffer(faces.parts["train"].images[0], np.uint8), cv2.IMREAD_GRAYSCALE).shape
-    row = {
-        "expressions": sum(count > 0 for count in counts),
-        "subjects": len(set(persons.tolist()) - {""}) or None,
-        "poses": len(known) or None,
-        "images": len(labels),
-        "sequences": None,
-        "resolution": f"{height} × {width}",
-        "pose_list": ", ".join(POSE_LETTERS[pose] for pose in known) or "-",
-    }
-    statistics = {
-        "table_1": row,
-        "images_per_expression": dict(zip(faces.expressions, counts, strict=True)),
-        "images_per_pose": {pose: int((poses == pose).sum()) for pose in known},
-        "subjects_per_pose": {pose: len(set(persons[poses == pose].tolist()) - {""}) for pose in known},
-    }
-    summary = {
-        "fingerprint": faces.fingerprint,
-        "expressions": list(faces.expressions),
-        # Faces of unknown pose are one kind.
-        "poses": known or [""],
-        "statistics": statistics,
-    }
-    return Corpus(data, f"{SET_NAMES[task]}, as found", summary, faces, task)
+def _corpus(folder: str, source: str = "") -> Corpus:
+    summary = _read(Path(folder, DATASET_FILE))
+    task = summary.get("set", "")
+    return Corpus(folder, f"{SET_NAMES[task]}, as found" if task else "this corpus", summary, task, source)

@@ -134,9 +134,7 @@ def _means(config: LookConfig, method: str) -> figures.Figure:
         raise not_one_of("expression", config.expression, known_expressions)
     poses = [config.pose] if config.pose else known_poses
     expressions = [config.expression] if config.expression else []
-    rows, columns = mean_saliency(
-        config.run_dir, task, config.data, poses, config.faces, method, expressions, corpus.faces
-    )
+    rows, columns = mean_saliency(config.run_dir, task, corpus.data, poses, config.faces, method, expressions)
     return figures.picture_sheet(rows, columns, f"{method}, mean of up to {config.faces} test faces")
 
 

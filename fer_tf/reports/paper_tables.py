@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fer_tf.data import public
 from fer_tf.evaluation.run_scores import Accuracy, accuracy_of, best, difference_of, same_but_seed
 from fer_tf.labels import TASKS
 from fer_tf.reports import wording
@@ -44,7 +45,7 @@ TABLE_5 = {
     "Fa-Net": {"er_ss": 72.7, "er_ue": 27.3, "er_up": 36.3, "er_zid": 6.7},
     "FaPE-GAN+Fa-Net": {"er_ss": 73.6, "er_ue": 30.8, "er_up": 39.9, "er_zid": 7.1},
 }
-SET_NAMES = {"fer2013": "FER2013", "jaffe": "JAFFE", "ckplus": "CK+", "kdef": "KDEF"}
+SET_NAMES = public.titles()
 TASK_NAMES = {"er_ss": "ER-SS", "er_ue": "ER-UE", "er_up": "ER-UP", "er_zid": "ER-ZID"}
 
 

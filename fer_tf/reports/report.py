@@ -124,7 +124,7 @@ def corpus_section(data: str, corpus: Corpus | None) -> Section:
     if corpus is None:
         return section(None, Sheet(NEEDS_DATA))
     stats = corpus.statistics
-    if corpus.faces is not None:
+    if corpus.task:
         return section(stats, Sheet(NO_LANDMARKS), corpus.name)
     poses = [pose for pose, count in stats["images_per_pose"].items() if count]
     names = [name for name, count in stats["images_per_expression"].items() if count]
@@ -137,7 +137,7 @@ def group_picture(config: ReportConfig, corpus: Corpus | None) -> list[Picture]:
     from fer_tf.reports import clusters
 
     title = f"Fig. 1(b). The expressions in {config.groups} groups"
-    if corpus is None or corpus.faces is not None:
+    if corpus is None or corpus.task:
         return [Picture(title, NEEDS_DATA if corpus is None else NO_LANDMARKS)]
     present = sum(count > 0 for count in corpus.statistics["images_per_expression"].values())
     if present <= config.groups:
@@ -224,9 +224,7 @@ def saliency_picture(config: ReportConfig, corpus: Corpus | None, runs: Sequence
     if corpus is None or run is None:
         return [Picture(title, "needs a run on this data: python -m trainer.task --task=er_ss")]
     poses = corpus.summary["poses"]
-    rows, columns = sheets.mean_saliency(
-        run.folder.path, run.task, config.data, poses, config.saliency_faces, faces=corpus.faces
-    )
+    rows, columns = sheets.mean_saliency(run.folder.path, run.task, corpus.data, poses, config.saliency_faces)
     if len(columns) == 1 and len(rows) <= ROW_EXPRESSIONS:
         rows, columns = [("", [pictures[0] for _, pictures in rows])], [name for name, _ in rows]
     text = (

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_tf.data.inputs import FaceSet
 from fer_tf.data.preprocess import preprocess
-from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
+from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse, tag_of
 from fer_tf.errors import InputError
 from fer_tf.reports.figures import data_uri
 from fer_tf.run_folder import RunFolder
@@ -100,19 +99,17 @@ def mean_saliency(
     count: int,
     method: str = "layercam",
     expressions: Sequence[str] = (),
-    faces: FaceSet | None = None,
 ) -> tuple[list[tuple[str, list[np.ndarray | None]]], list[str]]:
     """Returns rows of overlays, one row an expression and one column a pose, and the columns' names.
 
     Args:
       run_dir: folder of a finished run.
       task: its task, whose test part is shown.
-      data: the data folder or public set that it was trained on.
+      data: the data folder that it was trained on.
       poses: the data's poses; an empty one is an unknown one.
       count: test faces of each expression and pose.
       method: one of `fer_tf.evaluation.saliency.METHODS`.
       expressions: those to show; empty for all.
-      faces: the public set's faces; None for a data folder.
 
     Raises:
       InputError: when the test part has no such face.
@@ -122,7 +119,7 @@ def mean_saliency(
 
     model, spec = fa_net.load(RunFolder(run_dir).fa_net.path)
     wanted = {(expression, pose) for expression in expressions or spec.expressions for pose in poses}
-    found = _first_of(data, wanted, count, task) if faces is None else _first_of_part(faces, wanted, count)
+    found = _first_of(data, wanted, count, task)
     if not found:
         raise InputError(f"the test part of {task!r} in {data!r} has no face of {sorted(wanted)[:4]}.")
     kinds = sorted(found, key=lambda kind: (spec.expressions.index(kind[0]), kind[1]))
@@ -145,17 +142,6 @@ def mean_saliency(
     return rows, [pose.replace("_", " ") for pose in columns]
 
 
-def _first_of_part(faces: FaceSet, wanted: set[Kind], count: int) -> dict[Kind, list[tuple[bytes, ...]]]:
-    """The first test faces of each kind of a public set, without masks."""
-    part = faces.parts["test"]
-    found: dict[Kind, list[tuple[bytes, ...]]] = {}
-    for label, pose, image in zip(part.labels, part.poses, part.images or (), strict=True):
-        kind = faces.expressions[label], pose
-        if kind in wanted and len(found.get(kind, ())) < count:
-            found.setdefault(kind, []).append((image,))
-    return found
-
-
 def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[bytes, ...]]]:
     """Image, mask and id of the first real faces of each kind, of a task's test part when one is named."""
     import tensorflow as tf
@@ -163,13 +149,14 @@ def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[
     files = sorted(tf.io.gfile.glob(os.path.join(data, FACES_GLOB)))
     if not files:
         raise InputError(f"`data` {data!r} has no face records; run `python -m beam_pipelines.build` first.")
-    names = (*FIELDS, task) if task else FIELDS
+    tag = tag_of(task) if task else ""
+    names = (*FIELDS, tag) if task else FIELDS
     faces = tf.data.TFRecordDataset(files).map(lambda record: parse(record, FaceRecord, names))
     found: dict[Kind, list[tuple[bytes, ...]]] = {}
     missing = {kind: count for kind in wanted}
     for face in faces.as_numpy_iterator():
         kind = face["expression"].decode(), face["pose"].decode()
-        if face["synthetic"] or kind not in missing or (task and face[task] != b"test"):
+        if face["synthetic"] or kind not in missing or (tag and face[tag] != b"test"):
             continue
         found.setdefault(kind, []).append((face["image"], face["mask"], face["image_id"]))
         missing[kind] -= 1

@@ -16,9 +16,9 @@ from fer_tf import files
 from fer_tf.data import inputs, schema
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.folder import DataFolder
+from fer_tf.data.public.fer2013 import EXPRESSIONS as FER2013_EXPRESSIONS
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
-from fer_tf.labels import FER2013_EXPRESSIONS
 from fer_tf.models import fa_net as networks
 from fer_tf.models import lineage
 from fer_tf.run_folder import LINEAGE_FILE

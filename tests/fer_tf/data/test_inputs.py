@@ -118,17 +118,6 @@ def test_a_stream_that_starts_at_an_epoch_is_the_rest_of_the_whole_stream(faces,
     assert np.abs(whole[0][0] - whole[3][0]).max() > 0
 
 
-def test_faces_in_memory_are_streamed_like_faces_in_files(faces):
-    from fer_tf.data.public import part as in_memory
-
-    train = faces.parts["train"]
-    images = [bytes(image) for image, _ in train.encoded().as_numpy_iterator()]
-    part = in_memory(train.image_ids, train.labels, images)
-    whole, rest = batches(part), batches(part, first_epoch=1, count=3)
-    np.testing.assert_array_equal(whole[4][0], rest[1][0])
-    assert whole[0][0].shape == (32, 16, 16, 1) and whole[0][1].shape == (32, 4)
-
-
 def test_a_missing_folder_says_what_to_run(tmp_path):
     with pytest.raises(InputError, match=r"has no dataset\.json; run `python -m beam_pipelines\.build` first"):
         inputs.read_records(str(tmp_path), "er_ss")
@@ -197,10 +186,7 @@ def test_synthetic_faces_join_the_training_part_alone(copy, tmp_path):
 
 def test_png_and_grey_images_decode_too():
     grey = cv2.imencode(".png", np.full((20, 20), 51, np.uint8))[1].tobytes()
-    from fer_tf.data.public import part as in_memory
-
     for channels in (1, 3):
-        dataset = inputs.evaluation_batches(in_memory(["a"], [0], [grey]), image_size=16, channels=channels, crop=1.0)
-        images, _ = next(iter(dataset))
-        assert images.shape == (1, 16, 16, channels)
-        np.testing.assert_allclose(images, 0.2, atol=1e-5)
+        face = inputs.prepared(grey, 16, channels)
+        assert face.shape == (16, 16, channels)
+        np.testing.assert_allclose(face, 0.2, atol=1e-5)

@@ -110,12 +110,15 @@ def test_a_mirrored_pair_is_mirrored_as_a_whole(toy_data: str) -> None:
 
 def test_held_out_pairs_come_in_the_same_order_with_what_is_measured(toy_data: str) -> None:
     stream = stream_of(toy_data, split="val")
-    batches = list(stream.in_order(12).as_numpy_iterator())
+    dataset = stream.in_order(12)
+    batches = list(dataset.as_numpy_iterator())
     assert sum(len(batch["source"]) for batch in batches) == 12
     assert batches[0]["source_face"].shape == (8, FACE_SIZE, FACE_SIZE, 3)
     assert batches[0]["target_landmarks"].shape == (8, 68, 2)
     again = next(iter(stream.in_order(12).as_numpy_iterator()))
     assert np.array_equal(batches[0]["source_id"], again["source_id"])
+    for first, second in zip(batches, dataset.as_numpy_iterator(), strict=True):
+        assert np.array_equal(first["source_id"], second["source_id"])
     assert {person.decode() for batch in batches for person in batch["person"]} == {"T003"}
 
 

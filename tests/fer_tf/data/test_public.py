@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import pathlib
 
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from fer_tf.data import public
+from fer_tf.data import public, schema
 from fer_tf.data.copies import test_copies as copies_in_test
+from fer_tf.data.public import ckplus, jaffe, kdef
+from fer_tf.data.public.fer2013 import EXPRESSIONS as FER2013_EXPRESSIONS
 from fer_tf.errors import InputError
-from fer_tf.labels import FER2013_EXPRESSIONS
 
 
 def png(seed: int, side: int = 48, suffix: str = ".png") -> bytes:
@@ -24,6 +29,10 @@ def write(path: str, content: bytes | str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
+
+
+def images_of(part) -> list[bytes]:
+    return [image for image, _ in part.encoded().as_numpy_iterator()]
 
 
 def csv_row(emotion: int, seed: int, usage: str) -> str:
@@ -45,7 +54,7 @@ def test_fer2013_csv_respects_usage_and_pixels(tmp_path):
     write(f"{tmp_path}/fer2013.csv", "emotion,pixels,Usage\n" + "\n".join(rows))
     faces = public.read("fer2013", f"{tmp_path}/fer2013.csv")
     assert {name: part.labels.tolist() for name, part in faces.parts.items()} == {"train": [3], "val": [0], "test": [6]}
-    decoded = cv2.imdecode(np.frombuffer(faces.parts["test"].images[0], np.uint8), cv2.IMREAD_GRAYSCALE)
+    decoded = cv2.imdecode(np.frombuffer(images_of(faces.parts["test"])[0], np.uint8), cv2.IMREAD_GRAYSCALE)
     expected = cv2.imdecode(np.frombuffer(png(3), np.uint8), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(decoded, expected)
 
@@ -60,19 +69,19 @@ def test_fer2013_folders_without_private_test_hold_a_part_of_training_out(fer_fo
 
 
 def test_fer2013_may_train_on_all_of_training(fer_folders):
-    faces = public.read("fer2013", str(fer_folders), held_out_share=0)
+    faces = public.read("fer2013", str(fer_folders), held_out=0)
     assert {split: len(part) for split, part in faces.parts.items()} == {"train": 140, "val": 0, "test": 14}
     assert faces.fingerprint != public.read("fer2013", str(fer_folders)).fingerprint
     assert faces.notes == ("val is empty: all of Training is trained on", "test is PublicTest")
     with pytest.raises(InputError, match=r"`held_out` must be between 0 and 0\.5\. Received: 0\.9"):
-        public.read("fer2013", str(fer_folders), held_out_share=0.9)
+        public.read("fer2013", str(fer_folders), held_out=0.9)
 
 
 def test_copies_of_one_picture_fall_on_the_same_side(fer_folders):
     for number in range(140):
         write(f"{fer_folders}/train/fear/Training_copy_{number}.png", png(number))
     faces = public.read("fer2013", str(fer_folders))
-    assert not set(faces.parts["train"].images) & set(faces.parts["val"].images)
+    assert not set(images_of(faces.parts["train"])) & set(images_of(faces.parts["val"]))
 
 
 def test_a_label_change_changes_the_fingerprint(fer_folders):
@@ -119,21 +128,124 @@ def test_a_renamed_fer2013_class_folder_is_named(fer_folders):
         public.read("fer2013", str(fer_folders))
 
 
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_a_fer2013_csv_may_have_blanks_other_columns_order_and_capitals(tmp_path, bom):
+    rows = [csv_row(3, 1, "training"), csv_row(0, 2, "PublicTest")]
+    swapped = "\n".join("{0},{2},{1}, x".format(*row.split(",")) for row in rows)
+    write(f"{tmp_path}/icml.csv", f"{bom}Emotion, usage, Pixels,note\n{swapped}\n")
+    faces = public.read("fer2013", f"{tmp_path}/icml.csv", 0.0)
+    assert [len(faces.parts[split]) for split in ("train", "val", "test")] == [1, 0, 1]
+    assert faces.parts["train"].image_ids.tolist() == ["Training_00002"]
+
+
+def test_fer2013_folders_may_be_capitalized_and_hidden_ones_do_not_matter(fer_folders):
+    plain = public.read("fer2013", str(fer_folders))
+    os.rename(f"{fer_folders}/train", f"{fer_folders}/Train")
+    os.rename(f"{fer_folders}/Train/angry", f"{fer_folders}/Train/Angry")
+    write(f"{fer_folders}/Train/.ipynb_checkpoints/x.png", png(1))
+    write(f"{fer_folders}/Train/sad/.ipynb_checkpoints/x.png", png(1))
+    write(f"{fer_folders}/__MACOSX/train/sad/x.png", png(1))
+    write(f"{fer_folders}/Train/sad/.DS_Store", b"")
+    faces = public.read("fer2013", str(fer_folders))
+    assert {split: len(part) for split, part in faces.parts.items()} == {
+        split: len(part) for split, part in plain.parts.items()
+    }
+
+
+def dataset_files(folder: str) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in pathlib.Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_set_becomes_records_once_and_again_when_a_file_changes(fer_folders, public_records):
+    folder = public.folder_of("fer2013", str(fer_folders))
+    assert os.path.dirname(folder) == public_records
+    before = dataset_files(folder)
+    assert public.folder_of("fer2013", str(fer_folders)) == folder and dataset_files(folder) == before
+    write(f"{fer_folders}/train/happy/Training_new.png", png(9))
+    other = public.folder_of("fer2013", str(fer_folders))
+    assert other != folder and len(public.read("fer2013", other).parts["test"]) == 14
+    with pytest.raises(InputError, match=r"was made with --held_out=0\.05\. Received: 0\.2"):
+        public.read("fer2013", other, 0.2)
+    with pytest.raises(InputError, match="holds fer2013; `task` is 'jaffe'"):
+        public.read("jaffe", other)
+
+
+def test_records_are_mixed_and_hold_what_the_set_tells(jaffe_folder):
+    paths = sorted(pathlib.Path(public.folder_of("jaffe", str(jaffe_folder)), "records").glob("*"))
+    records = [schema.decode(raw) for path in paths for raw in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
+    assert len(records) == 213 and len({record.person for record in records[:40]}) > 5
+    for record in records:
+        person, code, _, _ = record.image_id.split(".")
+        assert (record.person, record.expression) == (person, jaffe.CODES[code[:2]])
+        assert (record.pose, record.gender, record.age, record.height) == ("front", "female", -1, 64)
+
+
+def test_a_conversion_that_is_killed_leaves_nothing_of_that_name(fer_folders, public_records, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    before = set(os.listdir(public_records))
+    with monkeypatch.context() as patch:
+        patch.setattr("fer_tf.data.public.fer2013.read_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            public.read("fer2013", str(fer_folders))
+    assert set(os.listdir(public_records)) == before
+    assert len(public.read("fer2013", str(fer_folders)).parts["test"]) == 14
+
+
+def test_the_fingerprint_is_that_of_version_0_1_so_that_its_runs_go_on(fer_folders):
+    """Its formula: part, name, label and a hash of the bytes, part by part, in the order of classes and names."""
+    faces = public.read("fer2013", str(fer_folders))
+    digest = hashlib.sha256()
+    for split in ("test", "train", "val"):
+        part = faces.parts[split]
+        rows = dict(zip(part.image_ids, zip(part.labels, images_of(part), strict=True), strict=True))
+        for name, (label, image) in sorted(rows.items(), key=lambda row: (row[1][0], row[0])):
+            digest.update(f"{split} {name} {label} ".encode() + hashlib.sha256(image).digest())
+    assert faces.fingerprint == digest.hexdigest()
+
+
+DAMAGE = {
+    "cut off": png(3, suffix=".jpg")[:300],
+    "a web page": b"<!doctype html><title>404 Not Found</title>",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_image_is_found_at_once_and_left_out_by_name(fer_folders, kind, caplog):
+    write(f"{fer_folders}/train/fear/Training_damaged.jpg", DAMAGE[kind])
+    faces = public.read("fer2013", str(fer_folders))
+    assert sum(len(part) for part in faces.parts.values()) == 154
+    assert "left out, because they cannot be decoded: Training_damaged.jpg" in faces.notes
+    assert "train/fear/Training_damaged.jpg is left out" in caplog.text
+    with open(f"{public.folder_of('fer2013', str(fer_folders))}/rejected.jsonl") as file:
+        (rejected,) = map(json.loads, file)
+    assert rejected["image_id"] == "train/fear/Training_damaged.jpg" and rejected["detail"]
+
+
+def test_a_set_with_many_damaged_images_is_refused_with_their_names(fer_folders):
+    for number in range(10):
+        write(f"{fer_folders}/train/fear/Training_damaged_{number}.jpg", DAMAGE["a web page"])
+    with pytest.raises(InputError, match=r"10 of 164 images of .* cannot be decoded, more than 5 %: train/fear/Train"):
+        public.read("fer2013", str(fer_folders))
+
+
 @pytest.fixture(scope="module")
-def jaffe(tmp_path_factory):
+def jaffe_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jaffe")
     tiff = png(0, 64, ".tiff")
     number = 0
     for person in ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM"):
-        for code in public.JAFFE_CODES:
+        for code in jaffe.CODES:
             for take in range(1, 5 if (person == "KA" and code in ("AN", "HA", "SA")) else 4):
                 number += 1
                 write(f"{folder}/{person}.{code}{take}.{number}.tiff", tiff)
     return folder
 
 
-def test_jaffe_has_120_23_70_with_one_test_image_of_each_person_and_expression(jaffe):
-    faces = public.read("jaffe", str(jaffe))
+def test_jaffe_has_120_23_70_with_one_test_image_of_each_person_and_expression(jaffe_folder):
+    faces = public.read("jaffe", str(jaffe_folder))
     assert {split: len(part) for split, part in faces.parts.items()} == {"train": 120, "val": 23, "test": 70}
     test = faces.parts["test"]
     assert len(set(zip(test.persons, test.labels, strict=True))) == 70
@@ -141,7 +253,7 @@ def test_jaffe_has_120_23_70_with_one_test_image_of_each_person_and_expression(j
     assert all(".AN" in name for name in test.image_ids[test.labels == angry])
 
 
-def test_an_incomplete_jaffe_says_what_was_found(jaffe, tmp_path):
+def test_an_incomplete_jaffe_says_what_was_found(tmp_path):
     write(f"{tmp_path}/KA.AN1.39.tiff", png(0, 64, ".tiff"))
     with pytest.raises(InputError, match=r"213 images of 10 persons. Found 1 images of 1 persons"):
         public.read("jaffe", str(tmp_path))
@@ -184,7 +296,7 @@ def test_a_ckplus_tree_with_a_missing_sequence_says_so(ckplus_tree):
 
 def test_ckplus_class_folders_take_persons_from_names(tmp_path):
     content = png(0)
-    folders = list(public.CKPLUS_FOLDERS)
+    folders = list(ckplus.FOLDERS)
     for number in range(981):
         name = f"S{number // 9 + 1:03d}_001_{number:08d}.png"
         write(f"{tmp_path}/{folders[number % 7]}/{name}", content)
@@ -201,8 +313,8 @@ def test_kdef_takes_poses_persons_and_gender_from_names(tmp_path):
     for session in "AB":
         for gender in "FM":
             for number in range(1, 36):
-                for code in public.KDEF_CODES:
-                    for angle in public.KDEF_ANGLES:
+                for code in kdef.CODES:
+                    for angle in kdef.ANGLES:
                         stem = f"{session}{gender}{number:02d}"
                         write(f"{tmp_path}/{stem}/{stem}{code}{angle}.JPG", content)
     os.rename(f"{tmp_path}/AF31/AF31ANHL.JPG", f"{tmp_path}/AF31/AF31V.JPG")

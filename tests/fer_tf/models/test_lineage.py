@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from fer_tf.data.inputs import FaceSet, read_records
-from fer_tf.data.public import part
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.run_folder import LINEAGE_FILE
 from tests.fer_tf.data.test_inputs import rewrite, update
+from tests.toy_data import part_of as part
 from tests.toy_data import write_toy_data
 
 EXPRESSIONS = ("angry", "happy", "sad", "surprise")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fer_tf.data import public
+from fer_tf.data.public.fer2013 import EXPRESSIONS as FER2013_EXPRESSIONS
 from fer_tf.errors import InputError
-from fer_tf.labels import FER2013_EXPRESSIONS
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import look, report

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.data.public import part
 from fer_tf.evaluation.scores import score
 from fer_tf.reports import model_card
+from tests.toy_data import part_of as part
 
 SPEC = {
     "expressions": ["a", "b", "c"],

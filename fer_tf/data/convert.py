@@ -1,0 +1,471 @@
+"""From a public set's files to a data folder: records in the one schema, converted once and read like any other data.
+
+A set's reader (one file in `fer_tf/data/public/`) yields a row for each image. What follows is the same for all sets:
+each image is decoded once, so that a damaged one is found here and by name, the rows are shuffled by a stable hash, and
+the folder appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import logging
+import os
+import pickle
+import re
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fer_tf import files
+from fer_tf.data.folder import DataFolder
+from fer_tf.data.schema import NUM_LANDMARKS, SCHEMA_VERSION, FaceRecord, encode
+from fer_tf.data.statistics import POSE_LETTERS
+from fer_tf.errors import InputError
+from fer_tf.labels import POSES, SPLITS
+
+# Changes when equal files would give other records.
+VERSION = 1
+ROOT, ROOT_VARIABLE = "data/public", "FER_TF_PUBLIC"
+# A set with more damaged images than this is itself damaged, or not the set.
+MAX_DAMAGED = 0.05
+DAMAGED = "they cannot be decoded"
+# Source bytes for one shard; a shard's images are held in memory while they are shuffled.
+SHARD_BYTES = 32e6
+PROGRESS_SECONDS = 5.0
+# Names in a note; all of them stand in rejected.jsonl.
+LISTED = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a public set.
+
+    Attributes:
+      image_id: its path in the set, or what else names it; unique in the set.
+      expression: the label's name.
+      usage: the part of the set that it belongs to, in the set's own words or `train`, `val`, `test`.
+      image: encoded bytes, in any format that TensorFlow decodes.
+      person, pose, gender: as far as the set tells.
+    """
+
+    image_id: str
+    expression: str
+    usage: str
+    image: bytes = field(repr=False)
+    person: str = ""
+    pose: str = ""
+    gender: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that is not used.
+
+    Attributes:
+      image_id: which.
+      reason: completes "left out, because ..."; the same words for all images of a kind.
+      detail: what was found, for a person to read.
+    """
+
+    image_id: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a set's own parts become.
+
+    Attributes:
+      split_of: `train`, `val` or `test` by usage.
+      notes: what a reader of the scores must know of it.
+      val_of_training: whether val was held out of the set's own training part.
+    """
+
+    split_of: dict[str, str]
+    notes: tuple[str, ...] = ()
+    val_of_training: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public set as its reader found it.
+
+    Attributes:
+      rows: its images, read one after the other.
+      parts: takes how many rows each usage has, and says what they become; raises InputError when one is missing.
+    """
+
+    rows: Iterable[Row | LeftOut]
+    parts: Callable[[Counter[str]], Parts]
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """What a file of `fer_tf/data/public/` defines as SET.
+
+    Attributes:
+      title: the set's name as published.
+      expressions: label names; a class's id is its position.
+      read: takes the set's folder or file and the share of its training part to hold out; raises InputError when the
+        set is incomplete or renamed, with what was expected and what was found.
+      takes_file: whether the set may be a single file.
+      holds_out: whether the share matters.
+    """
+
+    title: str
+    expressions: tuple[str, ...]
+    read: Callable[[str, float], Source]
+    takes_file: bool = False
+    holds_out: bool = False
+
+
+def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> str:
+    """Returns the data folder with a public set's records, made now unless it is there for the files as they are.
+
+    It lies in `data/public`, or in the folder that the environment variable FER_TF_PUBLIC names.
+
+    Args:
+      name: the set's task, such as `jaffe`.
+      public_set: the set.
+      data: its folder or file, or a data folder made of it earlier, perhaps on another machine.
+      held_out: share of its training part to hold out.
+
+    Raises:
+      InputError: when there is no such set, or too much of it is damaged, or nothing can be written.
+    """
+    if not os.path.exists(data):
+        raise InputError(f"`data` {data!r} does not exist; give the folder (or, for FER2013, the CSV) of {name}.")
+    if os.path.isfile(data) and not public_set.takes_file:
+        raise InputError(f"`data` {data!r} is a file; give the folder of {name}.")
+    options = {"held_out": held_out} if public_set.holds_out else {}
+    listing = _listing(data)
+    about = [VERSION, SCHEMA_VERSION, name, os.path.realpath(data), options, listing]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+    folder = os.path.join(os.environ.get(ROOT_VARIABLE) or ROOT, f"{name}-{key}")
+    partial = f"{folder}.partial"
+    with _locked(os.path.dirname(folder)):
+        if os.path.exists(folder):
+            return folder
+        # What a killed conversion left.
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            os.makedirs(partial)
+            shards = max(1, round(sum(size for _, size, _ in listing) / SHARD_BYTES))
+            summary = _write(public_set.read(data, held_out), public_set.expressions, data, partial, shards)
+            about = {"set": name, "source": os.path.realpath(data), **options, **summary}
+            DataFolder(partial).write_dataset(about)
+            os.rename(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    logging.info("%s: %d faces are now records in %s", name, summary["counts"]["faces"], folder)
+    return folder
+
+
+def _listing(data: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of the files of a set, in order: they tell whether it changed, unread."""
+    if os.path.isfile(data):
+        about = os.stat(data)
+        return [("", about.st_size, about.st_mtime_ns)]
+    found, folders = [], [data]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.is_file():
+                    about = entry.stat()
+                    found.append((entry.path[len(data) :], about.st_size, about.st_mtime_ns))
+    return sorted(found)
+
+
+@contextlib.contextmanager
+def _locked(root: str) -> Iterator[None]:
+    """Lets one process convert at a time; the next one finds what the first has made."""
+    import fcntl
+
+    try:
+        os.makedirs(root, exist_ok=True)
+        with open(os.path.join(root, ".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise InputError(
+            f"a public set's records cannot be kept in {root}: {error}. Name another folder in {ROOT_VARIABLE}."
+        ) from None
+
+
+class _Facts:
+    """What is known of a set when all its rows have been seen; about 200 bytes a face."""
+
+    def __init__(self, expressions: Sequence[str]) -> None:
+        self._expressions = expressions
+        self.usages: list[str] = []
+        self.left_out: list[LeftOut] = []
+        self.resolution = ""
+        self.kinds: Counter[tuple[str, str]] = Counter()
+        self.persons: set[tuple[str, str]] = set()
+        self._digests: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self.usages)
+
+    def add(self, row: Row, height: int, width: int) -> None:
+        label = self._expressions.index(row.expression)
+        self.usages.append(row.usage)
+        self._digests.append(f" {row.image_id} {label} ".encode() + hashlib.sha256(row.image).digest())
+        self.resolution = self.resolution or f"{height} × {width}"
+        self.kinds[row.expression, row.pose] += 1
+        self.persons.add((row.person, row.pose))
+
+    def fingerprint(self, splits: Sequence[str]) -> str:
+        """A hash of every face, label and split, in the reader's order."""
+        digest = hashlib.sha256()
+        for wanted in sorted(SPLITS):
+            for split, face in zip(splits, self._digests, strict=True):
+                if split == wanted:
+                    digest.update(split.encode() + face)
+        return digest.hexdigest()
+
+    def statistics(self) -> dict[str, Any]:
+        """What the report shows of a corpus, as far as the set tells."""
+        by_expression, by_pose = Counter[str](), Counter[str]()
+        for (expression, pose), count in self.kinds.items():
+            by_expression[expression] += count
+            by_pose[pose] += count
+        poses = [pose for pose in POSE_LETTERS if by_pose[pose]]
+        row = {
+            "expressions": len(by_expression),
+            "subjects": len({person for person, _ in self.persons if person}) or None,
+            "poses": len(poses) or None,
+            "images": len(self),
+            "sequences": None,
+            "resolution": self.resolution,
+            "pose_list": ", ".join(POSE_LETTERS[pose] for pose in poses) or "-",
+        }
+        return {
+            "table_1": row,
+            "images_per_expression": {name: by_expression[name] for name in self._expressions},
+            "images_per_pose": {pose: by_pose[pose] for pose in poses},
+            "subjects_per_pose": {pose: sum(seen == pose for _, seen in self.persons) for pose in poses},
+        }
+
+
+def _write(source: Source, expressions: Sequence[str], data: str, folder: str, shards: int) -> dict[str, Any]:
+    """Writes a set's records and rejected.jsonl, and returns what dataset.json says of them."""
+    facts = _Facts(expressions)
+    with tempfile.TemporaryDirectory(dir=folder) as spool:
+        _spool(source.rows, facts, data, spool, shards)
+        parts = source.parts(Counter(facts.usages))
+        splits = [parts.split_of[usage] for usage in facts.usages]
+        for shard in range(shards):
+            _write_shard(spool, folder, shard, shards, splits, expressions)
+    files.write_lines(DataFolder(folder).rejected, (json.dumps(vars(row)) for row in facts.left_out))
+    statistics, counts = facts.statistics(), Counter(splits)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": facts.fingerprint(splits),
+        "expressions": list(expressions),
+        # Faces of unknown pose are one kind.
+        "poses": list(statistics["images_per_pose"]) or [""],
+        "persons": sorted({person for person, _ in facts.persons if person}),
+        "splits": {split: counts[split] for split in SPLITS},
+        "counts": {"faces": len(facts), "left_out": len(facts.left_out)},
+        "records": {"files": shards, "examples": len(facts)},
+        "notes": [*parts.notes, *left_out_notes(facts.left_out)],
+        "val_of_training": parts.val_of_training,
+        "landmark_model": "none",
+        "detector": "none",
+        "statistics": statistics,
+    }
+
+
+def _spool(rows: Iterable[Row | LeftOut], facts: _Facts, data: str, spool: str, shards: int) -> None:
+    """Decodes each row's image and puts the row down in the shard of its hash.
+
+    Raises:
+      InputError: when more than MAX_DAMAGED of the images are damaged.
+    """
+    damaged: list[LeftOut] = []
+    with contextlib.ExitStack() as stack:
+        spools = [stack.enter_context(open(os.path.join(spool, str(shard)), "wb")) for shard in range(shards)]
+        told = time.monotonic()
+        for row in rows:
+            size = None if isinstance(row, LeftOut) else decoded_size(row)
+            if isinstance(row, LeftOut):
+                facts.left_out.append(row)
+            elif isinstance(size, LeftOut):
+                damaged.append(size)
+                logging.warning("%s: %s is left out, because %s: %s", data, size.image_id, size.reason, size.detail)
+            else:
+                order = int.from_bytes(hashlib.sha256(row.image_id.encode()).digest()[:8], "big")
+                pickle.dump((order, len(facts), row, size), spools[order % shards])
+                facts.add(row, *size)
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                logging.info("converting %s: %d faces so far", data, len(facts))
+    facts.left_out += damaged
+    broken = [row for row in facts.left_out if row.reason == DAMAGED]
+    if len(broken) > MAX_DAMAGED * (len(facts) + len(broken)):
+        shown = "; ".join(f"{row.image_id}: {row.detail}" for row in broken[:3])
+        raise InputError(
+            f"{len(broken)} of {len(facts) + len(broken)} images of {data} cannot be decoded, more than "
+            f"{100 * MAX_DAMAGED:.0f} %: {shown}. Get the set again."
+        )
+
+
+def decoded_size(row: Row) -> tuple[int, int] | LeftOut:
+    """Returns an image's height and width, decoded as training decodes it, or why it cannot be used."""
+    import tensorflow as tf
+
+    from fer_tf.data.inputs import decode_image
+
+    if not row.image:
+        return LeftOut(row.image_id, DAMAGED, "the file is empty")
+    try:
+        height, width = decode_image(row.image).shape[:2]
+    except tf.errors.OpError as error:
+        told = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
+        return LeftOut(row.image_id, DAMAGED, " ".join(told.split())[:200])
+    return height, width
+
+
+def _write_shard(
+    spool: str, folder: str, shard: int, shards: int, splits: Sequence[str], expressions: Sequence[str]
+) -> None:
+    """Writes one shard of records, in order of their hashes, so that classes and persons are mixed."""
+    rows = []
+    with open(os.path.join(spool, str(shard)), "rb") as file, contextlib.suppress(EOFError):
+        while True:
+            rows.append(pickle.load(file))
+    rows.sort(key=lambda found: found[:2])
+    records = (encode(_record(row, size, splits[number], expressions)) for _, number, row, size in rows)
+    files.write_records(DataFolder(folder).face_file(shard, shards), records)
+
+
+def _record(row: Row, size: tuple[int, int], split: str, expressions: Sequence[str]) -> FaceRecord:
+    """A public set's image as a record: what only the pipeline knows of a face is empty."""
+    return FaceRecord(
+        image_id=row.image_id,
+        image=row.image,
+        image_format="png" if row.image.startswith(b"\x89PNG") else "jpeg",
+        height=size[0],
+        width=size[1],
+        mask=b"",
+        landmarks=np.zeros((NUM_LANDMARKS, 2), np.float32),
+        box=np.zeros(4, np.float32),
+        score=0.0,
+        expression=row.expression,
+        expression_id=expressions.index(row.expression),
+        pose=row.pose,
+        pose_id=POSES.index(row.pose) if row.pose else -1,
+        person=row.person,
+        gender=row.gender,
+        clip_id="",
+        frame=0,
+        time=0.0,
+        landmark_model="none",
+        detector="none",
+        split=split,
+    )
+
+
+def left_out_notes(rows: Sequence[LeftOut]) -> tuple[str, ...]:
+    """Returns a sentence for each reason, with the images' names where they are few."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row.reason, []).append(os.path.basename(row.image_id))
+    return tuple(
+        f"left out, because {reason}: {', '.join(sorted(found)) if len(found) <= LISTED else f'{len(found):,} images'}"
+        for reason, found in names.items()
+    )
+
+
+def stable_hash(content: bytes) -> float:
+    """Returns a number in [0, 1) that is equal for equal bytes, on any machine."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64
+
+
+def by_person(persons: Iterable[str]) -> dict[str, str]:
+    """Returns the split of each person: 70 / 10 / 20 % of them, by a stable hash."""
+    ordered = sorted(set(persons), key=lambda person: stable_hash(person.encode()))
+    test, val = round(0.2 * len(ordered)), round(0.1 * len(ordered))
+    return {
+        person: "test" if place < test else "val" if place < test + val else "train"
+        for place, person in enumerate(ordered)
+    }
+
+
+def own_splits(*notes: str) -> Callable[[Counter[str]], Parts]:
+    """Returns the parts of a set whose reader has split it itself."""
+    return lambda usages: Parts({split: split for split in SPLITS}, notes)
+
+
+def images_below(folder: str, endings: tuple[str, ...] = (".jpg", ".jpeg", ".png")) -> list[str]:
+    """Returns all files below a folder with one of the endings, sorted; what is hidden or macOS' own is left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        found += [os.path.join(parent, name) for name in names if name.lower().endswith(endings) and name[0] != "."]
+    return sorted(found)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is an editor's, a notebook's or a system's own."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def folders_in(folder: str) -> dict[str, str]:
+    """Returns the folders in a folder that are not hidden: their names by their names in lower case."""
+    return {
+        entry.name.casefold(): entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not is_hidden(entry.name)
+    }
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a file's content."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def csv_rows(path: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the rows of a set's CSV file: where each stands, for errors, and its values by column.
+
+    Columns may stand in any order, with blanks around their names and in capitals or not; others are passed on too.
+
+    Args:
+      path: the file, UTF-8 with or without a byte order mark.
+      required: the columns that must be there; rows name them as written here.
+
+    Raises:
+      InputError: when the file is no UTF-8, no CSV, or lacks a column.
+    """
+    known = {name.casefold(): name for name in required}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            header = [known.get(name.casefold(), name) for name in header]
+            if missing := [name for name in required if name not in header]:
+                raise InputError(
+                    f"{path} must have the columns {', '.join(required)}. Missing: {missing}. Found: {header[:12]}."
+                )
+            for row in reader:
+                if row:
+                    values = dict(zip(header, map(str.strip, row), strict=False))
+                    yield f"{path}, line {reader.line_num}", {name: values.get(name, "") for name in header}
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}).") from None
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not a CSV row: {error}.") from None
