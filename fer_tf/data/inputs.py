@@ -11,7 +11,7 @@ import numpy as np
 from fer_tf.data.augment import Augmentation, augment
 from fer_tf.data.folder import DATASET_FILE, DataFolder, fingerprint_of
 from fer_tf.data.preprocess import preprocess
-from fer_tf.data.schema import FaceRecord, parse, tag_of
+from fer_tf.data.schema import FaceRecord, key_of, parse, tag_of
 from fer_tf.errors import InputError
 from fer_tf.labels import SPLITS, TASKS
 
@@ -122,8 +122,8 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: 
         expected = splits.get(split) if found else splits.get(task, {}).get(split)
         if expected is not None and expected != len(part):
             raise InputError(
-                f"{data}: {len(part)} faces are tagged {split!r} for {task!r}, {DATASET_FILE} says {expected}; shards "
-                f"are missing or from another build. {remedy[0].upper()}{remedy[1:]}."
+                f"{data}: {len(part)} faces have `{key_of(FaceRecord, tag_of(task))}` = {split!r}, {DATASET_FILE} says "
+                f"{expected}; shards are missing or from another build. {remedy[0].upper()}{remedy[1:]}."
             )
     require_faces(parts, ("train", "test"), f"task {task!r} in {data}")
     if synthetic:

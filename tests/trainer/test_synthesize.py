@@ -103,7 +103,7 @@ def test_rejected_faces_are_counted_by_reason_and_listed(toy_data: str, run_dir:
 
 def test_fa_net_trains_on_real_and_synthetic_faces(toy_data: str, run_dir: Path, sees_faces: None) -> None:
     synthesize.run(config_of(toy_data, run_dir))
-    files = inputs.record_files(str(run_dir / "synthetic" / schema.FACES_GLOB))
+    files = DataFolder(str(run_dir / "synthetic")).face_files
     real, both = inputs.read_records(toy_data, "er_ss"), inputs.read_records(toy_data, "er_ss", files)
     assert len(both.parts["train"]) == len(real.parts["train"]) + 12
     for split in ("val", "test"):

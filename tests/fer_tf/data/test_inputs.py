@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from fer_tf.data import inputs, schema
 from fer_tf.data.augment import Augmentation
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 
@@ -174,7 +175,7 @@ def test_synthetic_faces_join_the_training_part_alone(copy, tmp_path):
 
     shutil.copytree(copy, tmp_path / "synthetic")
     rewrite(tmp_path / "synthetic", lambda record: made(record, record.image_id) if record.er_ss == "train" else None)
-    extra = inputs.record_files(os.path.join(tmp_path, "synthetic", schema.FACES_GLOB))
+    extra = DataFolder(str(tmp_path / "synthetic")).face_files
     read = inputs.read_records(str(copy), "er_ss", extra).parts
     assert {split: len(part) for split, part in read.items()} == {"train": 192, "val": 32, "test": 32}
     # One that shows a test face, as after another split of the same clips, would leak it into training.
