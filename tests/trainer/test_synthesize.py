@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from fer_tf.data import inputs, schema
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord
 from fer_tf.errors import InputError
 from fer_tf.evaluation import synthesis
