@@ -39,6 +39,7 @@ class State:
       temperature: the one that stays without a validation part to fit it on.
       notes: what a reader of the scores must know of how the run began.
       averaged: of how many trainings the weights are the mean; 0 for a training of its own.
+      loss_scale: under mixed_float16 the factor of the loss and the steps since it last changed; else empty.
     """
 
     epoch: int = 0
@@ -53,6 +54,7 @@ class State:
     temperature: float = 1.0
     notes: list[str] = field(default_factory=list)
     averaged: int = 0
+    loss_scale: list[float] = field(default_factory=list)
 
 
 class Checkpoints:
@@ -91,6 +93,25 @@ class Checkpoints:
                 f"cannot write the checkpoint of epoch {self.state.epoch} to {self._folder}: {error}; "
                 "the one before is intact: free some space, then the same command goes on"
             ) from error
+
+
+def loss_scale_of(model: keras.Model) -> list[float]:
+    """Returns what `State.loss_scale` keeps of a compiled network."""
+    optimizer = model.optimizer
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return []
+    return [float(keras.ops.convert_to_numpy(value)) for value in (optimizer.dynamic_scale, optimizer.step_counter)]
+
+
+def set_loss_scale(model: keras.Model, known: list[float]) -> None:
+    """Gives a compiled network the loss scale that a run had reached; call in the strategy's scope.
+
+    Keras wraps the optimizer when it compiles, after the checkpoint was read, and begins with its own scale.
+    """
+    if known and isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.dynamic_scale.assign(known[0])
+        model.optimizer.step_counter.assign(int(known[1]))
 
 
 class StopOnNan(keras.callbacks.Callback):
@@ -162,6 +183,7 @@ class EpochEnd(keras.callbacks.Callback):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
         state.history = [*state.history[:epoch], row]
+        state.loss_scale = loss_scale_of(self.model)
         if runtime.is_chief():
             self._checkpoints.save()
         kept = f"kept_val_accuracy {state.best_score:.4f}" if "val_accuracy" in row else "kept the last"

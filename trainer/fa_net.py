@@ -23,9 +23,10 @@ from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
 from fer_tf.run_folder import RunFolder, network_folder
 from trainer import runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
-from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan
+from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
 from trainer.config import TaskConfig
 from trainer.recipes import Phase, Recipe, recipe_of
+from trainer.teaching import pupil
 
 # Batches that the statistics of averaged weights are measured on.
 STATISTICS_BATCHES = 30
@@ -165,14 +166,11 @@ def _train_phase(
     batch_size = min(recipe.batch_size, len(train)) // runtime.workers() * runtime.workers()
     steps = len(train) // batch_size
     spec = with_size(spec_of(config, recipe, faces), image_size)
-    model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps)
+    model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps, phase.augmentation.flip)
     if state.epoch >= end:
         return
     measured_on = statistics_batches(train, spec, batch_size, config.seed, phase.augmentation.flip)
     batches = training_batches(train, spec, batch_size, config.seed, phase.augmentation, state.epoch)
-    if config.teacher:
-        teacher = load_teacher(config.teacher, spec)
-        batches = taught(batches, teacher, config.teacher_weight, mirror=phase.augmentation.flip)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
@@ -227,6 +225,7 @@ def _restored(
     state: State,
     spec: FaNetSpec,
     steps: int,
+    mirror: bool,
 ) -> tuple[keras.Model, Checkpoints]:
     """Returns the compiled network as the newest checkpoint has it, or fresh; `state` is filled too."""
     folder = config.folder.fa_net
@@ -242,12 +241,15 @@ def _restored(
     with strategy.scope():
         if not resumed and config.init_from:
             init_from(model, spec, config.init_from)
+        if config.teacher:
+            model = pupil(model, load_teacher(config.teacher, spec), config.teacher_weight, mirror)
         model.compile(
             optimizer,
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             jit_compile=False,
         )
+        set_loss_scale(model, state.loss_scale)
     return model, checkpoints
 
 
@@ -383,31 +385,6 @@ def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
                 "teacher must answer the same question on the same faces."
             )
     return model
-
-
-def taught(batches: tf.data.Dataset, teacher: keras.Model, weight: float, mirror: bool = False) -> tf.data.Dataset:
-    """Mixes a teacher's answers into the labels: it sees each face as changed as its pupil does.
-
-    A pupil of its own twin learns less of the wrong labels by heart (Furlanello et al. 2018, Born-Again Networks).
-
-    Args:
-      batches: (faces, labels float32 (B, num_classes)).
-      teacher: faces to logits; faces of another size are resized to its own.
-      weight: the teacher's share, 0 to 1.
-      mirror: whether it sees every other face mirrored. Over the epochs the pupil then learns the mean of its answers
-        to a face and to the mirror image, which is right more often, for the price of one.
-    """
-
-    def mix(faces: Any, labels: Any) -> tuple[Any, Any]:
-        seen = tf.image.resize(faces, teacher.input_shape[1:3], antialias=True)
-        if mirror:
-            # By place in the batch and not drawn, so that a resumed run sees the same; batches are shuffled.
-            even = tf.range(tf.shape(faces)[0]) % 2 == 0
-            seen = tf.where(even[:, None, None, None], seen[:, :, ::-1], seen)
-        answers = tf.nn.softmax(tf.cast(teacher(seen, training=False), tf.float32))
-        return faces, (1.0 - weight) * labels + weight * answers
-
-    return batches.map(mix, num_parallel_calls=1).prefetch(2)
 
 
 def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "none") -> np.ndarray:

@@ -8,6 +8,7 @@ import os
 import shutil
 
 import cv2
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,6 +29,7 @@ from trainer.batch_statistics import BatchStatistics
 from trainer.config import TaskConfig
 from trainer.recipes import STRONG
 from trainer.task import main
+from trainer.teaching import mixed_labels, pupil
 
 SMALL = ("--epochs=2", "--batch_size=32", "--image_size=16", "--precision=float32", "--synthetic=false")
 
@@ -66,13 +68,14 @@ def test_the_run_folder_tells_what_was_done(run_dir, toy_data):
 
 
 def test_tensorboard_has_learning_rate_and_speed(run_dir):
-    names = set()
-    for path in tf.io.gfile.glob(os.path.join(run_dir, "tensorboard", "fa_net", "*", "events*")):
-        for event in tf.compat.v1.train.summary_iterator(path):
-            names |= {value.tag for value in event.summary.value}
-    assert {"epoch_learning_rate", "epoch_images_per_second", "epoch_loss", "epoch_val_accuracy"} <= {
-        name.replace("epoch_accuracy", "epoch_val_accuracy") for name in names
+    tags = {
+        (os.path.basename(os.path.dirname(path)), value.tag)
+        for path in tf.io.gfile.glob(os.path.join(run_dir, "tensorboard", "fa_net", "*", "events*"))
+        for event in tf.compat.v1.train.summary_iterator(path)
+        for value in event.summary.value
     }
+    assert tags >= {("train", f"epoch_{name}") for name in ("learning_rate", "images_per_second", "loss", "accuracy")}
+    assert tags >= {("validation", "epoch_accuracy"), ("validation", "epoch_loss")}
 
 
 def test_metrics_are_those_of_the_saved_predictions_and_weights(run_dir, toy_data):
@@ -357,16 +360,14 @@ def test_a_teachers_answers_to_the_changed_faces_are_mixed_into_the_labels(run_d
     model, spec = networks.load(os.path.join(run_dir, "fa_net"))
     faces = np.random.default_rng(0).random((6, 16, 16, 1), np.float32)
     labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
-    batches = tf.data.Dataset.from_tensor_slices((faces, labels)).batch(3)
-    mixed = fa_net.taught(batches, fa_net.load_teacher(run_dir, spec), 0.25, mirror)
-    shown, found = (np.concatenate(parts) for parts in zip(*mixed.as_numpy_iterator(), strict=True))
-    np.testing.assert_array_equal(shown, faces)
+    teacher = fa_net.load_teacher(run_dir, spec)
+    found = [mixed_labels(teacher, faces[part], labels[part], 0.25, mirror) for part in (slice(3), slice(3, 6))]
     seen = faces.copy()
     if mirror:
         # Every other face of each batch of three.
         seen[[0, 2, 3, 5]] = seen[[0, 2, 3, 5], :, ::-1]
     answers = calibration.softmax(model.predict(seen, verbose=0))
-    np.testing.assert_allclose(found, 0.75 * labels + 0.25 * answers, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(found), 0.75 * labels + 0.25 * answers, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"expressions": ("a", "b", "c", "d")}, {"crop": 0.5}, {"channels": 3}])
@@ -382,23 +383,77 @@ def test_a_teacher_sees_faces_at_its_own_size(tmp_path):
     networks.save(str(tmp_path), model, spec)
     # Of even light in each quarter: at half the size still the same, but at the borders of the quarters.
     faces = np.random.default_rng(0).random((6, 2, 2, 1), np.float32).repeat(32, 1).repeat(32, 2)
-    batches = tf.data.Dataset.from_tensor_slices((faces, np.eye(2, dtype=np.float32)[[0, 1] * 3])).batch(6)
     teacher = fa_net.load_teacher(str(tmp_path), fa_net.with_size(spec, 64))
-    ((shown, found),) = fa_net.taught(batches, teacher, 1.0).as_numpy_iterator()
-    np.testing.assert_array_equal(shown, faces)
+    found = mixed_labels(teacher, faces, np.eye(2, dtype=np.float32)[[0, 1] * 3], 1.0)
     answers = calibration.softmax(model.predict(faces[:, ::2, ::2], verbose=0))
     assert np.ptp(answers[:, 0]) > 0.05
     np.testing.assert_allclose(found, answers, atol=0.02)
 
 
+def test_a_teacher_answers_inside_the_training_step(run_dir):
+    model, spec = networks.load(os.path.join(run_dir, "fa_net"))
+    faces = np.random.default_rng(0).random((8, 16, 16, 1), np.float32)
+    labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 2]
+    teacher = networks.build(spec, seed=7)
+    taught = pupil(model, teacher, 0.5, mirror=True)
+    # Keras compiles the step for the device that trains, and the teacher's weights stay out of the pupil's.
+    assert [layer.name for layer in taught.layers] == [layer.name for layer in model.layers]
+    assert all(ours is theirs for ours, theirs in zip(taught.weights, model.weights, strict=True))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    seen = []
+    taught.compile(keras.optimizers.SGD(0.0), lambda *answers: seen.append(answers[0]) or loss(*answers))
+    taught.run_eagerly = True
+    taught.train_on_batch(faces, labels)
+    np.testing.assert_allclose(seen[0], mixed_labels(teacher, faces, labels, 0.5, mirror=True), atol=1e-6)
+    assert np.abs(seen[0] - labels).max() > 0.1
+
+
 def test_a_run_with_a_teacher_learns_from_the_mixed_labels(run_dir, toy_data, tmp_path, monkeypatch):
-    calls, mix = [], fa_net.taught
-    monkeypatch.setattr(fa_net, "taught", lambda *args, **named: calls.append((args[2], named)) or mix(*args, **named))
-    more = (f"--teacher={run_dir}", "--teacher_weight=0.3", "--strategy=mirrored")
+    calls = []
+    monkeypatch.setattr(fa_net, "pupil", lambda *args: calls.append(args[2:]) or pupil(*args))
+    more = (f"--teacher={run_dir}", "--teacher_weight=0.3", "--epochs=1")
     assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
     # Recipe `best` mirrors faces in training.
-    assert calls == [(0.3, {"mirror": True})]
+    assert calls == [(0.3, True)]
     assert os.path.exists(tmp_path / "fa_net" / "FINISHED")
+
+
+def test_a_resumed_float16_run_keeps_its_loss_scale(toy_data, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def tiny(spec, **options):
+        """Convolutions in float16 take a minute on a CPU."""
+        shape = (spec.image_size, spec.image_size, spec.channels)
+        layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(spec.num_classes, dtype="float32")]
+        return keras.Sequential(layers)
+
+    class Watch(keras.callbacks.Callback):
+        """Lowers the scale once, and stops the run before its second epoch."""
+
+        def __init__(self):
+            super().__init__()
+            self.seen, self.stopped = [], False
+
+        def on_train_batch_end(self, batch, logs=None):
+            optimizer = self.model.optimizer
+            if not self.seen:
+                optimizer.dynamic_scale.assign(64.0)
+            self.seen.append((float(optimizer.dynamic_scale), int(optimizer.step_counter)))
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1 and not self.stopped:
+                self.stopped = True
+                raise Stop
+
+    watch, steps = Watch(), 3  # 96 training faces in batches of 32
+    monkeypatch.setattr(networks, "build", tiny)
+    monkeypatch.setattr(fa_net.tensorboard, "callbacks", lambda config: [watch])
+    command = ["--stage=fa_net", *flags(toy_data, tmp_path, "--precision=mixed_float16", "--recipe=paper")]
+    with pytest.raises(Stop):
+        main(command)
+    assert main(command) == 0
+    assert watch.seen == [(64.0, step) for step in range(1, 2 * steps + 1)]
 
 
 def test_nan_stops_the_run_with_step_and_learning_rate(toy_data, tmp_path, capfd):
