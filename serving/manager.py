@@ -54,9 +54,15 @@ class ModelManager:
         self._scanning = asyncio.Lock()
 
     async def set_configs(self, configs: list[ModelConfig]) -> None:
-        """Serves exactly these models; returns when their versions are loaded."""
+        """Serves exactly these models; returns when their versions are loaded.
+
+        Raises:
+          RequestError: FAILED_PRECONDITION when none of a model's versions can be loaded; then all stays as it was.
+        """
         wanted = {config.name: config for config in configs}
         async with self._scanning:
+            # A server that starts has nothing to lose; one that serves gives nothing up for what does not load.
+            staged = await self._stage(wanted) if self._models else {}
             for name in set(self._models) - set(wanted):
                 model = self._models.pop(name)
                 for version in list(model.loaded):
@@ -68,7 +74,31 @@ class ModelManager:
                     self._models[name].config = config
                 else:
                     self._models[name] = _Model(config)
-        await self.scan()
+            await self._scan(staged)
+
+    async def _stage(self, wanted: dict[str, ModelConfig]) -> dict[str, LoadedVersion]:
+        """Loads, by folder, a version of each model that has none loaded from the folder it is to be served from."""
+        staged: dict[str, LoadedVersion] = {}
+        for name, config in wanted.items():
+            versions = await asyncio.to_thread(versions_to_serve, config)
+            folders = {version: os.path.join(config.base_path, str(version)) for version in versions}
+            known = self._models[name].loaded.values() if name in self._models else ()
+            if {loaded.version_dir for loaded in known} & set(folders.values()):
+                continue
+            reasons = []
+            for version, folder in folders.items():
+                try:
+                    staged[folder] = await self._load_version(name, version, folder)
+                    break
+                except Exception as error:
+                    reasons.append(f"version {version}: {str(error)[:500]}")
+            else:
+                raise RequestError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"{name!r} has no version that can be loaded from {config.base_path!r}; nothing was changed. "
+                    + "; ".join(reasons),
+                )
+        return staged
 
     async def watch(self) -> None:
         """Looks for new versions until cancelled."""
@@ -82,17 +112,28 @@ class ModelManager:
     async def scan(self) -> None:
         """Loads and retires versions until each model serves what its policy asks for."""
         async with self._scanning:
-            for name, model in list(self._models.items()):
-                wanted = await asyncio.to_thread(versions_to_serve, model.config)
-                for version in wanted:
-                    await self._load(name, model, version)
-                # An old version goes only when a newer one answers: a broken export takes nothing down.
-                available = [version for version in wanted if version in model.loaded]
-                if available:
-                    for version in set(model.loaded) - set(available):
-                        self._retire(name, model, version)
+            await self._scan({})
 
-    async def _load(self, name: str, model: _Model, version: int) -> None:
+    async def _scan(self, staged: dict[str, LoadedVersion]) -> None:
+        for name, model in list(self._models.items()):
+            wanted = await asyncio.to_thread(versions_to_serve, model.config)
+            for version in wanted:
+                await self._load(name, model, version, staged)
+            # An old version goes only when a newer one answers: a broken export takes nothing down.
+            available = [version for version in wanted if version in model.loaded]
+            if available:
+                for version in set(model.loaded) - set(available):
+                    self._retire(name, model, version)
+
+    async def _load_version(self, name: str, version: int, folder: str) -> LoadedVersion:
+        def load() -> LoadedVersion:
+            loaded = self._load_fn(name, version, folder)
+            loaded.warm_up()
+            return loaded
+
+        return await asyncio.get_running_loop().run_in_executor(self._loader, load)
+
+    async def _load(self, name: str, model: _Model, version: int, staged: dict[str, LoadedVersion]) -> None:
         folder = os.path.join(model.config.base_path, str(version))
         stamp = _stamp(folder)
         current = model.loaded.get(version)
@@ -101,13 +142,8 @@ class ModelManager:
         model.states[version] = State.LOADING
         start = time.monotonic()
 
-        def load() -> LoadedVersion:
-            loaded = self._load_fn(name, version, folder)
-            loaded.warm_up()
-            return loaded
-
         try:
-            loaded = await asyncio.get_running_loop().run_in_executor(self._loader, load)
+            loaded = staged[folder] if folder in staged else await self._load_version(name, version, folder)
         except Exception as error:
             logger.error("%s version %d cannot be loaded: %s", name, version, error)
             model.failed[version] = stamp

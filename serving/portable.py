@@ -22,10 +22,9 @@ from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
-from fer_tf.models import lineage
+from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.run_folder import RunFolder
-from serving.export import load_live
 
 ONNX_OPSET = 17
 REPRESENTATIVE_FACES = 200
@@ -77,7 +76,7 @@ def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -
         uncompared.
     """
     check_packages(kind)
-    model, spec = load_live(fa_net_dir)
+    model, spec = fa_net.load(fa_net_dir)
     faces = read_faces(fa_net_dir, spec, data)
     forward = forward_fn(model, spec)
     folder = os.path.join(output, kind)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 from fer_tf.errors import InputError
 from serving.batching import BatchingOptions
+from serving.config import ServerConfig
 from serving.metrics import METRICS_PATH
 from serving.services import check_configs
 from serving.tensors import RequestError
 from serving.tf_serving_protos import BatchingParameters, MonitoringConfig, SSLConfig, read_text
-
-if TYPE_CHECKING:
-    from serving.server import ServerConfig
 
 
 def batching_options(config: ServerConfig) -> BatchingOptions:

@@ -20,7 +20,6 @@ LAYERS = (
     "resources",
     "lock",
     "run_folder",
-    "start_up",
     "config",
     "faces",
     "data",
@@ -57,6 +56,27 @@ def test_a_layer_of_fer_tf_imports_only_lower_layers() -> None:
         higher = {f"fer_tf.{name}" for name in LAYERS[LAYERS.index(layer) + 1 :]}
         crossing = {module for module in imported_modules(path) if ".".join(module.split(".")[:2]) in higher}
         assert not crossing, f"{path} imports {sorted(crossing)}"
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_circles() -> list[list[str]]:
+    """The groups of modules that import each other, also inside functions and for types alone."""
+    paths = {module_of(path): path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    graph = {name: (imported_modules(path) & set(paths)) - {name} for name, path in paths.items()}
+    reached = {name: set(others) for name, others in graph.items()}
+    for middle in graph:
+        for name in graph:
+            if middle in reached[name]:
+                reached[name] |= reached[middle]
+    circles = {tuple(sorted(other for other in reached[name] if name in reached[other])) for name in graph}
+    return [list(circle) for circle in circles if circle]
+
+
+def test_no_module_imports_another_that_imports_it() -> None:
+    assert import_circles() == []
 
 
 def test_importing_fer_tf_loads_no_heavy_library() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data import inputs, schema
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, PairRecord
-from fer_tf.labels import F2ED_POSES
+from fer_tf.labels import F2ED_POSES, TASKS
 
 EXPRESSIONS = ("angry", "happy", "sad", "surprise")
 YAW = {"front": 0, "half_left": 14, "half_right": -14, "bird_view": 0}
@@ -89,12 +89,14 @@ def part_of(
     return inputs.survey([path], "fer2013")["train"]
 
 
-def _split(person: int, persons: int) -> str:
-    return "test" if person >= persons - 1 else "val" if person >= persons - 2 else "train"
+def _splits(person: int, persons: int) -> dict[str, str]:
+    """Each task's part for a person: every task tests another one, so that a tag read for another's is seen."""
+    parts = [*["train"] * (persons - 2), "val", "test"]
+    return {task: parts[(person + shift) % persons] for shift, task in enumerate(TASKS)}
 
 
 def write_toy_data(folder: str, persons: int = 5, frames: int = 2, poses: tuple[str, ...] = F2ED_POSES) -> str:
-    """Writes `records/`, `pairs/` and `dataset.json`; every task is split by person. Returns the folder."""
+    """Writes `records/`, `pairs/` and `dataset.json`; every task by other persons. Returns the folder."""
     import tensorflow as tf
 
     faces: list[FaceRecord] = []
@@ -122,7 +124,7 @@ def write_toy_data(folder: str, persons: int = 5, frames: int = 2, poses: tuple[
         "expressions": list(EXPRESSIONS),
         "poses": list(poses),
         "persons": [f"T{person:03d}" for person in range(persons)],
-        "tasks": {task: dict(splits) for task in ("er_ss", "er_ue", "er_up", "er_zid")},
+        "tasks": {task: dict(splits) for task in TASKS},
         "counts": {"faces": len(faces)},
         "records": {"files": 2, "examples": len(faces)},
         "pairs": {"files": 2, "examples": len(pairs)},
@@ -155,7 +157,6 @@ def _statistics(faces: list[FaceRecord], persons: int, poses: tuple[str, ...]) -
 def _face(person: int, persons: int, expression: str, pose: str, frame: int, poses: tuple[str, ...]) -> FaceRecord:
     image, mask, points = draw(expression, pose, person, wobble=2.0 * frame)
     clip = f"T{person:03d}/{expression}/{pose}.mp4"
-    split = _split(person, persons)
     return FaceRecord(
         image_id=f"{clip}#{frame:06d}",
         image=cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes(),
@@ -179,10 +180,7 @@ def _face(person: int, persons: int, expression: str, pose: str, frame: int, pos
         gender=("female", "male")[person % 2],
         age=20 + 10 * (person % 3),
         clip_group=f"T{person:03d}/{expression}",
-        er_ss=split,
-        er_ue=split,
-        er_up=split,
-        er_zid=split,
+        **_splits(person, persons),
     )
 
 

@@ -107,7 +107,8 @@ def server_process() -> Iterator[Callable[..., ServerProcess]]:
 @contextlib.contextmanager
 def serving(**flags: object) -> Iterator[object]:
     """A server inside the test's process, in a thread with an event loop of its own."""
-    from serving.server import Server, ServerConfig
+    from serving.config import ServerConfig
+    from serving.server import Server
 
     server = None
     loop = asyncio.new_event_loop()

@@ -252,6 +252,31 @@ def test_a_reload_to_a_folder_without_a_model_leaves_the_old_one(models: Path, f
         assert states(server.address) == {1: AVAILABLE}
 
 
+def test_a_reload_whose_model_cannot_be_loaded_leaves_the_old_ones(
+    models: Path, faces: list[bytes], exported: str
+) -> None:
+    broken = models.parent / "broken"
+    shutil.copytree(f"{exported}/1", broken / "1")
+    (broken / "1" / "saved_model.pb").write_bytes(b"no graph")
+    with serving(model_base_path=str(models)) as server, Connection(server.address) as connection:
+        stub = model_service_pb2_grpc.ModelServiceStub(connection.channel)
+        for name in ("fa_net", "other"):
+            request = reload_request(name, str(broken))
+            # A good one beside it is not begun either.
+            request.config.model_config_list.config.add(name="good", base_path=str(models))
+            with pytest.raises(
+                grpc.RpcError, match=r"no version that can be loaded from .*nothing was changed"
+            ) as caught:
+                stub.HandleReloadConfigRequest(request, timeout=60)
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert connection.stub.Predict(predict_request(faces[:1]), timeout=60).outputs
+            with pytest.raises(grpc.RpcError, match="no model 'good'"):
+                states(server.address, "good")
+        assert states(server.address) == {1: AVAILABLE}
+        stub.HandleReloadConfigRequest(reload_request("other", str(models)), timeout=60)
+        assert connection.stub.Predict(predict_request(faces[:1], name="other"), timeout=60).outputs
+
+
 def test_a_link_that_leads_out_of_the_root_is_refused(models: Path, exported: str) -> None:
     (models.parent / "linked").symlink_to(exported)
     with serving(model_base_path=str(models)) as server, grpc.insecure_channel(server.address) as channel:
