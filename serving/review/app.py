@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from fer_tf.data.ballots import CANNOT_TELL
 from serving.review.playback import Playable, Playback
-from serving.review.store import CANNOT_TELL, FIRST, SECOND, Conflict, Vote
+from serving.review.store import FIRST, SECOND, Conflict, Vote
 from serving.review.study import Study, pace
 
 MAX_BODY_BYTES = 16_384

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from fer_tf.errors import InputError
 
-# Written beside an expression's name: the reviewer has looked and does not know.
-CANNOT_TELL = "cannot_tell"
 FIRST, SECOND = 1, 2
 
 _SCHEMA_VERSION = 1

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from fer_tf import files
 from fer_tf.data import annotations
 from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
+from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.errors import InputError
-from serving.review.store import CANNOT_TELL, FIRST, SECOND, Store, Vote
+from serving.review.store import FIRST, SECOND, Store, Vote
 
 # A longer gap between two votes is a break.
 BREAK_SECONDS = 300.0

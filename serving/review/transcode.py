@@ -108,7 +108,7 @@ def write_video(clip: media.Clip, target: str, form: str) -> None:
                 height, width = (max(2, side - side % 2) for side in rgb.shape[:2])
                 stream = out.add_stream(encoder, rate=30, options=options)
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                # Several clips are copied at once; threads of one libvpx wait for each other, at twenty times the cost.
+                # Several clips are copied at once; threads of one libvpx wait for each other, at ten times the cost.
                 stream.codec_context.thread_count = 1
                 stream.codec_context.time_base = TIME_BASE
             picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(width, height, "yuv420p")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from benchmarks.review_setup import Served
-from serving.review.store import CANNOT_TELL, SECOND
+from fer_tf.data.ballots import CANNOT_TELL
+from serving.review.store import SECOND
 from serving.review.study import StudyOptions
 from tests.serving.review.conftest import CHROMIUM, REVIEWERS, Command, write_annotations
 from tests.serving.review.test_server import write_clip

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from benchmarks.review_setup import Served, ask, playable, vote
+from fer_tf.data.ballots import CANNOT_TELL
 from serving.review.app import MAX_BODY_BYTES
 from serving.review.playback import Playback, _Worker
-from serving.review.store import CANNOT_TELL, SECOND
+from serving.review.store import SECOND
 from serving.review.study import StudyOptions
 from tests.serving.review.conftest import REVIEWERS, Command, sample_rows, write_annotations
 

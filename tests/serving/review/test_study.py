@@ -13,9 +13,10 @@ import pytest
 
 from beam_pipelines import chunks
 from fer_tf.data.annotations import AnnotationOptions
+from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.errors import InputError
 from serving.review import main
-from serving.review.store import CANNOT_TELL, FIRST, SECOND, Conflict, Store, Vote
+from serving.review.store import FIRST, SECOND, Conflict, Store, Vote
 from serving.review.study import Study, StudyOptions, export, keys_for, pace
 from tests.serving.review.conftest import REVIEWERS, rows_of, sample_rows, write_annotations
 
