@@ -7,6 +7,7 @@ from typing import Any
 
 from fer_tf.data.tasks import UNITS
 from fer_tf.labels import TASKS
+from fer_tf.reports import agreement_section
 from fer_tf.reports.page import render
 from fer_tf.reports.paper_tables import TASK_NAMES
 from fer_tf.reports.section import section
@@ -68,6 +69,7 @@ def page(dataset: dict[str, Any], faces: Sequence[SheetFace]) -> str:
         dataset=dataset,
         section=section(dataset["statistics"], sheet(faces, dataset["expressions"], dataset["poses"])),
         tasks=_tasks(dataset["tasks"]),
+        agreement=agreement_section.tables(dataset["agreement"]) if dataset["agreement"] else (),
         leaks=_leaks("leaks", "Shared between parts", {_name(task): dataset["leaks"][task] for task in TASKS}),
         units=_leaks("units", "ER-SS by image, clip or person", units),
         rejected=_plain(

@@ -122,4 +122,6 @@ def _say_links(config: ReviewConfig, study: object, port: int) -> None:
     tokens = study.store.reviewers()
     for name in study.reviewers:
         print(f"  {name}: http://{host}:{port}/r/{tokens[name]}/", flush=True)
+    print("your own, with progress, agreement and the votes; not for reviewers:", flush=True)
+    print(f"  lead: http://{host}:{port}/lead/{study.store.lead_token}/", flush=True)
     print("Ctrl-C ends it; the same command goes on where it stopped", flush=True)

@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from fer_tf.data.ballots import CANNOT_TELL
+from serving.review.lead import LeadPages
 from serving.review.playback import Playable, Playback
 from serving.review.store import FIRST, SECOND, Conflict, Vote
 from serving.review.study import Study, pace
@@ -37,6 +38,7 @@ HEADERS = {
     # The link is the key: no other site may learn it.
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
 }
 
 
@@ -65,6 +67,7 @@ class ReviewApp:
             Route(f"{reviewer}/clip/{{code}}", self._clip),
             Route(f"{reviewer}/clip/{{code}}/playable", self._playable),
             Route("/page/{name}", _static),
+            *LeadPages(self._study, self._playback).routes(),
         ]
         return Starlette(routes=routes, middleware=[Middleware(_Headers)], exception_handlers={HTTPException: _refusal})
 
@@ -194,7 +197,7 @@ class ReviewApp:
         if self._show_person:
             told["person"] = clip.person
         if round == SECOND:
-            votes = self._study.standing(FIRST).get(clip_id, {})
+            votes = self._study.votes_on(clip_id)
             told["votes"] = [
                 {"reviewer": name, "choice": votes[name].choice, "remark": votes[name].remark}
                 for name in self._study.reviewers
@@ -260,11 +263,8 @@ class _Headers:
         async def with_headers(message: dict) -> None:
             if message["type"] == "http.response.start":
                 names = {name for name, _ in message["headers"]}
-                added = HEADERS if b"cache-control" in names else {**HEADERS, "cache-control": "no-store"}
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in added.items()),
-                ]
+                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in names)]
             await send(message)
 
         await self._app(scope, receive, with_headers)

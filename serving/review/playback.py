@@ -114,6 +114,12 @@ class Playback:
             self._known[job] = known
             return known
 
+    def problems(self) -> list[tuple[str, str]]:
+        """Returns the clips that were asked for and cannot be played, each with why."""
+        with self._lock:
+            failed = [(job.source, told.problem) for job, told in self._known.items() if told.state == "failed"]
+        return sorted((os.path.relpath(source, self._root), problem) for source, problem in set(failed))
+
     def _kept(self, job: _Job) -> Playable | None:
         """Returns the copy that an earlier start made."""
         for suffix in (f".{job.form}",) if job.form else TYPES:

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS votes (
   at REAL NOT NULL,
   withdrawn REAL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS standing ON votes (reviewer, round, clip) WHERE withdrawn IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS standing ON votes (clip, round, reviewer) WHERE withdrawn IS NULL;
 """
 _COLUMNS = "id, reviewer, clip, round, choice, remark, request, at"
 
@@ -175,11 +175,12 @@ class Store:
             self._database.execute("UPDATE votes SET withdrawn = ? WHERE id = ?", (time.time(), vote_id))
             return last
 
-    def votes(self, round: int = FIRST, reviewer: str = "") -> list[Vote]:
-        """Returns the standing votes of a round in the order in which they were cast, of one reviewer or of all."""
+    def votes(self, round: int = FIRST, reviewer: str = "", clip: str = "") -> list[Vote]:
+        """Returns a round's standing votes in the order in which they were cast, of one reviewer, on one clip, or all."""
         where, values = "withdrawn IS NULL AND round = ?", [round]
-        if reviewer:
-            where, values = f"{where} AND reviewer = ?", [*values, reviewer]
+        for column, value in (("reviewer", reviewer), ("clip", clip)):
+            if value:
+                where, values = f"{where} AND {column} = ?", [*values, value]
         with self._lock:
             rows = self._database.execute(f"SELECT {_COLUMNS} FROM votes WHERE {where} ORDER BY id", values).fetchall()
         return [Vote(*row) for row in rows]

@@ -109,6 +109,12 @@ class Study:
                 votes.setdefault(vote.clip, {})[vote.reviewer] = vote
         return votes
 
+    def votes_on(self, clip_id: str, round: int = FIRST) -> dict[str, Vote]:
+        """Returns the standing votes of this study's reviewers on one clip."""
+        return {
+            vote.reviewer: vote for vote in self.store.votes(round, clip=clip_id) if vote.reviewer in self.reviewers
+        }
+
     def final(self) -> dict[str, dict[str, Vote]]:
         """Returns the votes that count: those of the second round where cast, else those of the first."""
         votes = self.standing(FIRST)
@@ -177,8 +183,6 @@ def column_of(reviewer: str, pattern: str) -> str:
 def export(study: Study, path: str, first_round: bool = False) -> int:
     """Writes the annotations with the reviewers' columns; the file gets its name when it is complete.
 
-    Every other column, every row and their order stay. A cell of a reviewer without a vote keeps what it said.
-
     Args:
       study: the study.
       path: the CSV to write, which may be the annotations themselves.
@@ -186,6 +190,16 @@ def export(study: Study, path: str, first_round: bool = False) -> int:
 
     Returns:
       How many votes were written.
+    """
+    content, written = exported(study, first_round)
+    files.write_bytes(path, content)
+    return written
+
+
+def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
+    """Returns the annotations with the reviewers' columns as CSV, and how many votes are in it.
+
+    Every other column, every row and their order stay. A cell of a reviewer without a vote keeps what it said.
     """
     content = files.read_bytes(study.options.annotations)
     text = content.decode("utf-8-sig")
@@ -209,8 +223,7 @@ def export(study: Study, path: str, first_round: bool = False) -> int:
             written += 1
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\r\n" if "\r\n" in text[: text.find("\n") + 1] else "\n").writerows(rows)
-    files.write_bytes(path, (b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b"") + out.getvalue().encode())
-    return written
+    return (b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b"") + out.getvalue().encode(), written
 
 
 def _column_place(rows: list[list[str]], header: list[str], name: str) -> int:

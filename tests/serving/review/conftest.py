@@ -56,7 +56,7 @@ class Command:
         )
         self.links: dict[str, str] = {}
         for line in self.process.stdout:
-            if "/r/" in line:
+            if "/r/" in line or "/lead/" in line:
                 name, _, link = line.strip().partition(": ")
                 self.links[name] = link
             if line.startswith("Ctrl-C"):
