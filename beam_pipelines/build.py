@@ -28,6 +28,7 @@ from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
 from fer_tf.data.tasks import TaskOptions, Unit
 from fer_tf.errors import InputError
+from fer_tf.evaluation import agreement
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.labels import TASKS
@@ -290,6 +291,8 @@ class Build:
                 "persons": len(persons),
             },
             "rejected": summary["rejected"],
+            # Without reviewers there is nothing to agree on.
+            "agreement": agreement.describe(census.ballots, self.settings.seed) if census.ballots.reviewers else None,
             "records": {"files": plan.face_shards, "examples": face_counts["examples"], "bytes": face_counts["bytes"]},
             "pairs": {
                 "files": plan.pair_shards,

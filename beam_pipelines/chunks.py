@@ -16,6 +16,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data import annotations
 from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
+from fer_tf.data.ballots import Ballots
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
 from fer_tf.labels import POSES
@@ -50,6 +51,7 @@ class Census:
       expressions, poses: the labels that kept clips have, in the order of their ids.
       persons: for each person, gender and age.
       rejected: rows left out, by reason.
+      ballots: the reviewers' votes on kept clips and on those that the review drops.
     """
 
     chunks: tuple[int, ...] = ()
@@ -59,6 +61,7 @@ class Census:
     poses: tuple[str, ...] = ()
     persons: dict[str, tuple[str, int]] = field(default_factory=dict)
     rejected: collections.Counter = field(default_factory=collections.Counter)
+    ballots: Ballots = field(default_factory=Ballots)
 
 
 def clips_path(building: str, chunk: int) -> str:
@@ -163,7 +166,7 @@ def _scatter(path: str, folder: str, count: int, options: AnnotationOptions, cen
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(open(_part_path(folder, n), "w", encoding="utf-8")) for n in range(count)]
         lines: Iterable[bytes] = stack.enter_context(files.open_to_read(path))
-        for row in annotations.read_rows(lines, path, options):
+        for row in annotations.read_rows(lines, path, options, census.ballots):
             census.rows += 1
             if isinstance(row, Clip):
                 parts[stable_hash(row.clip_id) % count].write(row.to_json() + "\n")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fer_tf.data.ballots import Ballots
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import POSES, Vocabulary
 
@@ -99,13 +100,16 @@ class BadRow:
 REVIEW_REASONS = ("reviewers_disagree", "reviewers_contradict_label", "not_reviewed")
 
 
-def read_rows(lines: Iterable[bytes], name: str, options: AnnotationOptions) -> Iterator[Clip | BadRow]:
+def read_rows(
+    lines: Iterable[bytes], name: str, options: AnnotationOptions, ballots: Ballots | None = None
+) -> Iterator[Clip | BadRow]:
     """Yields each row of an annotations file as a clip or as a bad row, streaming.
 
     Args:
       lines: the file's lines as bytes.
       name: the file's name for errors.
       options: the review rule and the columns' names.
+      ballots: gets the reviewers' names, and the votes on every clip that is not left out for another reason.
 
     Raises:
       InputError: the file is empty, not UTF-8, no CSV, or lacks a column.
@@ -116,11 +120,15 @@ def read_rows(lines: Iterable[bytes], name: str, options: AnnotationOptions) -> 
         columns = _columns(header, name)
         reviewers = [i for i, column in enumerate(header) if fnmatch.fnmatchcase(column, options.reviewer_columns)]
         groups = [columns[column] for column in options.group_columns if column in columns]
+        if ballots is not None:
+            ballots.reviewers = tuple(header[place] for place in reviewers)
         for values in reader:
             if values:
-                yield _read_row(
-                    [value.strip() for value in values], columns, reviewers, groups, reader.line_num, options
-                )
+                values = [value.strip() for value in values]
+                row = _read_row(values, columns, reviewers, groups, reader.line_num, options)
+                if ballots is not None and (isinstance(row, Clip) or row.reason in REVIEW_REASONS):
+                    ballots.add(values[columns["expression"]], (values[place] for place in reviewers))
+                yield row
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num}: not a CSV row: {error}.") from None
 

@@ -68,6 +68,7 @@ class Playback:
             unfinished.unlink()
         self._lock = threading.Lock()
         self._known: dict[_Job, Playable] = {}
+        self._problems: dict[str, str] = {}
         # Clips on somebody's screen go before those that are made ready for later.
         self._jobs: queue.PriorityQueue = queue.PriorityQueue()
         self._count = 0
@@ -94,6 +95,14 @@ class Playback:
           form: `mp4` or `webm` for a copy in that form; empty for the clip itself where a browser plays it.
           urgent: whether somebody waits for it.
         """
+        found = self._find(clip_id, code, form, urgent)
+        with self._lock:
+            self._problems.pop(clip_id, None)
+            if found.state == "failed":
+                self._problems[clip_id] = found.problem
+        return found
+
+    def _find(self, clip_id: str, code: str, form: str, urgent: bool) -> Playable:
         source = os.path.realpath(os.path.join(self._root, clip_id))
         if os.path.commonpath([source, self._root]) != self._root:
             return Playable("failed", problem="the path leads out of the videos' root")
@@ -115,10 +124,9 @@ class Playback:
             return known
 
     def problems(self) -> list[tuple[str, str]]:
-        """Returns the clips that were asked for and cannot be played, each with why."""
+        """Returns the clips that were asked for last time in vain, each with why it cannot be played."""
         with self._lock:
-            failed = [(job.source, told.problem) for job, told in self._known.items() if told.state == "failed"]
-        return sorted((os.path.relpath(source, self._root), problem) for source, problem in set(failed))
+            return sorted(self._problems.items())
 
     def _kept(self, job: _Job) -> Playable | None:
         """Returns the copy that an earlier start made."""

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS votes (
   withdrawn REAL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS standing ON votes (clip, round, reviewer) WHERE withdrawn IS NULL;
+CREATE INDEX IF NOT EXISTS of_reviewer ON votes (reviewer, round) WHERE withdrawn IS NULL;
 """
 _COLUMNS = "id, reviewer, clip, round, choice, remark, request, at"
 
@@ -176,7 +177,7 @@ class Store:
             return last
 
     def votes(self, round: int = FIRST, reviewer: str = "", clip: str = "") -> list[Vote]:
-        """Returns a round's standing votes in the order in which they were cast, of one reviewer, on one clip, or all."""
+        """Returns a round's standing votes in the order of time, all of them, one reviewer's or one clip's."""
         where, values = "withdrawn IS NULL AND round = ?", [round]
         for column, value in (("reviewer", reviewer), ("clip", clip)):
             if value:

@@ -189,6 +189,24 @@ def test_the_report_names_every_part_and_needs_no_other_file(built: Built, datas
     assert 'src="http' not in page and "<link" not in page and "<script" not in page
 
 
+def test_the_report_says_how_the_reviewers_agree_on_kept_and_on_dropped_clips(
+    built: Built, dataset: dict, samples: Path
+) -> None:
+    votes = [[row[f"reviewer_{number}"] for number in (1, 2, 3)] for row in sample_rows(samples)]
+    found = dataset["agreement"]
+    assert found["reviewers"] == ["reviewer_1", "reviewer_2", "reviewer_3"] and found["by_all"] == len(votes)
+    assert found["kept"]["unanimous"] == dataset["counts"]["clips_kept"] < len(votes)
+    assert found["pairs"][0]["same"] == sum(first == second for first, second, _ in votes)
+    page = (built.folder / "report.html").read_text()
+    for words in (
+        "How the reviewers agree",
+        "Krippendorff",
+        f"{found['fleiss_kappa']['value']:.3f}",
+        "Dawid and Skene",
+    ):
+        assert words in page
+
+
 def test_shuffled_annotations_give_the_same_bytes(built: Built, tmp_path: Path, samples: Path) -> None:
     rows = sample_rows(samples)
     random.Random(1).shuffle(rows)
