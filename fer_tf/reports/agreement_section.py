@@ -14,6 +14,7 @@ RULES = {
     "unanimous": "every reviewer who voted names the intended label (--review=unanimous)",
     "majority": "more than half of those who voted name it (--review=majority)",
 }
+NAMES = {"dawid_skene": "Dawid and Skene"}
 CHANCE = "1 is agreement on every clip, 0 what chance would give. Intervals are of 95 %, over resampled clips."
 
 
@@ -46,19 +47,13 @@ def _overall(agreement: Mapping[str, Any]) -> Table:
 
 def kept(agreement: Mapping[str, Any]) -> Table:
     """Returns the table of what each rule keeps, of what `agreement.describe` gives."""
-    rules = RULES | {"dawid_skene": f"Dawid and Skene's model is {percent(agreement['sure'])} % sure of it, or more"}
+    rules = RULES | {"dawid_skene": f"a model is at least {100 * agreement['sure']:.0f} % sure of it"}
     reviewed = agreement["reviewed"]
     rows = []
     for rule, meaning in rules.items():
         count = agreement["kept"][rule]
         share = f"{percent(count / reviewed)} %" if reviewed else ""
-        rows.append(
-            (
-                Cell(rule.replace("_", " and ").title() if rule == "dawid_skene" else rule, note=meaning),
-                Cell(f"{count:,}", OWN),
-                Cell(share),
-            )
-        )
+        rows.append((Cell(NAMES.get(rule, rule), note=meaning), Cell(f"{count:,}", OWN), Cell(share)))
     note = (
         "The model weighs each reviewer by the errors that the others' votes show. "
         "It is a second opinion: the build does not use it."
@@ -78,7 +73,7 @@ def _per_expression(agreement: Mapping[str, Any]) -> Table:
         )
         for name, told in agreement["per_expression"].items()
     ]
-    columns = ("expression", "clips", "unanimous", "majority", "Dawid and Skene", "votes", "kappa")
+    columns = ("expression", "clips", "unanimous", "majority", NAMES["dawid_skene"], "votes", "kappa")
     note = "Kappa is Fleiss' of this expression against all others."
     return Table("agreement_per_expression", "By expression", columns, tuple(rows), (note,), right=True)
 

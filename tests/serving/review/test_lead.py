@@ -90,7 +90,6 @@ def test_a_study_played_through_by_three_reviewers_ends_as_calculated_by_hand(
         page.on("console", lambda said: outside.append(said.text) if said.type == "error" else None)
         page.goto(lead(served))
         screenshot(page, "lead")
-        page.screenshot(path=str(tmp_path / "lead.png"), full_page=True)
         kappa = f"{float(kappa_by_hand(answers)):.3f}"
         assert kappa in page.locator("#agreement tr:has-text('Fleiss')").inner_text()
         assert page.locator("#kept tr:has-text('unanimous')").inner_text().split()[-3:] == ["5", "62.5", "%"]

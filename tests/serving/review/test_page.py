@@ -53,7 +53,7 @@ def press(page: Any, key: str, done: int) -> None:
 def screenshot(page: Any, name: str) -> None:
     """Keeps a picture of the page where FER_TF_SCREENSHOTS names a folder."""
     if os.environ.get("FER_TF_SCREENSHOTS"):
-        page.screenshot(path=os.path.join(os.environ["FER_TF_SCREENSHOTS"], f"{name}.png"))
+        page.screenshot(path=os.path.join(os.environ["FER_TF_SCREENSHOTS"], f"{name}.png"), full_page=True)
 
 
 def test_a_study_is_answered_by_keyboard_alone_and_no_request_leaves_the_machine(served: Served, context: Any) -> None:
