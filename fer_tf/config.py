@@ -1,22 +1,133 @@
 """One dataclass per command gives its flags, its --help, its YAML file and the run's saved config.json.
 
-jsonargparse does the parsing: types come from the annotations, help texts from the dataclass's
-docstring, and an unknown key in a YAML file is an error.
+A field whose type is a dataclass is a group: its fields are flags beside the command's own, under their names or with a
+prefix before them, so that a group can be handed on alone and the same options stand in several commands.
+
+    @dataclass(frozen=True)
+    class BuildConfig:
+        output: str = "data/faces"
+        faces: ExtractorOptions = group(ExtractorOptions, threads=1)     # gives --max_keyframes, --threads, ...
+
+jsonargparse does the parsing: types come from the annotations, help texts from the dataclasses' docstrings, and an
+unknown key in a YAML file is an error.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from fer_tf.errors import InputError
+from fer_tf import start_up
+from fer_tf.errors import InputError, not_one_of
 from fer_tf.files import CannotWrite
 
 Config = TypeVar("Config")
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
+VERBOSE = "verbose"
+_PREFIX = "prefix"
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def group(options: type, prefix: str = "", **defaults: Any) -> Any:
+    """Returns a field that holds a group of options.
+
+    Args:
+      options: the group's frozen dataclass, with a default for every field.
+      prefix: what stands before its fields' names in the flags.
+      **defaults: defaults of this command where they differ from the group's own.
+    """
+    return dataclasses.field(default_factory=lambda: options(**defaults), metadata={_PREFIX: prefix})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flag:
+    """One flag: name, the fields that lead to its value, type, default, help, and the heading that it stands under."""
+
+    name: str
+    path: tuple[str, ...]
+    type: Any
+    default: Any
+    help: str
+    heading: str
+
+
+def _flags_of(config_class: type) -> dict[str, _Flag]:
+    """The flags of a command's config or of a group, by name, in the order of their fields."""
+    types, (heading, helps) = typing.get_type_hints(config_class), _docs_of(config_class)
+    flags: dict[str, _Flag] = {}
+    for field in dataclasses.fields(config_class):
+        kind = types[field.name]
+        made = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        if dataclasses.is_dataclass(kind):
+            prefix = field.metadata.get(_PREFIX, "")
+            for flag in _flags_of(kind).values():
+                name, path = f"{prefix}{flag.name}", (field.name, *flag.path)
+                default = getattr(made, flag.name)
+                flags[name] = dataclasses.replace(flag, name=name, path=path, default=default)
+        else:
+            flags[field.name] = _Flag(field.name, (field.name,), kind, made, helps.get(field.name, ""), heading)
+    return flags
+
+
+def _docs_of(config_class: type) -> tuple[str, dict[str, str]]:
+    """The first sentence of a dataclass's docstring, and what it says of each field."""
+    import docstring_parser
+
+    parsed = docstring_parser.parse(config_class.__doc__ or "")
+    helps: dict[str, str] = {}
+    for item in parsed.params:
+        for name in item.arg_name.split(", "):
+            helps[name] = " ".join((item.description or "").split())
+    return (parsed.short_description or "").rstrip("."), helps
+
+
+def of(config_class: type[Config], **flags: Any) -> Config:
+    """Returns a config with the given flags, by the names that they have on the command line.
+
+    Raises:
+      InputError: for a flag that the command does not have, or values that do not fit together.
+    """
+    return _filled(config_class, {}, flags)
+
+
+def replace(config: Config, **flags: Any) -> Config:
+    """Returns a config with other values for some flags; raises as `of`."""
+    return _filled(type(config), to_dict(config), flags)
+
+
+def _filled(config_class: type[Config], before: dict[str, Any], flags: dict[str, Any]) -> Config:
+    known = _flags_of(config_class)
+    if unknown := [name for name in flags if name not in known]:
+        raise not_one_of("flag", unknown[0], known)
+    given = {name: value for name, value in {**before, **flags}.items() if name in known}
+    return _built(config_class, {known[name].path: value for name, value in given.items()})
+
+
+def _built(config_class: type, values: dict[tuple[str, ...], Any]) -> Any:
+    """The config of some fields' values, with the fields that are left out at their defaults."""
+    arguments: dict[str, Any] = {path[0]: value for path, value in values.items() if len(path) == 1}
+    for field in dataclasses.fields(config_class):
+        inner = {path[1:]: value for path, value in values.items() if len(path) > 1 and path[0] == field.name}
+        if inner:
+            made = field.default_factory()
+            arguments[field.name] = dataclasses.replace(made, **{path[0]: value for path, value in inner.items()})
+    return config_class(**arguments)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns a config's flags as plain JSON values, without groups, as config.json keeps them."""
+    values = {}
+    for name, flag in _flags_of(type(config)).items():
+        value = config
+        for step in flag.path:
+            value = getattr(value, step)
+        values[name] = value
+    return json.loads(json.dumps(values, default=str))
 
 
 def parse(
@@ -31,7 +142,7 @@ def parse(
     """Returns the command's config and, with `pass_unknown`, the flags that belong to another parser.
 
     Args:
-      config_class: a frozen dataclass with a default for every field; its `__post_init__` may raise
+      config_class: a frozen dataclass with a default for every field; its `__post_init__` and its groups' may raise
         InputError for values that do not fit together.
       argv: the arguments after the program's name; None reads sys.argv.
       prog: the name shown in --help, such as `python -m trainer.task`.
@@ -40,29 +151,63 @@ def parse(
       positional: the list field that takes the arguments without a flag, if any.
 
     Raises:
-      SystemExit: code 0 after --help, code 2 after a bad flag, with the reason on standard error.
+      SystemExit: code 0 after --help, code 2 after a bad flag, with the reason alone on standard error.
     """
     import sys
 
-    import jsonargparse
-
+    flags = _flags_of(config_class)
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = jsonargparse.ArgumentParser(prog=prog, description=description)
-    parser.add_argument("--config", action="config", help="a YAML file with any of these flags")
-    if positional:
-        parser.add_argument(positional, nargs="*", type=str, default=[], help=positional)
-    parser.add_class_arguments(config_class, skip={positional} if positional else set())
-    fields = {field.name: field for field in dataclasses.fields(config_class)}
-    known, unknown = _split(argv, set(fields) | {"config", "print_config", "help"})
+    parser = _parser(flags, prog, description, positional)
+    known, unknown = _split(argv, set(flags) | {"config", "print_config", "help", VERBOSE})
     if unknown and not pass_unknown:
         parser.error(f"unknown flag {unknown[0]!r}; --help lists the flags")
-    bools = {name for name, field in fields.items() if field.type in (bool, "bool")}
+    bools = {name for name, flag in flags.items() if flag.type is bool} | {VERBOSE}
     known = [f"{token}=true" if token.startswith("--") and token[2:] in bools else token for token in known]
     values = parser.parse_args(known).as_dict()
     try:
-        return config_class(**{name: values[name] for name in fields}), unknown
+        return _filled(config_class, {}, {name: values[name] for name in flags}), unknown
     except InputError as error:
         parser.error(str(error))
+
+
+def _parser(flags: dict[str, _Flag], prog: str, description: str, positional: str) -> Any:
+    """The parser of a command's flags, under their groups' headings."""
+    import jsonargparse
+
+    class Parser(jsonargparse.ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
+            self.exit(EXIT_USAGE, f"error: {_sentence(message, flags)}\nsee {prog} --help\n")
+
+    # One line, not one for each flag: they follow, with what they mean.
+    usage = f"{prog} {f'[{positional} ...] ' if positional else ''}[--flag=value ...]"
+    parser = Parser(prog=prog, usage=usage, description=description)
+    parser.add_argument("--config", action="config", help="a YAML file with any of these flags")
+    parser.add_argument(
+        f"--{VERBOSE}", type=bool, default=False, help="also shows what TensorFlow says while it starts"
+    )
+    if positional:
+        parser.add_argument(positional, nargs="*", type=str, default=[], help=flags[positional].help or positional)
+    headings: dict[str, Any] = {}
+    for name, flag in flags.items():
+        if name != positional:
+            if flag.heading not in headings:
+                headings[flag.heading] = parser.add_argument_group(flag.heading)
+            headings[flag.heading].add_argument(f"--{name}", type=flag.type, default=flag.default, help=flag.help)
+    return parser
+
+
+def _sentence(message: str, flags: dict[str, _Flag]) -> str:
+    """What jsonargparse says of a wrong value, as this project says it."""
+    found = re.match(r"Parser key \"(\w+)\":\s.*Got value: (.*)", message, re.DOTALL)
+    if not found or found[1] not in flags:
+        return re.sub(
+            r"^Option '(.*)' is not accepted", r"unknown flag '\1' in the YAML file", " ".join(message.split())
+        )
+    name, value = found[1], found[2].strip()
+    kind = flags[name].type
+    if typing.get_origin(kind) is typing.Literal:
+        return str(not_one_of(name, value, typing.get_args(kind)))
+    return f"`{name}` must be {_KINDS.get(kind, 'a list such as [a,b]')}. Received: {value!r}."
 
 
 def _split(argv: Sequence[str], names: set[str]) -> tuple[list[str], list[str]]:
@@ -78,18 +223,15 @@ def _split(argv: Sequence[str], names: set[str]) -> tuple[list[str], list[str]]:
     return known, unknown
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Returns a config as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
-
-
 def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Runs a command's main: InputError is printed alone with exit code 2, a full disk with 1, Ctrl-C gives 130."""
-    import os
+    """Runs a command's main: InputError is printed alone with exit code 2, a full disk with 1, Ctrl-C gives 130.
+
+    What TensorFlow says while it starts would bury the command's own lines; --verbose shows it.
+    """
     import sys
 
-    # TensorFlow's start-up notes would bury the command's own lines.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if f"--{VERBOSE}" not in (sys.argv[1:] if argv is None else argv):
+        start_up.quiet()
     try:
         return main(argv)
     except InputError as error:

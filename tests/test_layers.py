@@ -20,6 +20,7 @@ LAYERS = (
     "resources",
     "lock",
     "run_folder",
+    "start_up",
     "config",
     "faces",
     "data",

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from fer_tf import files
+from fer_tf import files, start_up
 from fer_tf.config import to_dict
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
@@ -245,6 +245,8 @@ def run_log(config: TaskConfig) -> Iterator[None]:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(logging.INFO)
+    for handler in handlers[1:]:
+        handler.stream.writelines(f"{note}\n" for note in start_up.notes)
     try:
         yield
     finally:

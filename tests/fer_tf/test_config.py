@@ -1,0 +1,128 @@
+"""Groups of options give the same flags as single fields, and what is wrong is said alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from fer_tf import config
+from fer_tf.config import group, parse, to_dict
+from fer_tf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network is trained.
+
+    Attributes:
+      epochs: passes over the data, 50 % of them at full size.
+      recipe: which one.
+    """
+
+    epochs: int = 3
+    recipe: Literal["paper", "best"] = "best"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise InputError(f"`epochs` must not be negative. Received: {self.epochs}.")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to do.
+
+    Attributes:
+      data: the data.
+      inputs: files.
+      own: as the command wants it.
+      gan: the generator's.
+      verify: whether to look twice.
+    """
+
+    data: str = "data"
+    inputs: list[str] = field(default_factory=list)
+    own: Training = group(Training, epochs=5)
+    gan: Training = group(Training, prefix="gan_")
+    verify: bool = False
+
+
+def parsed(*argv: str) -> Command:
+    return parse(Command, argv, prog="python -m it", description="It.", positional="inputs")[0]
+
+
+def test_a_groups_fields_are_flags_with_its_prefix_and_the_commands_defaults() -> None:
+    assert parsed() == Command() and Command().own.epochs == 5 and Command().gan.epochs == 3
+    found = parsed("a", "b", "--epochs=7", "--gan_recipe=paper", "--verify")
+    assert found == Command("data", ["a", "b"], Training(7), Training(3, "paper"), True)
+
+
+def test_config_json_and_yaml_are_flat(tmp_path: Path) -> None:
+    made = config.of(Command, data="d", gan_epochs=1)
+    flat = to_dict(made)
+    assert list(flat) == ["data", "inputs", "epochs", "recipe", "gan_epochs", "gan_recipe", "verify"]
+    assert config.of(Command, **json.loads(json.dumps(flat))) == made
+    assert config.replace(made, epochs=9).own.epochs == 9 and config.replace(made, epochs=9).gan == made.gan
+    (tmp_path / "c.yaml").write_text("gan_epochs: 1\ndata: d\n")
+    assert parsed(f"--config={tmp_path / 'c.yaml'}") == made
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--epochs=-1"], "`epochs` must not be negative. Received: -1."),
+        (["--gan_epochs=many"], "`gan_epochs` must be a whole number. Received: 'many'."),
+        (["--gan_recipe=worst"], "`gan_recipe` must be one of ('paper', 'best'). Received: 'worst'."),
+        (["--verify=perhaps"], "`verify` must be true or false. Received: 'perhaps'."),
+        (["--epoch=3"], "unknown flag '--epoch=3'; --help lists the flags"),
+    ],
+)
+def test_what_is_wrong_is_printed_alone(argv: list[str], reason: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed(*argv)
+    assert ended.value.code == config.EXIT_USAGE
+    assert capsys.readouterr().err == f"error: {reason}\nsee python -m it --help\n"
+
+
+def test_an_unknown_key_of_a_yaml_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "c.yaml").write_text("epochz: 1\n")
+    with pytest.raises(SystemExit):
+        parsed(f"--config={tmp_path / 'c.yaml'}")
+    assert "error: unknown flag 'epochz' in the YAML file" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"`flag` must be one of \('data', .*Received: 'epochz'"):
+        config.of(Command, epochz=1)
+
+
+def test_help_stands_under_the_groups_headings(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed("--help")
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert text.index("What to do:") < text.index("--data DATA") < text.index("How the network is trained:")
+    assert "passes over the data, 50 % of them at full" in text
+
+
+def test_what_tensorflow_says_while_it_starts_is_led_aside_and_all_else_is_shown() -> None:
+    code = (
+        "import os, sys\n"
+        "from fer_tf import config, start_up\n"
+        "def main(argv):\n"
+        "    import tensorflow as tf\n"
+        "    assert tf.constant(1) + 1 == 2\n"
+        "    print('its own line', file=sys.stderr)\n"
+        "    os.write(2, b'E0000 00:00 later errors are shown\\n')\n"
+        "    print(len(start_up.notes))\n"
+        "    return 0\n"
+        "sys.exit(config.run_command(main))\n"
+    )
+    for flags in ([], ["--verbose"]):
+        done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=True)
+        ours = ["its own line", "E0000 00:00 later errors are shown"]
+        lines = done.stderr.splitlines()
+        assert (lines == ours) == (not flags), done.stderr
+        assert lines[-2:] == ours and (int(done.stdout) > 0) == (not flags)
