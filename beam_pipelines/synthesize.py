@@ -9,7 +9,6 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
@@ -17,12 +16,12 @@ from apache_beam.utils.shared import Shared
 from beam_pipelines import runner
 from fer_tf import config, files
 from fer_tf.data.folder import DataFolder
-from fer_tf.data.synthesis import FaceFacts, counts_of, in_order, plan, training_faces
 from fer_tf.errors import InputError
-from fer_tf.evaluation import synthesis
-from fer_tf.evaluation.face_quality import QualityLimits
-from fer_tf.evaluation.synthesis import Request, Synthesizer
 from fer_tf.run_folder import RunFolder
+from fer_tf.synthesis import shards
+from fer_tf.synthesis.make import Request
+from fer_tf.synthesis.plan import FaceFacts, counts_of, in_order, training_faces
+from fer_tf.synthesis.shards import Job
 
 _LOGGER = logging.getLogger("beam_pipelines.synthesize")
 
@@ -50,33 +49,6 @@ class SynthesizeConfig:
             raise InputError(f"`ratio` must be a number above 0. Received: {self.ratio}.")
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that a worker needs.
-
-    Attributes:
-      gan: folder of the trained FaPE-GAN.
-      folder: where the synthetic faces go.
-      task, ratio, seed: what the plan needs.
-      mirror_targets: whether masks of the mirrored pose are followed too.
-      limits: what a face must keep to be used.
-      landmark_model: path of the predictor that judges it; empty for the packaged one.
-    """
-
-    gan: str
-    folder: str
-    task: str
-    ratio: float
-    seed: int
-    mirror_targets: bool
-    limits: QualityLimits
-    landmark_model: str = ""
-
-    def options(self) -> dict[str, Any]:
-        """What decides the faces, as plan.json keeps it."""
-        return synthesis.options_of(self.task, self.ratio, self.seed, self.mirror_targets, self.limits)
-
-
 class FindFaces(beam.DoFn):
     """From a record file to the facts of its real training faces."""
 
@@ -94,12 +66,13 @@ class Plan(beam.DoFn):
         self.job = job
 
     def process(self, faces: list[FaceFacts]) -> Iterator[tuple[tuple[int, int], Request]]:
-        job = self.job
-        requests = synthesis.requests_of(faces, plan(faces, job.ratio, job.seed, job.mirror_targets))
-        shards = synthesis.shards_of(len(requests))
-        files.write_json(_census_path(job), {"shards": shards, "items": len(requests), "real": counts_of(faces)})
-        for place, request in enumerate(requests):
-            yield (place % shards, shards), request
+        requests = self.job.plan(faces)
+        parts = shards.shards_of(requests)
+        census = {"shards": len(parts), "items": len(requests), "faces": len(faces), "real": counts_of(faces)}
+        files.write_json(_census_path(self.job), census)
+        for number, part in enumerate(parts):
+            for request in part:
+                yield (number, len(parts)), request
 
 
 class MakeShard(beam.DoFn):
@@ -110,17 +83,15 @@ class MakeShard(beam.DoFn):
         self._shared = Shared()
 
     def setup(self) -> None:
-        self._maker = self._shared.acquire(
-            lambda: Synthesizer(self.job.gan, self.job.task, self.job.limits, self.job.landmark_model), tag=self.job.gan
-        )
+        self._maker = self._shared.acquire(self.job.maker, tag=f"{self.job.gan} {self.job.gan_hash}")
 
     def process(self, element: tuple[tuple[int, int], Iterable[Request]]) -> Iterator[int]:
-        (shard, shards), requests = element
+        (shard, count), requests = element
         # Grouping loses the order; the plan's own brings every runner to the same file.
         by_item = {request.item: request for request in requests}
         ordered = [by_item[item] for item in in_order(by_item, self.job.seed)]
-        synthesis.write_shard(self.job.folder, shard, shards, ordered, self._maker)
-        beam.metrics.Metrics.counter("synthesize", "faces").inc(len(ordered))
+        shards.write_shard(self.job.folder, shard, count, ordered, self._maker)
+        beam.metrics.Metrics.counter("synthesize", "faces").inc(sum(not item.spare for item in by_item))
         yield shard
 
 
@@ -154,47 +125,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     runner.log_plainly()
     run = RunFolder(settings.run_dir)
     flags = run.read_flags(needs="trainer.task --stage=fape_gan")
-    job = _job(settings, run, flags)
-    if synthesis.is_finished(job.folder, job.options()):
+    data = DataFolder(settings.data or flags["data"])
+    job = shards.job_of(run, settings.output or run.synthetic, flags, settings.ratio, data)
+    if shards.is_finished(job):
         _LOGGER.info("synthetic faces are finished: %s", job.folder)
         return config.EXIT_OK
-    paths = DataFolder(settings.data or flags["data"]).face_files
+    paths = data.face_files
     with runner.running(settings.runner, beam_flags, job.folder) as pipeline:
         pipeline | "Files" >> beam.Create(paths) | "Synthesize" >> Synthesize(job)
     return _finish(job)
 
 
-def _job(settings: SynthesizeConfig, run: RunFolder, flags: dict[str, Any]) -> Job:
-    if not run.gan.is_finished:
-        raise InputError(
-            f"FaPE-GAN in {run.gan.path!r} is not trained to its end; run trainer.task --stage=fape_gan first."
-        )
-    return Job(
-        gan=run.gan.path,
-        folder=settings.output or run.synthetic,
-        task=flags["task"],
-        ratio=settings.ratio,
-        seed=flags["seed"],
-        mirror_targets=flags["mirror_targets"],
-        limits=QualityLimits(flags["max_identity_distance"], flags["max_landmark_error"]),
-        landmark_model=flags.get("landmark_model", ""),
-    )
-
-
 def _finish(job: Job) -> int:
     census = files.read_json(_census_path(job))
     if not census["items"]:
-        raise InputError(
-            f"no face can be synthesized for task {job.task!r}: no expression of its training faces is seen in two"
-            " poses."
-        )
-    counts = synthesis.finish(job.folder, census["shards"], job.options(), census["real"])
+        raise job.nothing_to_make(census["faces"])
+    counts = shards.finish(job, census["shards"], census["real"])
     _LOGGER.info("synthetic faces of %s: %s", job.task, counts)
     return config.EXIT_OK if counts["kept"] else config.EXIT_INCOMPLETE
 
 
 def _census_path(job: Job) -> str:
-    return files.join(job.folder, synthesis.PARTS, "census.json")
+    return files.join(job.folder, shards.PARTS, "census.json")
 
 
 if __name__ == "__main__":

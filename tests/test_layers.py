@@ -26,6 +26,7 @@ LAYERS = (
     "data",
     "models",
     "evaluation",
+    "synthesis",
     "recognition",
     "reports",
 )

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from fer_tf.data import inputs, public
 from fer_tf.data.augment import Augmentation
-from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
@@ -21,6 +20,7 @@ from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
 from fer_tf.run_folder import RunFolder, network_folder
+from fer_tf.synthesis import shards
 from trainer import runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
@@ -64,14 +64,14 @@ def read_faces(config: TaskConfig) -> FaceSet:
     """Returns the task's faces, with the run's synthetic ones in the training part when there are any."""
     if config.is_public:
         return public.read(config.task, config.data, config.held_out)
-    synthetic = DataFolder(RunFolder(config.synthetic_from or config.run_dir).synthetic)
-    there = config.synthetic and synthetic.has_faces
-    if config.synthetic and config.synthetic_from and not there:
+    run = RunFolder(config.synthetic_from or config.run_dir)
+    synthetic = shards.faces_of(run) if config.synthetic else ()
+    if config.synthetic and config.synthetic_from and not synthetic:
         raise InputError(
-            f"`synthetic_from` {config.synthetic_from!r} has no synthetic faces in {synthetic.path}; name a run folder "
+            f"`synthetic_from` {config.synthetic_from!r} has no synthetic faces in {run.synthetic}; name a run folder "
             "whose stage synthesize is done."
         )
-    return inputs.read_records(config.data, config.task, synthetic.face_files if there else ())
+    return inputs.read_records(config.data, config.task, synthetic)
 
 
 def report_classes(faces: FaceSet) -> None:
@@ -103,7 +103,7 @@ def borrowed(config: TaskConfig) -> dict[str, str]:
     """Returns the folders of the networks that take part in a run's training, by the flag that brings them."""
     found = {flag: getattr(config, flag) for flag in ("init_from", "teacher") if getattr(config, flag)}
     made_in = RunFolder(config.synthetic_from or config.run_dir)
-    if config.synthetic and not config.is_public and DataFolder(made_in.synthetic).has_faces:
+    if config.synthetic and not config.is_public and made_in.has_synthetic:
         found["synthetic_from" if config.synthetic_from else "synthetic"] = made_in.gan.path
     return found
 

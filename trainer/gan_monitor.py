@@ -15,6 +15,7 @@ from fer_tf.evaluation import face_quality
 from fer_tf.models import fa_net
 from fer_tf.models.fape_gan import FapeGan
 from fer_tf.models.light_cnn import FEATURES_LAYER
+from fer_tf.synthesis.judge import SAME_PERSON, FaceMeter, to_uint8
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -35,11 +36,10 @@ class HeldOut:
 
     def __init__(self, stream: PairStream, limit: int, landmark_model: str = "") -> None:
         self._batch_size = stream.batch_size
-        self._meter = face_quality.FaceMeter(landmark_model)
+        self._meter = FaceMeter(landmark_model)
         batches = list(stream.in_order(limit).as_numpy_iterator())
         self.pairs = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-        faces = zip(self.pairs.pop("source_face"), self.pairs["source_landmarks"], strict=True)
-        self._identities = [self._meter.descriptor(face, landmarks) for face, landmarks in faces]
+        self._identities = self._meter.descriptors(self.pairs.pop("source_face"), self.pairs["source_landmarks"])
 
     def __len__(self) -> int:
         return len(self._identities)
@@ -51,13 +51,12 @@ class HeldOut:
         for start in range(0, len(self), self._batch_size):
             part = slice(start, start + self._batch_size)
             made.append(generator([self.pairs["source"][part], self.pairs["mask"][part]], training=False))
-        return face_quality.to_uint8(np.concatenate(made))
+        return to_uint8(np.concatenate(made))
 
     def measure(self, generated: np.ndarray) -> dict[str, float]:
         """Returns L1, SSIM, spread, landmark error and identity of generated held-out faces."""
-        targets = face_quality.to_uint8(self.pairs["target"])
-        triples = zip(self._identities, generated, self.pairs["target_landmarks"], strict=True)
-        measures = [self._meter.measure(*triple) for triple in triples]
+        targets = to_uint8(self.pairs["target"])
+        measures = self._meter.measure(self._identities, generated, self.pairs["target_landmarks"])
         distances = np.array([measure.identity_distance for measure in measures])
         return {
             "held_out_l1": face_quality.l1(targets, generated),
@@ -66,12 +65,12 @@ class HeldOut:
             "held_out_face_found": float(np.mean([measure.found for measure in measures])),
             "held_out_landmark_error": float(np.mean([measure.landmark_error for measure in measures])),
             "held_out_identity_distance": float(distances.mean()),
-            "held_out_identity_kept": float(np.mean(distances <= face_quality.SAME_PERSON)),
+            "held_out_identity_kept": float(np.mean(distances <= SAME_PERSON)),
         }
 
     def reference(self) -> dict[str, float]:
         """Returns the same numbers for the real targets at FaPE-GAN's image size: what no generator can beat."""
-        return self.measure(face_quality.to_uint8(self.pairs["target"]))
+        return self.measure(to_uint8(self.pairs["target"]))
 
     def frechet(self, generated: np.ndarray, folder: str) -> float:
         """Returns the Fréchet distance of generated held-out faces to the real targets on a Fa-Net's features.
@@ -86,7 +85,7 @@ class HeldOut:
         def of(faces: np.ndarray) -> np.ndarray:
             return features.predict(preprocess(faces, spec.image_size, spec.channels, spec.crop), verbose=0)
 
-        return face_quality.frechet(of(face_quality.to_uint8(self.pairs["target"])), of(generated))
+        return face_quality.frechet(of(to_uint8(self.pairs["target"])), of(generated))
 
 
 class Monitor:
@@ -114,8 +113,8 @@ class Monitor:
         """Writes a picture, one row a pair: source, mask, generated, target."""
         rows = min(PICTURES, len(generated))
         masks = np.repeat((self._held_out.pairs["mask"][:rows] * 255).astype(np.uint8), 3, axis=-1)
-        columns = [face_quality.to_uint8(self._held_out.pairs["source"][:rows]), masks, generated[:rows]]
-        columns.append(face_quality.to_uint8(self._held_out.pairs["target"][:rows]))
+        columns = [to_uint8(self._held_out.pairs["source"][:rows]), masks, generated[:rows]]
+        columns.append(to_uint8(self._held_out.pairs["target"][:rows]))
         picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
         self._folder.write_sample(epoch + 1, tf.io.encode_png(picture).numpy())
         with self._writer.as_default(epoch + 1):

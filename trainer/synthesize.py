@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
+from fer_tf.config import to_dict
 from fer_tf.data.folder import DataFolder
-from fer_tf.data.synthesis import counts_of, plan, training_faces
 from fer_tf.errors import InputError
-from fer_tf.evaluation import synthesis
-from fer_tf.evaluation.face_quality import QualityLimits
-from fer_tf.evaluation.synthesis import Synthesizer
+from fer_tf.synthesis import shards
+from fer_tf.synthesis.plan import counts_of, training_faces
 from trainer import fape_gan
 from trainer.config import TaskConfig
 
@@ -21,7 +19,8 @@ def run(config: TaskConfig) -> None:
     Writes `synthetic/records`, `synthetic/rejected.jsonl` and, when all is done, `synthetic/plan.json`.
 
     Raises:
-      InputError: no trained FaPE-GAN, no training faces, or faces that were made with other flags.
+      InputError: no FaPE-GAN that is trained to its end, no training faces, or faces that were made with other flags,
+        by other weights or for other data.
     """
     folder = config.folder.synthetic
     if not fape_gan.is_wanted(config):
@@ -31,40 +30,31 @@ def run(config: TaskConfig) -> None:
         _refuse_leftovers(folder)
         logging.info("no synthetic faces: --synthetic_ratio=0")
         return
-    if synthesis.is_finished(folder, options_of(config)):
+    data = DataFolder(config.data)
+    job = shards.job_of(config.folder, folder, to_dict(config), config.synthetic_ratio, data)
+    if shards.is_finished(job):
         logging.info("synthetic faces are finished: %s", folder)
         return
-    faces = training_faces(DataFolder(config.data).face_files, config.task)
-    items = plan(faces, config.synthetic_ratio, config.seed, config.mirror_targets)
-    if not items:
-        raise InputError(
-            f"no face can be synthesized for task {config.task!r}: no expression of its {len(faces)} training faces is "
-            "seen in two poses."
-        )
-    maker = Synthesizer(config.folder.gan.path, config.task, limits_of(config), config.landmark_model)
-    requests, shards = synthesis.requests_of(faces, items), synthesis.shards_of(len(items))
-    for shard in range(shards):
-        synthesis.write_shard(folder, shard, shards, requests[shard::shards], maker)
-        logging.info("synthetic shard %d of %d is written", shard + 1, shards)
-    counts = synthesis.finish(folder, shards, options_of(config), counts_of(faces))
+    faces = training_faces(data.face_files, config.task)
+    requests = job.plan(faces)
+    if not requests:
+        raise job.nothing_to_make(len(faces))
+    maker = job.maker(shards.processes_for(len(requests)))
+    parts = shards.shards_of(requests)
+    try:
+        for number, part in enumerate(parts):
+            shards.write_shard(folder, number, len(parts), part, maker)
+            logging.info("synthetic shard %d of %d is written", number + 1, len(parts))
+    finally:
+        maker.close()
+    counts = shards.finish(job, len(parts), counts_of(faces))
     logging.info("synthetic faces of %s: %s", config.task, counts)
     if not counts["kept"]:
         logging.warning(
             "all %d synthetic faces were rejected: Fa-Net will train on real faces alone. Train FaPE-GAN longer "
             "(--gan_epochs) or relax --max_identity_distance and --max_landmark_error.",
-            len(items),
+            counts["made"],
         )
-
-
-def limits_of(config: TaskConfig) -> QualityLimits:
-    """Returns the quality limits that a config's flags give."""
-    return QualityLimits(config.max_identity_distance, config.max_landmark_error)
-
-
-def options_of(config: TaskConfig) -> dict[str, Any]:
-    """Returns what decides the faces, as plan.json keeps it."""
-    limits = limits_of(config)
-    return synthesis.options_of(config.task, config.synthetic_ratio, config.seed, config.mirror_targets, limits)
 
 
 def _refuse_leftovers(folder: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -347,3 +348,14 @@ def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
     with files.local_copy(files.join(folder, GENERATOR_FILE)) as path:
         model.load_weights(path)
     return model, spec
+
+
+def hash_of(folder: str) -> str:
+    """Returns a hash of a saved generator's weights and spec, 16 hexadecimal digits; raises InputError without one."""
+    try:
+        content = [files.read_bytes(files.join(folder, name)) for name in (GENERATOR_FILE, SPEC_FILE)]
+    except FileNotFoundError:
+        raise InputError(
+            f"no trained FaPE-GAN in {folder!r}: a file is missing; run trainer.task --stage=fape_gan first"
+        ) from None
+    return hashlib.sha256(b"".join(content)).hexdigest()[:16]

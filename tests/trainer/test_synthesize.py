@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,14 +14,15 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from fer_tf.data import inputs, schema
-from fer_tf.data.folder import DataFolder
+from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.errors import InputError
-from fer_tf.evaluation import synthesis
 from fer_tf.faces.landmarks import packaged_model
 from fer_tf.models import fape_gan
-from trainer import synthesize
+from fer_tf.synthesis import shards
+from fer_tf.synthesis.judge import Eyes
+from tests.fer_tf.data.test_inputs import update
+from trainer import fa_net, synthesize
 from trainer.config import TaskConfig
 
 # Anything that an untrained generator draws passes but for the detector, which never sees a face in it.
@@ -35,6 +39,7 @@ def run_dir(tmp_path: Path) -> Path:
     """A run folder whose FaPE-GAN has just been born."""
     spec = fape_gan.spec_of("paper", 16, 4)
     fape_gan.save_generator(str(tmp_path / "fape_gan"), fape_gan.generator(spec), spec)
+    (tmp_path / "fape_gan" / "FINISHED").touch()
     return tmp_path
 
 
@@ -42,7 +47,7 @@ def run_dir(tmp_path: Path) -> Path:
 def sees_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the detector content with every second face; the other measures stay dlib's."""
     calls = iter(range(10**9))
-    monkeypatch.setattr(synthesis.FaceMeter, "finds_face", lambda self, face: next(calls) % 2 == 0)
+    monkeypatch.setattr(Eyes, "finds_face", lambda self, face: next(calls) % 2 == 0)
 
 
 def records(run_dir: Path) -> list[FaceRecord]:
@@ -59,7 +64,7 @@ def real_faces(toy_data: str) -> dict[str, FaceRecord]:
 def test_each_face_is_marked_and_comes_from_two_training_images(toy_data: str, run_dir: Path, sees_faces: None) -> None:
     synthesize.run(config_of(toy_data, run_dir, task="er_ue", mirror_targets=False))
     real, made = real_faces(toy_data), records(run_dir)
-    assert len(made) == 12
+    assert len(made) > 12
     for record in made:
         source, target = real[record.synthetic_source], real[record.synthetic_target]
         assert record.synthetic == 1
@@ -94,19 +99,22 @@ def cv_shape(encoded: bytes) -> tuple[int, ...]:
 def test_rejected_faces_are_counted_by_reason_and_listed(toy_data: str, run_dir: Path, sees_faces: None) -> None:
     synthesize.run(config_of(toy_data, run_dir))
     plan = json.loads((run_dir / "synthetic" / "plan.json").read_text())
-    assert plan["counts"] == {"real": 96, "planned": 24, "kept": 12, "rejected": {"no_face": 12}}
+    counts = plan["counts"]
+    assert (counts["real"], counts["planned"]) == (96, 24) and counts["rejected"].keys() == {"no_face"}
+    # A spare face is made for each that is rejected, while its cell has some.
+    assert 12 < counts["kept"] <= 24 < counts["made"] == counts["kept"] + counts["rejected"]["no_face"]
     assert plan["options"]["ratio"] == 0.25
     assert sum(plan["cells"]["planned"].values()) == 24
     rejected = [json.loads(line) for line in (run_dir / "synthetic" / "rejected.jsonl").read_text().splitlines()]
-    assert Counter(line["reason"] for line in rejected) == {"no_face": 12}
+    assert Counter(line["reason"] for line in rejected) == counts["rejected"]
     assert {"source_id", "target_id", "landmark_error", "identity_distance"} <= rejected[0].keys()
 
 
 def test_fa_net_trains_on_real_and_synthetic_faces(toy_data: str, run_dir: Path, sees_faces: None) -> None:
     synthesize.run(config_of(toy_data, run_dir))
-    files = DataFolder(str(run_dir / "synthetic")).face_files
-    real, both = inputs.read_records(toy_data, "er_ss"), inputs.read_records(toy_data, "er_ss", files)
-    assert len(both.parts["train"]) == len(real.parts["train"]) + 12
+    real, both = (fa_net.read_faces(config_of(toy_data, run_dir, synthetic=wanted)) for wanted in (False, True))
+    kept = json.loads((run_dir / "synthetic" / "plan.json").read_text())["counts"]["kept"]
+    assert len(both.parts["train"]) == len(real.parts["train"]) + kept > 96
     for split in ("val", "test"):
         assert both.parts[split].image_ids.tolist() == real.parts[split].image_ids.tolist()
 
@@ -116,15 +124,15 @@ def test_when_all_are_rejected_the_run_says_so_and_goes_on(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         synthesize.run(config_of(toy_data, run_dir, synthetic_ratio=0.1))
-    assert "all 10 synthetic faces were rejected" in caplog.text
+    assert "all 20 synthetic faces were rejected" in caplog.text
     assert records(run_dir) == []
 
 
 def test_an_interrupted_run_goes_on_at_the_next_shard(
     toy_data: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch, sees_faces: None
 ) -> None:
-    monkeypatch.setattr(synthesis, "SHARD_FACES", 10)
-    config, write = config_of(toy_data, run_dir), synthesis.write_shard
+    monkeypatch.setattr(shards, "SHARD_FACES", 10)
+    config, write = config_of(toy_data, run_dir), shards.write_shard
     started: list[int] = []
 
     def stop_at_the_last(folder: str, shard: int, *rest: Any) -> None:
@@ -133,18 +141,20 @@ def test_an_interrupted_run_goes_on_at_the_next_shard(
             raise KeyboardInterrupt
         write(folder, shard, *rest)
 
-    monkeypatch.setattr(synthesis, "write_shard", stop_at_the_last)
+    monkeypatch.setattr(shards, "write_shard", stop_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         synthesize.run(config)
-    shards = sorted((run_dir / "synthetic" / "records").glob("*.tfrecord"))
-    before = [path.stat().st_mtime_ns for path in shards]
-    assert len(shards) == 2
+    with pytest.raises(InputError, match=r"are not finished; run trainer\.task --stage=synthesize to its end"):
+        fa_net.read_faces(config)
+    written = sorted((run_dir / "synthetic" / "records").glob("*.tfrecord"))
+    before = [path.stat().st_mtime_ns for path in written]
+    assert len(written) == 2
     assert not (run_dir / "synthetic" / "plan.json").exists()
     synthesize.run(config)
-    assert [path.stat().st_mtime_ns for path in shards] == before
+    assert [path.stat().st_mtime_ns for path in written] == before
     assert json.loads((run_dir / "synthetic" / "plan.json").read_text())["counts"]["planned"] == 24
     # Finished: a third call does not even load the generator.
-    monkeypatch.setattr(synthesize, "Synthesizer", None)
+    monkeypatch.setattr(shards.Job, "maker", None)
     synthesize.run(config)
 
 
@@ -154,6 +164,50 @@ def test_faces_of_another_ratio_are_not_mixed_in(toy_data: str, run_dir: Path) -
         synthesize.run(config_of(toy_data, run_dir, synthetic_ratio=1.0))
     with pytest.raises(InputError, match="has faces; remove it"):
         synthesize.run(config_of(toy_data, run_dir, synthetic_ratio=0.0))
+
+
+def test_faces_of_a_gan_that_has_not_ended_its_training_are_not_made(toy_data: str, run_dir: Path) -> None:
+    (run_dir / "fape_gan" / "FINISHED").unlink()
+    with pytest.raises(InputError, match=r"is not trained to its end; run trainer\.task --stage=fape_gan first"):
+        synthesize.run(config_of(toy_data, run_dir))
+    assert not (run_dir / "synthetic").exists()
+
+
+def test_faces_of_earlier_weights_or_of_another_split_are_neither_finished_nor_trained_on(
+    toy_data: str, run_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = config_of(toy_data, run_dir, synthetic_ratio=0.05)
+    synthesize.run(config)
+    built_anew = shutil.copytree(toy_data, tmp_path_factory.mktemp("other") / "data")
+    update(built_anew, fingerprint="another split")
+    with pytest.raises(InputError, match=r"was made with data_fingerprint 'toy.*Received: 'another split'"):
+        synthesize.run(dataclasses.replace(config, data=str(built_anew)))
+    spec = fape_gan.spec_of("paper", 16, 4)
+    fape_gan.save_generator(str(run_dir / "fape_gan"), fape_gan.generator(spec, seed=9), spec)
+    with pytest.raises(InputError, match=r"was made with gan '.*Remove that folder and the Fa-Net trained on it"):
+        synthesize.run(config)
+    with pytest.raises(InputError, match="were made with other weights than FaPE-GAN has now"):
+        fa_net.read_faces(config)
+
+
+def test_faces_that_an_earlier_version_made_are_taken_unless_their_gan_ended_later(
+    toy_data: str, run_dir: Path
+) -> None:
+    config = config_of(toy_data, run_dir, synthetic_ratio=0.05)
+    synthesize.run(config)
+    for name in ("plan.json", "parts/options.json"):
+        path = run_dir / "synthetic" / name
+        written = json.loads(path.read_text())
+        for key in ("gan", "data_fingerprint"):
+            written.get("options", written).pop(key)
+        path.write_text(json.dumps(written))
+    synthesize.run(config)
+    assert len(fa_net.read_faces(config).parts["train"]) == 96
+    later = (run_dir / "synthetic" / "plan.json").stat().st_mtime + 60
+    os.utime(run_dir / "fape_gan" / "FINISHED", (later, later))
+    for stage in (synthesize.run, fa_net.read_faces):
+        with pytest.raises(InputError, match="are older than the end of their FaPE-GAN's training; remove"):
+            stage(config)
 
 
 def test_faces_are_judged_by_the_predictor_that_is_named(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -12,12 +14,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf.data import schema, synthesis
+from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
-from fer_tf.data.synthesis import FaceFacts, as_synthetic, level, plan, read_at, training_faces
+from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
 from fer_tf.faces.align import draw_mask
 from fer_tf.labels import F2ED_POSES, TASKS
+from fer_tf.synthesis import make
+from fer_tf.synthesis.make import as_synthetic
+from fer_tf.synthesis.plan import FaceFacts, Item, Target, _Ranked, level, plan, read_at, training_faces
 
 EXPRESSIONS = ("angry", "happy", "sad")
 
@@ -98,7 +103,7 @@ def test_a_face_filmed_together_with_the_source_is_its_last_target() -> None:
         if face.pose in ("front", "half_left")
     }
 
-    def together(items: list[synthesis.Item]) -> list[bool]:
+    def together(items: list[Item]) -> list[bool]:
         pairs = [(faces[item.source_id], faces[item.target_id]) for item in items]
         return [a.moment == b.moment for a, b in pairs]
 
@@ -128,16 +133,74 @@ def test_a_rare_pose_also_follows_the_masks_of_the_mirrored_one() -> None:
 def test_a_mirrored_record_has_the_mirrored_points_mask_and_pose(toy_data: str) -> None:
     files = sorted(str(path) for path in Path(toy_data, "records").glob("*.tfrecord"))
     record = read_at(next(face for face in training_faces(files, "er_ss") if face.pose == "half_right"))
-    seen = synthesis.mirrored(record, pose_id=7)
+    seen = make.mirrored(record, pose_id=7)
     assert (seen.pose, seen.pose_id, seen.image) == ("half_left", 7, b"")
     # Drawn anew from the points: a mask that was turned the other way, or points in the wrong order, would differ.
     drawn = draw_mask(seen.landmarks).astype(int)
     mask = tf.io.decode_png(seen.mask).numpy()[..., 0].astype(int)
     assert np.abs(drawn - mask).mean() < 0.3 * drawn.mean()
     assert np.abs(draw_mask(record.landmarks).astype(int) - mask).mean() > drawn.mean()
-    back = synthesis.mirrored(seen, pose_id=record.pose_id)
+    back = make.mirrored(seen, pose_id=record.pose_id)
     np.testing.assert_allclose(back.landmarks, record.landmarks, atol=1e-4)
     assert tf.io.decode_png(back.mask).numpy().tolist() == tf.io.decode_png(record.mask).numpy().tolist()
+
+
+def test_the_spare_faces_of_a_cell_are_its_next_ones_and_come_last() -> None:
+    faces = corpus()
+    alone, with_spares = plan(faces, 1), plan(faces, 1, spares=1.0)
+    assert with_spares[: len(alone)] == alone
+    spares = with_spares[len(alone) :]
+    assert all(item.spare for item in spares)
+    assert Counter(item.cell for item in spares) == Counter(item.cell for item in alone)
+    # A spare face is one that a larger plan would have made.
+    larger = {item.image_id for item in plan(faces, 2)}
+    assert {item.image_id for item in spares} == larger - {item.image_id for item in alone}
+
+
+def test_the_plan_takes_time_and_memory_that_grow_with_the_persons_alone() -> None:
+    def cost(persons: int) -> tuple[float, float]:
+        faces = [
+            FaceFacts(f"{person}/{pose}", "happy", pose, f"P{person}", moment=f"M{person}")
+            for person, pose in itertools.product(range(persons), F2ED_POSES)
+        ]
+        begun = time.process_time()
+        tracemalloc.start()
+        assert len(plan(faces, 1)) == len(faces)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return time.process_time() - begun, peak
+
+    few, many = cost(250), cost(2000)
+    # Eight times the persons: eight times both, with room for chance; the square would be 64 times.
+    assert many[0] < 24 * few[0] + 0.2
+    assert many[1] < 16 * few[1]
+
+
+def test_the_plan_is_the_one_of_the_groups_written_out() -> None:
+    faces = [
+        dataclasses.replace(face, moment=f"{face.person}/{face.image_id[-1]}" if face.person != "P3" else "")
+        for face in corpus({("happy", "half_left"): 1}, persons=5)
+    ]
+    cell = ("happy", "half_left")
+    of_cell = [Target(face) for face in faces if (face.expression, face.pose) == cell]
+    seen = [Target(face, True) for face in faces if (face.expression, face.pose) == ("happy", "half_right")]
+    targets = sorted(of_cell + seen, key=lambda target: stable_hash(target.face.image_id))
+    ranked = _Ranked(targets)
+    for source in (face for face in faces if face.expression == "happy" and face.pose == "front"):
+        own = [target for target in targets if target.face.person == source.person]
+        copies = [t for t in own if source.moment and t.face.moment == source.moment and not t.mirrored]
+        fresh, others = [t for t in own if t not in copies], [t for t in targets if t not in own]
+        turn = 0
+        for group in (fresh, others, copies):
+            for _ in group:
+                place = 7
+                wanted = group[(place + turn - sum(map(len, _before(group, fresh, others, copies)))) % len(group)]
+                assert ranked.target(source, turn, place) == wanted
+                turn += 1
+
+
+def _before(group: list, *groups: list) -> list[list]:
+    return list(itertools.takewhile(lambda other: other is not group, groups))
 
 
 def test_the_plan_does_not_depend_on_the_order_of_the_faces() -> None:
@@ -182,7 +245,7 @@ def test_a_synthetic_face_of_another_run_is_no_source(toy_data: str, tmp_path: P
     first = next(iter(tf.data.TFRecordDataset(sorted(map(str, Path(toy_data, "records").glob("*"))))))
     path = str(tmp_path / "faces.tfrecord")
     record = schema.decode(first.numpy())
-    item = synthesis.Item("a", "b", record.expression, "half_left")
+    item = Item("a", "b", record.expression, "half_left")
     with tf.io.TFRecordWriter(path) as writer:
         writer.write(schema.encode(as_synthetic(item, record, record, "er_ss")))
         writer.write(schema.encode(record))
@@ -200,7 +263,7 @@ def test_a_file_that_was_cut_short_is_named(toy_data: str, tmp_path: Path) -> No
 def test_a_synthetic_record_names_both_images_and_trains_in_one_task_alone(toy_data: str) -> None:
     path = str(sorted(Path(toy_data, "records").glob("*.tfrecord"))[0])
     source, target = (read_at(face) for face in training_faces([path], "er_ss")[:2])
-    item = synthesis.Item(source.image_id, target.image_id, source.expression, target.pose)
+    item = Item(source.image_id, target.image_id, source.expression, target.pose)
     record: FaceRecord = as_synthetic(item, source, target, "er_up", image=b"made")
     assert (record.synthetic, record.synthetic_source, record.synthetic_target) == (1, source.image_id, target.image_id)
     assert {task: getattr(record, task) for task in TASKS} == {"er_ss": "", "er_ue": "", "er_up": "train", "er_zid": ""}

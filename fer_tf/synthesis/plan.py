@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from fer_tf import files
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.faces import landmarks
 from fer_tf.labels import TASKS, mirrored_pose
 
 Cell = tuple[str, str]
@@ -56,6 +55,7 @@ class Item:
       source_id, target_id: image_ids of two real training faces of one expression.
       expression, pose: the cell that it fills.
       mirrored: whether the target is seen in a mirror, which makes a half right face a half left one.
+      spare: whether it is only made in the place of a rejected one.
     """
 
     source_id: str
@@ -63,6 +63,11 @@ class Item:
     expression: str
     pose: str
     mirrored: bool = False
+    spare: bool = False
+
+    @property
+    def cell(self) -> Cell:
+        return self.expression, self.pose
 
     @property
     def image_id(self) -> str:
@@ -96,8 +101,10 @@ def level(counts: dict[Cell, int], budget: int) -> dict[Cell, int]:
     return {cell: added.get(cell, 0) for cell in counts}
 
 
-def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0, mirror: bool = False) -> list[Item]:
-    """Returns the faces to make, in an order that depends on the seed and the ids alone.
+def plan(
+    faces: Sequence[FaceFacts], ratio: float, seed: int = 0, mirror: bool = False, spares: float = 0.0
+) -> list[Item]:
+    """Returns the faces to make, in an order that depends on the seed and the ids alone; the spare ones last.
 
     A cell's sources are the training faces of its expression in other poses, taken in turn so that none dominates;
     a source's target is a training face of the cell: the same person's when there is one, since the mask holds the
@@ -109,6 +116,7 @@ def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0, mirror: bool =
       seed: changes which are paired.
       mirror: whether faces of the mirrored pose are targets too, seen in a mirror. A rare pose has few masks of its
         own: its made faces would all copy those.
+      spares: more faces for each of a cell's, to take the place of rejected ones, as a share of the cell's.
 
     Raises:
       InputError: for a negative ratio.
@@ -131,63 +139,74 @@ def plan(faces: Sequence[FaceFacts], ratio: float, seed: int = 0, mirror: bool =
         targets = [Target(face) for face in cells[cell]]
         if mirror:
             targets += [Target(face, True) for face in cells.get((cell[0], mirrored_pose(cell[1])), [])]
-        items += _fill(cell, wanted, sources, targets, seed)
+        found = _candidates(cell, sources, targets, seed)
+        items += itertools.islice(found, wanted)
+        items += (dataclasses.replace(item, spare=True) for item in itertools.islice(found, round(spares * wanted)))
     return in_order(items, seed)
 
 
 def in_order(items: Iterable[Item], seed: int) -> list[Item]:
     """Returns items in the plan's order, which mixes the cells and depends on the seed and the ids alone."""
-    return sorted(items, key=lambda item: stable_hash(f"{seed}/{item.image_id}"))
+    return sorted(items, key=lambda item: (item.spare, stable_hash(f"{seed}/{item.image_id}")))
 
 
-def _fill(cell: Cell, wanted: int, sources: list[FaceFacts], targets: list[Target], seed: int) -> list[Item]:
-    """Returns a cell's items: each source in turn with its next target, every pair at most once."""
+def _candidates(cell: Cell, sources: list[FaceFacts], targets: list[Target], seed: int) -> Iterator[Item]:
+    """Yields a cell's items: each source in turn with its next target, every pair at most once."""
+    ranked = _Ranked(sorted(targets, key=lambda target: stable_hash(f"{seed}/{target.face.image_id}")))
     in_turn = sorted(sources, key=lambda face: stable_hash(f"{seed}/{cell[1]}/{face.image_id}"))
-    mixed = sorted(targets, key=lambda target: stable_hash(f"{seed}/{target.face.image_id}"))
-    by_worth = _by_worth(sources, mixed)
-    items: list[Item] = []
+    places = [stable_hash(f"{seed}/{face.image_id}") for face in in_turn]
     for turn in range(len(targets)):
-        for source in in_turn:
-            if len(items) == wanted:
-                return items
-            target = _target_of(source, turn, by_worth[source.person, source.moment], seed)
+        for source, place in zip(in_turn, places, strict=True):
+            target = ranked.target(source, turn, place)
             # Its own mirror image is no new face.
             if target.face != source:
-                items.append(Item(source.image_id, target.face.image_id, *cell, target.mirrored))
-    return items
+                yield Item(source.image_id, target.face.image_id, *cell, target.mirrored)
 
 
-def _by_worth(sources: list[FaceFacts], targets: list[Target]) -> dict[tuple[str, str], tuple[list[Target], ...]]:
-    """Returns the targets by what they are worth to a source of a person and moment.
+class _Ranked:
+    """A cell's targets by what they are worth to a source, in memory that grows with their number alone.
 
-    Its own person's come first, then other persons', then copies: a source filmed together with its target would only
-    be turned into that very face, which is there already. A mirror image of it is not.
+    The source's own person's come first, then other persons', then copies: a source filmed together with its target
+    would only be turned into that very face, which is there already. A mirror image of it is not.
+
+    Args:
+      targets: all of the cell, mixed.
     """
-    moments: dict[str, set[str]] = defaultdict(set)
-    for face in sources:
-        moments[face.person].add(face.moment)
-    found = {}
-    for person, of_person in moments.items():
-        own = [target for target in targets if target.face.person == person]
-        others = [target for target in targets if target.face.person != person]
-        for moment in of_person:
-            fresh: list[Target] = []
-            copies: list[Target] = []
-            for target in own:
-                together = moment and target.face.moment == moment and not target.mirrored
-                (copies if together else fresh).append(target)
-            found[person, moment] = fresh, others, copies
-    return found
+
+    def __init__(self, targets: list[Target]) -> None:
+        self._targets = targets
+        self._own: dict[str, list[int]] = defaultdict(list)
+        self._together: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, target in enumerate(targets):
+            own = self._own[target.face.person]
+            if target.face.moment and not target.mirrored:
+                self._together[target.face.person, target.face.moment].append(len(own))
+            own.append(place)
+
+    def target(self, source: FaceFacts, turn: int, place: int) -> Target:
+        """Returns a source's target of a turn: group after group, each from a place of its own.
+
+        Args:
+          source: whose target.
+          turn: 0 to the number of targets, less 1.
+          place: where in each group the source begins.
+        """
+        own = self._own.get(source.person, [])
+        copies = self._together.get((source.person, source.moment), []) if source.moment else []
+        fresh, others = len(own) - len(copies), len(self._targets) - len(own)
+        if turn < fresh:
+            return self._targets[own[_nth_besides(copies, (place + turn) % fresh)]]
+        turn -= fresh
+        if turn < others:
+            return self._targets[_nth_besides(own, (place + turn) % others)]
+        turn -= others
+        return self._targets[own[copies[(place + turn) % len(copies)]]]
 
 
-def _target_of(source: FaceFacts, turn: int, groups: tuple[list[Target], ...], seed: int) -> Target:
-    """Returns a source's target of a turn: group after group, each from a place of its own."""
-    place = stable_hash(f"{seed}/{source.image_id}")
-    for group in groups:
-        if turn < len(group):
-            return group[(place + turn) % len(group)]
-        turn -= len(group)
-    raise AssertionError("there are as many turns as targets")
+def _nth_besides(left_out: Sequence[int], number: int) -> int:
+    """Returns the whole number that stands at a place, from 0, among those that are not in a sorted list."""
+    before = bisect.bisect_right(range(len(left_out)), number, key=lambda place: left_out[place] - place)
+    return number + before
 
 
 def training_faces(paths: Iterable[str], task: str) -> list[FaceFacts]:
@@ -230,50 +249,3 @@ def read_at(face: FaceFacts) -> FaceRecord:
 def counts_of(faces: Iterable[FaceFacts | Item]) -> dict[str, int]:
     """Returns the number of faces of each cell, named `expression/pose`."""
     return dict(sorted(Counter(f"{face.expression}/{face.pose}" for face in faces).items()))
-
-
-def mirrored(record: FaceRecord, pose_id: int) -> FaceRecord:
-    """Returns a face record as the mirror shows it, without its image: mask, points and pose.
-
-    Args:
-      record: the face.
-      pose_id: position of the mirrored pose in dataset.json's `poses`.
-    """
-    import cv2
-
-    mask = cv2.imdecode(np.frombuffer(record.mask, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return dataclasses.replace(
-        record,
-        image=b"",
-        mask=cv2.imencode(".png", mask[:, ::-1])[1].tobytes(),
-        landmarks=landmarks.mirrored(record.landmarks, record.width),
-        pose=mirrored_pose(record.pose),
-        pose_id=pose_id,
-    )
-
-
-def as_synthetic(item: Item, source: FaceRecord, target: FaceRecord, task: str, **changes: object) -> FaceRecord:
-    """Returns the record of a made face: in the task's training part alone, and it names its two images.
-
-    Args:
-      item: the face of the plan.
-      source: whose person it shows.
-      target: whose pose, mask and landmarks it follows.
-      task: the task that it is for; the other tasks' tags are empty.
-      **changes: the image's fields, and what else differs.
-    """
-    tags = {name: "train" if name == task else schema.NO_SPLIT for name in TASKS}
-    return dataclasses.replace(
-        source,
-        image_id=item.image_id,
-        mask=target.mask,
-        landmarks=target.landmarks,
-        box=target.box,
-        expression=item.expression,
-        pose=target.pose,
-        pose_id=target.pose_id,
-        synthetic=1,
-        synthetic_source=item.source_id,
-        synthetic_target=item.target_id,
-        **{**tags, **changes},
-    )
