@@ -101,10 +101,14 @@ class Synthesizer:
         sources = [read_at(request.source) for request in requests]
         targets = [request.read_target() for request in requests]
         self._compare_predictors(targets[0].landmark_model)
-        generated = to_uint8(self._generate([source.image for source in sources], [face.mask for face in targets]))
+        generated = self.generate(sources, targets)
         measures = self._meter.measure(self._descriptors_of(sources), generated, [face.landmarks for face in targets])
         items = [request.item for request in requests]
         return [self._judge(*parts) for parts in zip(items, sources, targets, generated, measures, strict=True)]
+
+    def generate(self, sources: Sequence[FaceRecord], targets: Sequence[FaceRecord]) -> np.ndarray:
+        """Returns the sources' faces in the targets' poses, uint8 (N, S, S, 3) at the generator's size, not judged."""
+        return to_uint8(self._generate([source.image for source in sources], [target.mask for target in targets]))
 
     def close(self) -> None:
         """Ends the worker processes."""
