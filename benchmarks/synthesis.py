@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fer_tf import files
 from fer_tf.config import parse, run_command
 from fer_tf.labels import F2ED_POSES
 
@@ -79,16 +78,17 @@ def plan_table(persons: Sequence[int]) -> None:
 
 def judge_table(config: BenchmarkConfig) -> None:
     """Prints how many faces a second are made and judged, and whether dlib alone says the same of them."""
-    from fer_tf.data import schema
-    from fer_tf.data.inputs import record_files
+    from fer_tf.data.folder import DataFolder
+    from fer_tf.run_folder import RunFolder
     from fer_tf.synthesis import shards
     from fer_tf.synthesis.plan import training_faces
 
-    flags = files.read_json(files.join(config.run_dir, "config.json"))["flags"]
-    data = config.data or flags["data"]
+    run = RunFolder(config.run_dir)
+    flags = run.read_flags(needs="trainer.task")
+    data = DataFolder(config.data or flags["data"])
     gan = files.join(config.run_dir, "fape_gan")
-    faces = training_faces(record_files(files.join(data, schema.FACES_GLOB)), flags["task"])
-    job = shards.job_of(gan, "", flags, config.faces / len(faces), data)
+    faces = training_faces(data.face_files, flags["task"])
+    job = shards.job_of(run, "", flags, config.faces / len(faces), data)
     requests = [request for request in job.plan(faces) if not request.item.spare]
     print(f"\n{len(requests)} faces by the generator of {config.run_dir}, of {len(faces)} training faces of {job.task}")
     print("\n| judge | processes | faces/s by the clock | CPU ms a face |\n| --- | --- | --- | --- |")

@@ -22,7 +22,9 @@ MAGENTA = np.array([255, 0, 255], np.uint8)
 
 
 def rewritten(toy_data: str, folder: Path, change: Callable[[PairRecord], PairRecord | None]) -> str:
-    """A copy of the toy pairs with some records changed, or left out where `change` gives None."""
+    """The toy data with some of its pairs changed, or left out where `change` gives None."""
+    for name in ("dataset.json", "records"):
+        (folder / name).symlink_to(Path(toy_data, name))
     for path in sorted(Path(toy_data, "pairs").glob("*.tfrecord")):
         target = folder / "pairs" / path.name
         os.makedirs(target.parent, exist_ok=True)
