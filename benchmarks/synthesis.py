@@ -86,7 +86,6 @@ def judge_table(config: BenchmarkConfig) -> None:
     run = RunFolder(config.run_dir)
     flags = run.read_flags(needs="trainer.task")
     data = DataFolder(config.data or flags["data"])
-    gan = files.join(config.run_dir, "fape_gan")
     faces = training_faces(data.face_files, flags["task"])
     job = shards.job_of(run, "", flags, config.faces / len(faces), data)
     requests = [request for request in job.plan(faces) if not request.item.spare]

@@ -7,6 +7,7 @@ dlib's serialization, which takes a moment, and give the same 128 numbers to 1e-
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -40,6 +41,12 @@ def model_path() -> str:
     if spec is None:
         raise InputError("the package face_recognition_models is missing; run `make` to install it")
     return os.path.join(spec.submodule_search_locations[0], "models", f"{MODEL}.dat")
+
+
+@functools.cache
+def packaged_network() -> IdentityNetwork:
+    """Returns the packaged network, one for the process."""
+    return IdentityNetwork()
 
 
 class IdentityNetwork:

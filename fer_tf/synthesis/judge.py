@@ -16,7 +16,7 @@ import numpy as np
 
 from fer_tf.data.schema import FACE_SIZE
 from fer_tf.faces.landmarks import LandmarkPredictor
-from fer_tf.synthesis.identity import CHIP_SIZE, IdentityNetwork
+from fer_tf.synthesis.identity import CHIP_SIZE, packaged_network
 
 # Below this distance dlib's descriptors are of one person (the model's documentation).
 SAME_PERSON = 0.6
@@ -107,7 +107,7 @@ class FaceMeter:
     def __init__(self, landmark_model: str = "", processes: int = 1) -> None:
         self._eyes = Eyes(landmark_model)
         self.landmark_model = self._eyes.landmark_model
-        self._identity = IdentityNetwork()
+        self._identity = packaged_network()
         self._pool: concurrent.futures.Executor | None = None
         if processes > 1:
             # Spawned, not forked: TensorFlow's threads do not survive a fork. The workers never load TensorFlow.
