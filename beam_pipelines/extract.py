@@ -13,7 +13,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import pathlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -30,7 +29,14 @@ from fer_tf.data.annotations import Clip
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
-from fer_tf.faces.extractor import AlignedFace, ClipError, ClipFaces, ExtractorOptions, FaceExtractor
+from fer_tf.faces.extractor import (
+    FACES_VERSION,
+    AlignedFace,
+    ClipError,
+    ClipFaces,
+    ExtractorOptions,
+    FaceExtractor,
+)
 
 JPEG_QUALITY = 95
 # Options that change how fast faces are found, not which.
@@ -93,16 +99,11 @@ class Videos:
 @functools.cache
 def extraction_key(options: ExtractorOptions) -> str:
     """Returns a name that changes whenever the same clip could give other faces."""
-    import fer_tf.faces
-
     values = {key: value for key, value in dataclasses.asdict(options).items() if key not in SPEED_OPTIONS}
     if options.landmark_model and os.path.exists(options.landmark_model):
         values["landmark_model_bytes"] = os.path.getsize(options.landmark_model)
-    code = hashlib.blake2b(digest_size=16)
-    for source in sorted(pathlib.Path(fer_tf.faces.__file__).parent.glob("*.py")):
-        code.update(source.read_bytes())
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
-    text = json.dumps([values, versions, code.hexdigest(), JPEG_QUALITY, chunks.FACE_INDEX.descr], sort_keys=True)
+    text = json.dumps([values, versions, FACES_VERSION, JPEG_QUALITY, chunks.FACE_INDEX.descr], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -6,14 +6,14 @@ writes them as JSON to look at. Needs Beam's extra packages: pip install 'apache
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions
@@ -99,12 +99,22 @@ def translate(config: DataflowConfig) -> dict[str, Any]:
         raise InputError(f"Dataflow needs more packages ({error}): pip install 'apache-beam[gcp]'.") from None
     jobs = {}
     for name, transform in transforms(config).items():
-        # Beam asks Cloud Storage about the bucket's settings when it checks the flags: there is no account to ask with.
-        with mock.patch.object(GoogleCloudOptions, "_warn_if_soft_delete_policy_enabled"):
+        with _bucket_left_alone():
             pipeline = runner.pipeline("DataflowRunner", [*beam_flags(config), "--dry_run=True"])
             pipeline | "Chunks" >> beam.Create(range(4)) | name.title() >> transform
             jobs[name] = pipeline.run().job
     return jobs
+
+
+@contextlib.contextmanager
+def _bucket_left_alone() -> Iterator[None]:
+    """Beam asks Cloud Storage about the bucket's settings when it checks the flags: there is no account to ask with."""
+    asks = GoogleCloudOptions._warn_if_soft_delete_policy_enabled
+    GoogleCloudOptions._warn_if_soft_delete_policy_enabled = lambda *_: None
+    try:
+        yield
+    finally:
+        GoogleCloudOptions._warn_if_soft_delete_policy_enabled = asks
 
 
 def main(argv: Sequence[str] | None = None) -> int:

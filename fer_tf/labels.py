@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fer_tf.errors import InputError, not_one_of
@@ -44,21 +43,12 @@ class Vocabulary:
         if repeated:
             raise InputError(f"`{self.field}` names a label twice. Received: {repeated!r}.")
 
-    @classmethod
-    def from_values(cls, values: Iterable[str], field: str = "expression") -> Vocabulary:
-        """Returns the vocabulary of the distinct values, in alphabetical order so that row order does not matter."""
-        return cls(tuple(sorted(set(values))), field)
-
     def id_of(self, name: str, where: str = "") -> int:
         """Returns the id of a label; raises InputError when it is unknown."""
         try:
             return self.names.index(name)
         except ValueError:
             raise not_one_of(self.field, name, self.names, where) from None
-
-    def ids_of(self, names: Sequence[str]) -> list[int]:
-        """Returns the ids of several labels."""
-        return [self.id_of(name) for name in names]
 
     def __len__(self) -> int:
         return len(self.names)

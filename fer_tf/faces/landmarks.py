@@ -157,25 +157,3 @@ def packaged_model() -> str:
     if spec is None:
         raise InputError("`landmark_model`: the package face_recognition_models is missing; run `make` to install it.")
     return os.path.join(spec.submodule_search_locations[0], "models", f"{PACKAGED_MODEL}.dat")
-
-
-def write_points(path: str, landmarks: np.ndarray) -> None:
-    """Writes landmarks as a text file, one `x y` a line, pixels with two decimals (section 3.2).
-
-    Args:
-      path: the file to write.
-      landmarks: float (68, 2).
-    """
-    with open(path, "w", encoding="ascii") as file:
-        file.writelines(f"{x:.2f} {y:.2f}\n" for x, y in landmarks)
-
-
-def read_points(path: str) -> np.ndarray:
-    """Reads what `write_points` wrote, float32 (68, 2); raises InputError when it is something else."""
-    try:
-        points = np.loadtxt(path, dtype=np.float32, ndmin=2)
-    except ValueError as error:
-        raise InputError(f"{path!r} must hold {NUM_LANDMARKS} lines `x y`. Received: {error}.") from error
-    if points.shape != (NUM_LANDMARKS, 2):
-        raise InputError(f"{path!r} must hold {NUM_LANDMARKS} lines `x y`. Received: {points.shape}.")
-    return points

@@ -38,7 +38,6 @@ class GanSpec:
       l1_weight: lambda of equation 3.
       feature_weight: weight of the match of the discriminator's inner maps; 0 leaves it out.
       face_weight: weight of the distance on the inner maps of the Fa-Net that `FapeGan` is given; 0 leaves it out.
-      hinge: whether the adversarial loss is the hinge loss and not the cross entropy of equations 1 and 2.
       spectral_norm: whether the discriminator's kernels are divided by their largest singular value.
       sees_mask: whether the discriminator also sees the pose mask.
       attention: whether the generator's 8 x 8 map has self-attention.
@@ -52,7 +51,6 @@ class GanSpec:
     l1_weight: float = losses.L1_WEIGHT
     feature_weight: float = 0.0
     face_weight: float = 0.0
-    hinge: bool = False
     spectral_norm: bool = False
     sees_mask: bool = False
     attention: bool = False
@@ -267,13 +265,12 @@ class FapeGan(keras.Model):
             average.assign(decay * average + (1 - decay) * variable)
 
     def _train_discriminator(self, target: Any, generated: Any, mask: Any) -> dict[str, Any]:
-        adversarial = losses.discriminator_hinge if self.spec.hinge else losses.discriminator_adversarial
         with tf.GradientTape() as tape:
             # One pass over real and generated faces together.
             faces = tf.concat([tf.cast(target, generated.dtype), generated], 0)
             logits = self.discriminator([faces, tf.concat([mask, mask], 0)], training=True)[0]
             real, fake = tf.split(logits, 2)
-            per_image = adversarial(real, fake)
+            per_image = losses.discriminator_adversarial(real, fake)
             loss = losses.global_mean(per_image, self._replicas())
             scaled = self.discriminator_optimizer.scale_loss(loss)
         variables = self.discriminator.trainable_variables
@@ -285,7 +282,7 @@ class FapeGan(keras.Model):
         """Returns equation 3's terms, each float32 (B,)."""
         spec = self.spec
         fake, *inner = self.discriminator([generated, mask], training=True)
-        adversarial = losses.generator_hinge(fake) if spec.hinge else losses.generator_adversarial(fake)
+        adversarial = losses.generator_adversarial(fake)
         distance = losses.l1(target, generated)
         total = adversarial + spec.l1_weight * distance
         if spec.feature_weight:
@@ -337,12 +334,15 @@ def load_generator(folder: str) -> tuple[keras.Model, GanSpec]:
     """
     path = files.join(folder, SPEC_FILE)
     try:
-        spec = GanSpec(**files.read_json(path))
+        values = files.read_json(path)
+        # Version 0.1 wrote this choice of loss, which no recipe made; the generator is the same with it.
+        values.pop("hinge", None)
+        spec = GanSpec(**values)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"no trained FaPE-GAN in {folder!r}: {SPEC_FILE} is missing; run trainer.task --stage=fape_gan first"
         ) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a FaPE-GAN spec: {error}") from None
     model = generator(spec)
     with files.local_copy(files.join(folder, GENERATOR_FILE)) as path:

@@ -40,17 +40,6 @@ def discriminator_adversarial(real_logits: Any, fake_logits: Any) -> tf.Tensor:
     )
 
 
-def generator_hinge(fake_logits: Any) -> tf.Tensor:
-    """Returns -D(G(I, P)), the generator's part of the hinge loss; float32 (B,)."""
-    return -per_image_mean(_float32(fake_logits))
-
-
-def discriminator_hinge(real_logits: Any, fake_logits: Any) -> tf.Tensor:
-    """Returns max(0, 1 - D(I)) + max(0, 1 + D(G(I, P))), the mean over the patches; float32 (B,)."""
-    real, fake = _float32(real_logits), _float32(fake_logits)
-    return per_image_mean(tf.nn.relu(1.0 - real)) + per_image_mean(tf.nn.relu(1.0 + fake))
-
-
 def l1(target: Any, generated: Any) -> tf.Tensor:
     """Returns the mean absolute difference of each image (equation 3's second term).
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_tf import config
-from fer_tf.faces.extractor import FaceExtractor
+from beam_pipelines import extract
+from fer_tf import config, faces
+from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from tests.beam_pipelines.conftest import FLAGS, Built, run, shard_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -67,13 +68,28 @@ def test_stopped_and_killed_builds_go_on_to_the_unbroken_result_without_detectin
     assert after_ctrl_c.items() <= after_kill.items()
 
     detected = []
-    extract = FaceExtractor.extract
-    monkeypatch.setattr(FaceExtractor, "extract", lambda self, path: detected.append(path) or extract(self, path))
+    found = FaceExtractor.extract
+    monkeypatch.setattr(FaceExtractor, "extract", lambda self, path: detected.append(path) or found(self, path))
     assert run(built.annotations, built.root, tmp_path) == config.EXIT_OK
     assert after_kill.items() <= finished(tmp_path).items()
     assert len(detected) == len(finished(tmp_path)) - len(after_kill) > 0
     assert shard_bytes(tmp_path) == shard_bytes(built.folder)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".extracted"]
+
+
+def test_the_faces_version_and_not_the_sources_text_decides_what_is_detected_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key() -> str:
+        extract.extraction_key.cache_clear()
+        return extract.extraction_key(ExtractorOptions())
+
+    before = key()
+    assert extract.extraction_key(ExtractorOptions(max_keyframes=3)) != before
+    monkeypatch.setattr(faces, "__file__", str(tmp_path / "__init__.py"))
+    assert key() == before
+    monkeypatch.setattr(extract, "FACES_VERSION", extract.FACES_VERSION + 1)
+    assert key() != before
 
 
 def test_two_worker_processes_give_the_bytes_that_one_worker_gives(built: Built, tmp_path: Path) -> None:

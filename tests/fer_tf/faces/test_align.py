@@ -17,8 +17,6 @@ from fer_tf.faces.landmarks import (
     disagreement,
     hog_square,
     packaged_model,
-    read_points,
-    write_points,
 )
 from fer_tf.labels import F2ED_POSES
 from tests.fer_tf.faces.clips import read_frames
@@ -137,15 +135,6 @@ def test_shrinking_a_large_face_averages_and_does_not_shift() -> None:
     assert abs(int(crop[40:90, 40:90].mean()) - 127) < 4 and crop[40:90, 40:90].std() < 12
     dark = np.argwhere(crop[110:160, 110:160, 0] < 60).mean(0) + 110
     assert np.allclose(dark, 1049.5 * 0.128, atol=0.5)
-
-
-def test_points_survive_their_text_file(tmp_path: Path) -> None:
-    points = landmarks_of("sad", "bird_view")
-    write_points(str(tmp_path / "a.txt"), points)
-    assert np.allclose(read_points(str(tmp_path / "a.txt")), points, atol=0.006)
-    (tmp_path / "b.txt").write_text("1 2\n3 4\n")
-    with pytest.raises(InputError, match="68 lines"):
-        read_points(str(tmp_path / "b.txt"))
 
 
 def test_a_file_that_is_no_predictor_is_named(tmp_path: Path) -> None:

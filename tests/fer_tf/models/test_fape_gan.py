@@ -86,7 +86,7 @@ def test_a_bad_spec_is_named(arguments: tuple, named: str) -> None:
 def test_the_paper_recipe_is_the_paper() -> None:
     spec = spec_of("paper", 128, 64)
     assert (spec.l1_weight, spec.learning_rate, spec.beta_1, spec.beta_2) == (10.0, 2e-4, 0.5, 0.999)
-    assert not (spec.hinge or spec.spectral_norm or spec.sees_mask or spec.attention or spec.feature_weight or spec.ema)
+    assert not (spec.spectral_norm or spec.sees_mask or spec.attention or spec.feature_weight or spec.ema)
 
 
 def test_one_step_reports_the_losses_of_equations_1_to_3() -> None:
@@ -242,6 +242,14 @@ def test_a_saved_generator_gives_the_same_faces(tmp_path: Path, remote: bool) ->
     assert sorted(tf.io.gfile.listdir(folder)) == [fape_gan.GENERATOR_FILE, fape_gan.SPEC_FILE]
     inputs = [batch["source"], batch["mask"]]
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
+def test_a_generator_of_version_0_1_loads(tmp_path: Path) -> None:
+    model = fape_gan.generator(spec_of("paper", 64, 4), seed=3)
+    fape_gan.save_generator(str(tmp_path), model, spec_of("paper", 64, 4))
+    path = tmp_path / fape_gan.SPEC_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hinge": False}))
+    assert fape_gan.load_generator(str(tmp_path))[1] == spec_of("paper", 64, 4)
 
 
 def test_a_missing_or_foreign_generator_is_named(tmp_path: Path) -> None:
