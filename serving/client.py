@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         positional="inputs",
     )
     from fer_tf.recognition.alignment import extractor_for
+    from fer_tf.recognition.appearance import Describer
     from fer_tf.recognition.looking import LookOptions, look
     from fer_tf.recognition.server import Connection, ServerError, TlsFiles
     from fer_tf.recognition.sources import sources_of
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             connection.wait()
             extractor = extractor_for(connection.landmark_model, config.extractor())
             with closing(extractor):
-                return show(look(sources, extractor, connection.classify, options), output)
+                return show(look(sources, extractor, connection.classify, options, Describer()), output)
         except ServerError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_FAILED

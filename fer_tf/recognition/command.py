@@ -30,19 +30,25 @@ class Output:
       several: whether there are several inputs.
       json: whether JSON is printed instead of tables.
       top_k: how many expressions are shown for a face.
+      with_tables: whether a video's drawing has a CSV beside it.
     """
 
     path: str = ""
     several: bool = False
     json: bool = False
     top_k: int = 3
+    with_tables: bool = True
 
     def of(self, name: str, still: bool) -> tuple[str, str]:
-        """Returns where an input's drawing and, for a video, the CSV go; empty when nothing is asked for.
+        """Returns where an input's drawing and, for a video, the CSV go; empty where nothing is asked for.
 
         Raises:
           InputError: when the output is a file and there are several inputs, or of the wrong kind.
         """
+        drawing, table = self._paths(name, still)
+        return drawing, table if self.with_tables else ""
+
+    def _paths(self, name: str, still: bool) -> tuple[str, str]:
         if not self.path:
             return "", ""
         suffixes = (".jpg", ".jpeg", ".png") if still else (".mp4", ".mov", ".mkv")
@@ -167,7 +173,7 @@ def _video(frames: Iterable[SeenFrame], first: SeenFrame, output: Output) -> dic
             if seen.looked_at:
                 rows.write(seen)
                 summary.add(seen)
-    written = {"annotated": drawing, "csv": table} if drawing else {}
+    written = {name: path for name, path in (("annotated", drawing), ("csv", table)) if path}
     return summary.as_json() | written
 
 

@@ -33,23 +33,28 @@ def annotate(image: np.ndarray, faces: Sequence[tuple[int, np.ndarray, Answer]],
         x, y, width, height = (round(float(value)) for value in box)
         line = max(2, round(min(image.shape[:2]) / 250))
         cv2.rectangle(picture, (x, y), (x + width, y + height), colour_of(number), line, cv2.LINE_AA)
+    boxes = [np.asarray(box, np.float64) for _, box, _ in faces]
+    taken: list[np.ndarray] = []
     for number, box, answer in faces:
-        _panel(picture, number, box, answer.best(top))
+        taken.append(_panel(picture, number, box, answer.best(top), boxes, taken))
     return picture
 
 
-def _panel(picture: np.ndarray, number: int, box: np.ndarray, best: list[tuple[str, float]]) -> None:
-    """Bars under the box, or over it where there is no room below."""
-    x, y, width, height = (float(value) for value in box)
-    scale = max(float(np.clip(width / 200, 0.8, 1.6)), min(picture.shape[:2]) / 1200)
+def _panel(
+    picture: np.ndarray,
+    number: int,
+    box: np.ndarray,
+    best: list[tuple[str, float]],
+    boxes: Sequence[np.ndarray],
+    taken: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Draws bars beside a face, off all faces and other bars where there is room, and returns their place."""
+    height, width = picture.shape[:2]
+    scale = max(float(np.clip(box[2] / 200, 0.8, 1.6)), min(height, width) / 1200)
     row = round(26 * scale)
-    wide = max(round(width), max(_text_width(_row_text(*entry), scale) for entry in best) + round(16 * scale))
-    wide, tall = min(wide, picture.shape[1]), row * len(best) + round(6 * scale)
-    left = int(np.clip(x, 0, picture.shape[1] - wide))
-    upper = y + height + 2
-    if upper + tall > picture.shape[0]:
-        upper = y - tall - 2 if y - tall - 2 >= 0 else picture.shape[0] - tall
-    upper = int(max(upper, 0))
+    wide = max(round(float(box[2])), max(_text_width(_row_text(*entry), scale) for entry in best) + round(16 * scale))
+    wide, tall = min(wide, width), min(row * len(best) + round(6 * scale), height)
+    left, upper = (round(float(value)) for value in place_beside(box, (wide, tall), (width, height), boxes, taken))
     area = picture[upper : upper + tall, left : left + wide]
     area[:] = (0.35 * area + 0.65 * np.array(PAPER)).astype(np.uint8)
     colour = colour_of(number)
@@ -69,6 +74,60 @@ def _panel(picture: np.ndarray, number: int, box: np.ndarray, best: list[tuple[s
             max(1, round(1.2 * scale)),
             cv2.LINE_AA,
         )
+    return np.array([left, upper, wide, tall], np.float64)
+
+
+def place_beside(
+    box: np.ndarray,
+    size: tuple[int, int],
+    picture: tuple[int, int],
+    boxes: Sequence[np.ndarray],
+    taken: Sequence[np.ndarray] = (),
+) -> tuple[float, float]:
+    """Returns where a face's label goes: under the face, over it, beside it, or where it hides the least.
+
+    Args:
+      box: the face, x, y, width, height in pixels.
+      size: the label's width and height.
+      picture: the picture's width and height.
+      boxes: all faces, none of which should be hidden.
+      taken: the labels that are drawn already.
+    """
+    (wide, tall), (x, y, width, height) = size, box
+    middle = y + (height - tall) / 2
+    right, bottom = picture[0] - wide, picture[1] - tall
+    beside = [(x, y + height + 2), (x, y - tall - 2), (x + width + 2, middle), (x - wide - 2, middle)]
+    corners = [(0, bottom), (right, bottom), (0, 0), (right, 0)]
+    inside = [
+        (min(max(left, 0), max(right, 0)), min(max(upper, 0), max(bottom, 0))) for left, upper in beside + corners
+    ]
+
+    def hidden(place: tuple[float, float]) -> float:
+        label = np.array([*place, wide, tall])
+        # Eyes and mouth matter; the brow and the outline may be covered where there is no other room.
+        faces = sum(_shared(label, _inner(other)) for other in boxes)
+        # Far from its face a label may be taken for another's.
+        far = np.hypot(place[0] + wide / 2 - x - width / 2, place[1] + tall / 2 - y - height / 2)
+        return (
+            10 * faces + sum(_shared(label, other) for other in taken) + 0.01 * wide * tall * far / max(width, height)
+        )
+
+    # The first of equals: under the face, where there is room.
+    tidy = [place for place, wanted in zip(inside, beside, strict=False) if abs(place[1] - wanted[1]) < 1]
+    free = [place for place in tidy if hidden(place) < 0.05 * wide * tall]
+    return free[0] if free else min(inside, key=hidden)
+
+
+def _inner(box: np.ndarray) -> np.ndarray:
+    """The part of a face's box from the eyes to the chin."""
+    x, y, width, height = box
+    return np.array([x + 0.08 * width, y + 0.25 * height, 0.84 * width, 0.75 * height])
+
+
+def _shared(one: np.ndarray, other: np.ndarray) -> float:
+    """How many pixels two boxes share."""
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[:2] + one[2:], other[:2] + other[2:])
+    return float(np.prod(np.maximum(high - low, 0)))
 
 
 def _row_text(name: str, probability: float) -> str:

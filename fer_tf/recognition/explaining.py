@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_tf.errors import not_one_of
+from fer_tf.recognition.answers import Network
+
 if TYPE_CHECKING:
     import keras
 
@@ -33,3 +36,15 @@ def explain(
     heat = saliency.saliency_maps(model, prepared, [expression], method)[0]
     top, left = (round(side * (1 - spec.crop) / 2) for side in face.shape[:2])
     return saliency.overlay(face[top : face.shape[0] - top, left : face.shape[1] - left], heat)
+
+
+def explain_by(network: Network, face: np.ndarray, expression: str, method: str = "layercam") -> np.ndarray:
+    """Returns `explain` of a way of asking and an expression's name.
+
+    Raises:
+      InputError: for another expression or method, or when the weights are not at hand (a server's).
+    """
+    model, spec = network.live()
+    if expression not in spec.expressions:
+        raise not_one_of("expression", expression, spec.expressions)
+    return explain(face, spec.expressions.index(expression), model, spec, method)

@@ -13,7 +13,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces.extractor import AlignedFace, ClipError, FaceExtractor, Rejected
 from fer_tf.recognition.answers import Answer
 from fer_tf.recognition.sources import Source, pictures_of
-from fer_tf.recognition.tracking import LOST_AFTER_S, Tracker
+from fer_tf.recognition.tracking import LOST_AFTER_S, DescribeFn, Tracker, scene_of
 
 AskFn = Callable[[Sequence[np.ndarray]], list[Answer]]
 # The network is asked when this many faces wait, whichever files they come from.
@@ -29,11 +29,13 @@ class LookOptions:
     Attributes:
       frames_per_second: how many frames of a second are looked at; math.inf for every one.
       smoothing_s: time constant of the exponential smoothing of a followed face's scores, seconds; 0 smooths nothing.
+      keyframes: whether a clip's keyframes are looked at instead, as a build keeps them, each alone.
       with_pictures: whether every frame comes, with its pixels, or the looked-at ones alone without.
     """
 
     frames_per_second: float = 5.0
     smoothing_s: float = 0.4
+    keyframes: bool = False
     with_pictures: bool = False
 
     def __post_init__(self) -> None:
@@ -41,6 +43,8 @@ class LookOptions:
             raise InputError(f"`frames_per_second` must be at least 0.01. Received: {self.frames_per_second}.")
         if not self.smoothing_s >= 0:
             raise InputError(f"`smoothing` must be 0 or more seconds. Received: {self.smoothing_s}.")
+        if self.keyframes and self.with_pictures:
+            raise InputError("`keyframes` are a clip's few frames: nothing can be drawn over its length")
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class _Found:
 
     frame: SeenFrame
     faces: list[AlignedFace] = field(default_factory=list)
+    scene: np.ndarray | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -112,7 +117,11 @@ class _Found:
 
 
 def look(
-    sources: Iterable[Source], extractor: FaceExtractor, ask: AskFn, options: LookOptions | None = None
+    sources: Iterable[Source],
+    extractor: FaceExtractor,
+    ask: AskFn,
+    options: LookOptions | None = None,
+    describe: DescribeFn | None = None,
 ) -> Iterator[SeenFrame | Unreadable]:
     """Yields what is seen in each source, frame by frame; memory grows neither with their number nor their length.
 
@@ -121,10 +130,12 @@ def look(
       extractor: finds and aligns the faces.
       ask: asks the network about face crops.
       options: how clips are looked at.
+      describe: says who a face is, where motion does not tell; None follows by motion alone.
     """
     options = options or LookOptions()
-    found = (item for source in sources for item in _found(source, extractor, options))
-    follower = _Follower(options)
+    find = _keyframes if options.keyframes else _found
+    found = (item for source in sources for item in find(source, extractor, options))
+    follower = _Follower(options, describe)
     for item, answers in _asked(found, ask):
         if isinstance(item, Unreadable):
             yield from follower.end()
@@ -165,11 +176,41 @@ def _found(source: Source, extractor: FaceExtractor, options: LookOptions) -> It
                 rgb=pixels.rgb if options.with_pictures else None,
                 shrink=pixels.shrink,
             )
-            yield _Found(frame, faces)
+            # Before the pixels go: what shows a cut.
+            yield _Found(frame, faces, scene_of(pixels.rgb) if looked_at and not picture.still else None)
             if looked_at:
                 next_look = _next_look(picture.time, options.frames_per_second)
     except ClipError as error:
         yield Unreadable(source, error)
+
+
+def _keyframes(source: Source, extractor: FaceExtractor, options: LookOptions) -> Iterator[_Found | Unreadable]:
+    """A clip's keyframes, or a picture, with their faces as the extractor chooses them."""
+    if isinstance(source.value, np.ndarray):
+        if source.value.ndim == 4:
+            raise InputError(f"`keyframes` are chosen of files and bytes. Received: {source.name}.")
+        yield from _found(source, extractor, options)
+        return
+    try:
+        with source.path() as path:
+            clip = extractor.extract(path)
+    except ClipError as error:
+        yield Unreadable(source, ClipError(error.reason, source.name, error.detail))
+        return
+    times = {face.frame: face.time for face in clip.faces}
+    for number in sorted(times.keys() | {left.frame for left in clip.rejected}):
+        frame = SeenFrame(
+            source=source,
+            still=clip.frames_decoded == 1,
+            seconds=clip.duration,
+            number=max(number, 0),
+            time=times.get(number, 0.0),
+            faces=(),
+            rejected=tuple(left for left in clip.rejected if left.frame == number),
+            looked_at=True,
+            rgb=None,
+        )
+        yield _Found(frame, [face for face in clip.faces if face.frame == number])
 
 
 def _next_look(time: float, frames_per_second: float) -> float:
@@ -205,10 +246,11 @@ class _Follower:
 
     Args:
       options: how clips are looked at.
+      describe: says who a face is.
     """
 
-    def __init__(self, options: LookOptions) -> None:
-        self._options = options
+    def __init__(self, options: LookOptions, describe: DescribeFn | None) -> None:
+        self._options, self._describe = options, describe
         self._source: Source | None = None
         self._waiting: list[SeenFrame] = []
 
@@ -218,12 +260,15 @@ class _Follower:
             yield from self.end()
             # Looks that are far apart must not lose every face between them.
             lost_after = max(LOST_AFTER_S, 2 / self._options.frames_per_second)
-            self._source, self._tracker = frame.source, Tracker(self._options.smoothing_s, lost_after)
+            smoothing_s = self._options.smoothing_s
+            if self._options.keyframes:
+                lost_after, smoothing_s = math.inf, 0.0
+            self._source, self._tracker = frame.source, Tracker(smoothing_s, lost_after, self._describe)
         if not frame.looked_at:
             self._waiting.append(frame)
             return
         boxes = [face.box for face in item.faces]
-        numbered = self._tracker.update(frame.time, boxes, answers)
+        numbered = self._tracker.update(frame.time, boxes, answers, item.faces, item.scene)
         faces = tuple(
             SeenFace(number, face.box, face.score, answer, face)
             for face, (number, answer) in zip(item.faces, numbered, strict=True)

@@ -5,7 +5,6 @@ Both see each face as the JPEG that a server would get, so that the three ways g
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.recognition.answers import Answer, Network, encode_face
-from fer_tf.resources import resource
+from fer_tf.run_folder import NetworkFolder, network_folder
 
-PRETRAINED = "pretrained"
-FA_NET_DIR, SPEC_FILE = "fa_net", "spec.json"
 GRAPH_FILE = "saved_model.pb"
 # Beside an exported graph: what reads a version without running it finds everything here.
 EXTRA = "assets.extra"
@@ -41,12 +39,9 @@ def open_network(source: str) -> Network:
       InputError: when it is none of these.
       ServerError: when no server answers at the address.
     """
-    if source == PRETRAINED:
-        return LiveNetwork(resource(PRETRAINED))
+    if _has_fa_net(source):
+        return LiveNetwork(network_folder(source))
     if os.path.isdir(source):
-        for folder in (source, os.path.join(source, FA_NET_DIR)):
-            if os.path.exists(os.path.join(folder, SPEC_FILE)):
-                return LiveNetwork(folder)
         if os.path.exists(os.path.join(source, GRAPH_FILE)):
             return ExportedNetwork(source)
         if found := versions(source):
@@ -55,12 +50,23 @@ def open_network(source: str) -> Network:
         from fer_tf.recognition.server import Connection
 
         connection = Connection(source)
-        connection.wait()
+        try:
+            connection.wait()
+        except BaseException:
+            connection.close()
+            raise
         return connection
     raise InputError(
         "`source` must be 'pretrained', a run folder (with spec.json or fa_net/spec.json), an export's folder (with "
         f"numbered versions) or a server's host:port. Received: {source!r}."
     )
+
+
+def _has_fa_net(source: str) -> bool:
+    try:
+        return NetworkFolder(network_folder(source)).has_spec
+    except OSError:  # An address under which nobody keeps files.
+        return False
 
 
 def versions(model_folder: str) -> list[int]:
@@ -186,13 +192,8 @@ class ExportedNetwork:
 
 def landmark_model_of(version_dir: str) -> str:
     """Returns what aligned the faces that an exported network learned from; empty when the export does not say."""
-    import tensorflow as tf
-
-    path = f"{version_dir.rstrip('/')}/{MODEL_FILE}"
-    if not tf.io.gfile.exists(path):
-        return ""
-    with tf.io.gfile.GFile(path) as file:
-        return json.load(file).get("spec", {}).get("landmark_model", "")
+    path = files.join(version_dir, MODEL_FILE)
+    return files.read_json(path).get("spec", {}).get("landmark_model", "") if files.exists(path) else ""
 
 
 def _equally_large(pictures: Sequence[Any]) -> list[list[Any]]:

@@ -1,0 +1,119 @@
+"""Faces and expressions of pictures and clips, without a server.
+
+`python -m fer_tf.recognition photo.jpg clip.mp4 --output=out` writes one table of all faces, annotated copies, and what
+was left out; without `--output` it prints what it sees.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fer_tf.config import EXIT_FAILED, parse, run_command
+from fer_tf.errors import InputError
+from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.recognition.command import Output, refuse_equal_names, show
+
+TABLE, REJECTED = "faces", "rejected.csv"
+
+
+@dataclass(frozen=True)
+class RecognizeConfig:
+    """Flags of `python -m fer_tf.recognition`.
+
+    Args:
+      inputs: pictures and clips, folders of them, or patterns.
+      model: pretrained, a run folder, an export's folder, or a server's HOST:PORT.
+      output: folder for the table, the annotated copies and the list of what was left out; empty prints alone.
+      format: the table's, csv, jsonl or parquet.
+      annotate: whether annotated copies are written.
+      json: whether to print JSON instead of tables.
+      top_k: how many expressions to show for a face.
+      faces: found, or given where each picture is a face that was cut out already.
+      frames_per_second: frames of a clip's second that are looked at.
+      smoothing: time constant by which a followed face's scores are smoothed, seconds.
+      head_pose: whether the table has yaw, pitch and roll, degrees.
+      eyes: whether the table has the seven eye features of section 3.2.
+      min_score: the detector's confidence below which a face does not count, 0 to 1.
+      landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
+        not the packaged one; `packaged` goes on with the packaged one all the same.
+    """
+
+    inputs: list[str] = field(default_factory=list)
+    model: str = "pretrained"
+    output: str = ""
+    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    annotate: bool = True
+    json: bool = False
+    top_k: int = 3
+    faces: Literal["found", "given"] = "found"
+    frames_per_second: float = 5.0
+    smoothing: float = 0.4
+    head_pose: bool = False
+    eyes: bool = False
+    min_score: float = ExtractorOptions.min_score
+    landmark_model: str = ExtractorOptions.landmark_model
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise InputError("name at least one picture or clip, such as: python -m fer_tf.recognition photo.jpg")
+        if self.top_k < 1:
+            raise InputError(f"`top_k` must be at least 1. Received: {self.top_k}.")
+        if self.output and os.path.exists(self.output) and not os.path.isdir(self.output):
+            raise InputError(f"`output` must be a folder. Received: {self.output!r}.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    config, _ = parse(
+        RecognizeConfig,
+        argv,
+        prog="python -m fer_tf.recognition",
+        description="Find the faces of pictures and clips and say which expressions they show.",
+        positional="inputs",
+    )
+    from fer_tf.recognition.recognizer import Recognizer
+    from fer_tf.recognition.server import ServerError
+
+    try:
+        recognizer = Recognizer.load(
+            config.model, faces=config.faces, min_score=config.min_score, landmark_model=config.landmark_model
+        )
+        with closing(recognizer):
+            return _run(config, recognizer)
+    except ServerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _run(config: RecognizeConfig, recognizer: Any) -> int:
+    faces = recognizer(
+        config.inputs,
+        frames_per_second=config.frames_per_second,
+        smoothing=config.smoothing,
+        head_pose=config.head_pose,
+        eyes=config.eyes,
+    )
+    annotate = bool(config.output) and config.annotate
+    if annotate:
+        refuse_equal_names(faces.inputs)
+    if config.output:
+        os.makedirs(config.output, exist_ok=True)
+    output = Output(config.output if annotate else "", True, config.json, config.top_k, with_tables=False)
+    code = show(faces.each_frame(with_pictures=annotate), output)
+    if config.output:
+        for path in (
+            faces.save(os.path.join(config.output, f"{TABLE}.{config.format}")),
+            faces.save_rejected(os.path.join(config.output, REJECTED)),
+        ):
+            # JSON stands alone on standard output.
+            print(path, file=sys.stderr if config.json else sys.stdout)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,284 @@
+"""What was recognised: faces one after the other, as a table, as arrays, as files, or seen in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.faces import align
+from fer_tf.faces.extractor import FaceExtractor
+from fer_tf.recognition import tables
+from fer_tf.recognition.answers import Network
+from fer_tf.recognition.face import Face, face_of, scaled
+from fer_tf.recognition.given import GivenFaces
+from fer_tf.recognition.looking import LookOptions, SeenFrame, Unreadable, look
+from fer_tf.recognition.sources import Source, pictures_of
+from fer_tf.recognition.tracking import DescribeFn
+
+if TYPE_CHECKING:
+    import pandas
+
+BATCH = 32
+# Faces whose crops are kept, for a notebook's first look.
+THUMBNAILS = 6
+
+
+@dataclass(frozen=True)
+class RecognizeOptions:
+    """What a call asks for.
+
+    Attributes:
+      look: how clips are looked at.
+      head_pose: whether the table has yaw, pitch and roll.
+      eyes: whether it has the seven eye features of section 3.2.
+    """
+
+    look: LookOptions
+    head_pose: bool = False
+    eyes: bool = False
+
+
+class Faces:
+    """The faces of some inputs, found while they are asked for.
+
+    Iterating looks at the inputs one after the other and keeps one or two kilobytes a face and no pixels, so an hour of
+    video is fine; a second pass looks at nothing again. `crops` and `embeddings` read the inputs once more.
+
+    Example:
+      faces = recognize(["photo.jpg", "clip.mp4"])
+      for face in faces:
+          print(face.input, face.time, face.expression)
+      faces.save("faces.csv")
+
+    Args:
+      network: the way of asking.
+      extractor: finds and aligns the faces.
+      describe: says who a face is, where motion does not tell.
+      sources: the inputs.
+      options: what is asked for.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        extractor: FaceExtractor | GivenFaces,
+        describe: DescribeFn,
+        sources: list[Source],
+        options: RecognizeOptions,
+    ) -> None:
+        self._network, self._extractor, self._describe = network, extractor, describe
+        self._sources, self._options = sources, options
+        self._found: list[Face] = []
+        self._rejected: list[tuple] = []
+        self._thumbnails: list[np.ndarray] = []
+        self._running = self._run()
+        self._done = False
+
+    def __iter__(self) -> Iterator[Face]:
+        for number in itertools.count():
+            if number >= len(self._found) and not self._advance(number):
+                return
+            yield self._found[number]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, int) and key >= 0:
+            self._advance(key)
+            return self._found[key]
+        return self._all()[key]
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the pictures and clips, in order."""
+        return [source.name for source in self._sources]
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The label names; a class's id is its position."""
+        return self._network.expressions
+
+    def table(self) -> pandas.DataFrame:
+        """Returns one row a face.
+
+        Columns: input, frame, time (seconds), face, x, y, width, height (pixels), detector_score, expression, the
+        probability of each expression, and what else was asked for: yaw, pitch, roll (degrees); the seven eye features.
+        """
+        return tables.frame_of(self._rows(), self.columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The table's columns."""
+        return tables.columns_of(self.expressions, self._options.head_pose, self._options.eyes)
+
+    @property
+    def rejected(self) -> pandas.DataFrame:
+        """What was left out and why: input, frame (-1 for all of it), reason and detail."""
+        self._all()
+        return tables.frame_of(self._rejected, tables.REJECTED)
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """float32 (N, 68, 2), iBUG order, pixels of each face's upright frame."""
+        return np.array([face.landmarks for face in self], np.float32).reshape(-1, 68, 2)
+
+    @property
+    def masks(self) -> np.ndarray:
+        """uint8 (N, 256, 256), the landmark masks of section 3.2."""
+        size = align.FACE_SIZE
+        return np.array([face.mask for face in self], np.uint8).reshape(-1, size, size)
+
+    @property
+    def crops(self) -> np.ndarray:
+        """uint8 (N, 256, 256, 3), RGB: the aligned faces; 192 KB each. `each_crop` gives them one by one."""
+        size = align.FACE_SIZE
+        return np.array(list(self.each_crop()), np.uint8).reshape(-1, size, size, 3)
+
+    @cached_property
+    def embeddings(self) -> np.ndarray:
+        """float32 (N, 256): the network's features of each face."""
+        crops, parts = self.each_crop(), [np.zeros((0, 256), np.float32)]
+        while batch := list(itertools.islice(crops, BATCH)):
+            parts.append(self._network.embed(batch))
+        return np.concatenate(parts)
+
+    def each_crop(self) -> Iterator[np.ndarray]:
+        """Yields each face's crop, uint8 (256, 256, 3), reading the inputs once more but detecting nothing."""
+        for source, group in itertools.groupby(self._all(), key=lambda face: face.source):
+            yield from _crops(source, list(group), self._extractor)
+
+    def crop(self, face: Face | int) -> np.ndarray:
+        """Returns one face's crop, uint8 (256, 256, 3); a clip is read up to its frame."""
+        face = self[face] if isinstance(face, int) else face
+        return next(_crops(face.source, [face], self._extractor))
+
+    def explain(self, face: Face | int, method: str = "layercam", expression: str = "") -> np.ndarray:
+        """Returns the face with a heat map of what speaks for an expression, uint8 (h, w, 3).
+
+        Args:
+          face: a face of this result, or its number in it.
+          method: one of `fer_tf.evaluation.saliency.METHODS`.
+          expression: the one to explain; empty for the most probable.
+
+        Raises:
+          InputError: for another expression, or when the network's weights are not at hand (a server's).
+        """
+        face = self[face] if isinstance(face, int) else face
+        from fer_tf.recognition.explaining import explain_by
+
+        return explain_by(self._network, self.crop(face), expression or face.expression, method)
+
+    def save(self, path: str | os.PathLike) -> str:
+        """Writes the table and returns the path; the file gets its name when it is complete.
+
+        Args:
+          path: ends in .csv, .jsonl or .parquet (which needs pyarrow).
+        """
+        return tables.save(os.fspath(path), self.columns, self._rows())
+
+    def save_rejected(self, path: str | os.PathLike) -> str:
+        """Writes what was left out and returns the path, which ends as that of `save`."""
+        self._all()
+        return tables.save(os.fspath(path), tables.REJECTED, self._rejected)
+
+    def plot(self, number: int = 0) -> Any:
+        """Returns a figure of one input: a picture with its faces, or the course of a clip's expressions.
+
+        Args:
+          number: which of the inputs.
+        """
+        from fer_tf.recognition.plots import plot
+
+        if not -len(self._sources) <= number < len(self._sources):
+            raise InputError(f"`number` must name one of {len(self._sources)} inputs. Received: {number}.")
+        source = self._sources[number]
+        return plot(source, [face for face in self if face.source is source], self._extractor.options)
+
+    def __repr__(self) -> str:
+        inputs = f"{len(self._sources)} input{'s' if len(self._sources) != 1 else ''}"
+        if not self._done:
+            return f"<Faces of {inputs}: {len(self._found)} so far; iterate, or ask for .table()>"
+        return f"<Faces of {inputs}: {len(self._found)}; {len(self._rejected)} left out>"
+
+    def _repr_html_(self) -> str:
+        from fer_tf.recognition.plots import as_html
+
+        # A first look is enough: an hour of video is not looked at for a cell's last line.
+        self._advance(THUMBNAILS)
+        return as_html(repr(self), self._found[:THUMBNAILS], self._thumbnails)
+
+    def _all(self) -> list[Face]:
+        for _ in self:
+            pass
+        return self._found
+
+    def _advance(self, number: int) -> bool:
+        """Looks on until there is a face of this number; returns whether there is."""
+        while len(self._found) <= number and not self._done:
+            found = next(self._running, None)
+            if found is None:
+                self._done = True
+            else:
+                self._found.append(found)
+        return len(self._found) > number
+
+    def each_frame(self, with_pictures: bool = True) -> Iterator[SeenFrame | Unreadable]:
+        """Yields every frame with its pixels, for drawing, or the looked-at ones without; to be called first.
+
+        What is found on the way is this result's.
+
+        Raises:
+          InputError: when some of the inputs were looked at already.
+        """
+        if self._found or self._done:
+            raise InputError("frames come with their pixels on the first look only: recognise the inputs again")
+        for item in self._look(dataclasses.replace(self._options.look, with_pictures=with_pictures)):
+            self._found += self._noted(item)
+            yield item
+        self._done = True
+
+    def _rows(self) -> Iterator[tuple]:
+        return (tables.row_of(face, self._options.head_pose) for face in self)
+
+    def _look(self, options: LookOptions) -> Iterator[SeenFrame | Unreadable]:
+        return look(self._sources, self._extractor, self._network.classify, options, self._describe)
+
+    def _run(self) -> Iterator[Face]:
+        for item in self._look(self._options.look):
+            yield from self._noted(item)
+
+    def _noted(self, item: SeenFrame | Unreadable) -> Iterator[Face]:
+        """Yields a frame's faces and notes what was left out."""
+        if isinstance(item, Unreadable):
+            self._rejected.append((item.source.name, -1, item.error.reason, item.error.detail))
+            return
+        self._rejected += [(item.source.name, left.frame, left.reason, left.detail) for left in item.rejected]
+        for face in item.faces if item.looked_at else ():
+            if len(self._thumbnails) < THUMBNAILS:
+                self._thumbnails.append(face.aligned.image)
+            yield face_of(item, face, self._options.eyes)
+
+
+def _crops(source: Source, faces: list[Face], extractor: FaceExtractor | GivenFaces) -> Iterator[np.ndarray]:
+    """Yields the crops of one source's faces, which are in order of its frames."""
+    options = extractor.options
+    waiting = iter(faces)
+    face = next(waiting, None)
+    for picture in pictures_of(source, options.limits, options.max_side):
+        if face is None:
+            return
+        if picture.number != face.frame:
+            continue
+        pixels = picture.frame()
+        while face is not None and face.frame == picture.number:
+            yield align.warp(pixels.rgb, scaled(face.transform, 1 / pixels.shrink))
+            face = next(waiting, None)

@@ -1,0 +1,119 @@
+"""Three lines from pictures and clips to a table of expressions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from fer_tf.errors import InputError, not_one_of
+from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
+from fer_tf.recognition.alignment import extractor_for
+from fer_tf.recognition.answers import Network
+from fer_tf.recognition.appearance import Describer
+from fer_tf.recognition.faces import Faces, RecognizeOptions
+from fer_tf.recognition.given import MODES, GivenFaces
+from fer_tf.recognition.looking import LookOptions
+from fer_tf.recognition.networks import open_network
+from fer_tf.recognition.sources import sources_of
+
+
+class Recognizer:
+    """Finds the faces of pictures and clips and says which expressions they show.
+
+    Example:
+      from fer_tf import Recognizer
+
+      recognize = Recognizer.load("pretrained")
+      faces = recognize(["photo.jpg", "clip.mp4"])
+      faces.table()
+
+    Args:
+      network: a way of asking; `load` makes one from a name, a folder or an address.
+      extractor: finds and aligns the faces.
+
+    Attributes:
+      network: the way of asking.
+      extractor: what finds and aligns the faces.
+    """
+
+    def __init__(self, network: Network, extractor: FaceExtractor | GivenFaces) -> None:
+        self.network, self.extractor = network, extractor
+        self._describe = Describer()
+
+    @classmethod
+    def load(
+        cls, source: str = "pretrained", *, faces: Literal["found", "given"] = "found", **options: Any
+    ) -> Recognizer:
+        """Returns a recognizer; network and detector are loaded once, for any number of calls.
+
+        Args:
+          source: `pretrained`, a run folder, an export's folder, or a server's `host:port`.
+          faces: `found`, or `given` where each picture is a face that was cut out already.
+          options: those of `fer_tf.faces.extractor.ExtractorOptions`, such as min_score=0.9 or subject="main"; by
+            default all faces count. `landmark_model` is the path of the predictor that aligned the network's training
+            faces where that is not the packaged one.
+
+        Raises:
+          InputError: when the source is none of these, an option is unknown, or the network learned from faces aligned
+            by another predictor.
+          ServerError: when no server answers at the address.
+        """
+        if faces not in MODES:
+            raise not_one_of("faces", faces, MODES)
+        known = ExtractorOptions.__dataclass_fields__
+        for name in options:
+            if name not in known:
+                raise not_one_of("option", name, known)
+        chosen = ExtractorOptions(**{"subject": "all", **options})
+        network = open_network(source)
+        try:
+            given = faces == "given"
+            return cls(network, GivenFaces(chosen) if given else extractor_for(network.landmark_model, chosen))
+        except BaseException:
+            network.close()
+            raise
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        frames_per_second: float | Literal["all"] = 5.0,
+        keyframes: bool = False,
+        smoothing: float = 0.4,
+        head_pose: bool = False,
+        eyes: bool = False,
+    ) -> Faces:
+        """Returns the faces of some inputs; they are found while they are asked for.
+
+        Args:
+          inputs: one or a list of: paths of files, of folders, or patterns; uint8 RGB arrays (H, W, 3) or, for a clip,
+            (N, H, W, 3); encoded bytes; Pillow images.
+          frames_per_second: how many frames of a clip's second are looked at, or `all`.
+          keyframes: whether a clip's keyframes are looked at instead, as a build keeps them, each alone.
+          smoothing: time constant of the smoothing of a followed face's scores, seconds; 0 smooths nothing.
+          head_pose: whether the table has yaw, pitch and roll, degrees.
+          eyes: whether the table has the seven eye features of section 3.2.
+
+        Raises:
+          InputError: for an input of another kind. A file that cannot be read is listed in `rejected`.
+        """
+        rate = math.inf if frames_per_second == "all" else frames_per_second
+        if not isinstance(rate, (int, float)):
+            raise InputError(f"`frames_per_second` must be a number or 'all'. Received: {frames_per_second!r}.")
+        look = LookOptions(rate, smoothing, keyframes=keyframes)
+        options = RecognizeOptions(look, head_pose, eyes)
+        return Faces(self.network, self.extractor, self._describe, sources_of(inputs), options)
+
+    def close(self) -> None:
+        """Ends the decoder's process and the connection."""
+        self.extractor.close()
+        self.network.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Recognizer by {self.network.name}: {', '.join(self.network.expressions)}>"

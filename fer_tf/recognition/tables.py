@@ -1,0 +1,104 @@
+"""Faces as rows: one table for any input, in memory or as CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fer_tf.errors import InputError, not_one_of
+from fer_tf.faces.eyes import FEATURES
+from fer_tf.recognition.face import Face
+from fer_tf.recognition.pose import HEAD_POSE
+
+if TYPE_CHECKING:
+    import pandas
+
+FIXED = ("input", "frame", "time", "face", "x", "y", "width", "height", "detector_score", "expression")
+REJECTED = ("input", "frame", "reason", "detail")
+
+
+def columns_of(expressions: Sequence[str], with_pose: bool = False, with_eyes: bool = False) -> tuple[str, ...]:
+    """Returns a table's columns; an expression that is called like another column gets `probability_` before it."""
+    others = (*FIXED, *HEAD_POSE, *FEATURES)
+    classes = [f"probability_{name}" if name in others else name for name in expressions]
+    return (*FIXED, *classes, *(HEAD_POSE if with_pose else ()), *(FEATURES if with_eyes else ()))
+
+
+def row_of(face: Face, with_pose: bool = False) -> tuple:
+    """Returns a face's values in the order of `columns_of`."""
+    box = (round(float(value), 2) for value in face.box)
+    scores = (round(float(value), 6) for value in face.answer.probabilities)
+    turned = (round(value, 2) for value in face.head_pose) if with_pose else ()
+    about = (face.input, face.frame, round(face.time, 4), face.number, *box, round(face.score, 4), face.expression)
+    return (*about, *scores, *turned, *(round(float(value), 5) for value in face.eyes))
+
+
+def frame_of(rows: Iterable[tuple], columns: Sequence[str]) -> pandas.DataFrame:
+    """Returns rows as a pandas table."""
+    import pandas
+
+    return pandas.DataFrame(list(rows), columns=list(columns))
+
+
+def save(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> str:
+    """Writes a table by the path's ending, row by row; the file gets its name when it is complete.
+
+    Raises:
+      InputError: for another ending, a folder that is not there, or Parquet without pyarrow.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    writers = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
+    if suffix not in writers:
+        raise not_one_of("path", path, [f"*{suffix}" for suffix in writers])
+    with whole(path) as partial:
+        writers[suffix](partial, columns, rows)
+    return path
+
+
+@contextmanager
+def whole(path: str) -> Iterator[str]:
+    """Gives the name under which a file is written; it gets its own when the block ends without an error.
+
+    Raises:
+      InputError: when it cannot be written.
+    """
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, f".partial-{name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path!r} cannot be written: {error}") from None
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+def _write_csv(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _write_json_lines(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(dict(zip(columns, map(_plain, row), strict=True)), ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no nan."""
+    return None if value != value else value
+
+
+def _write_parquet(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise InputError("Parquet needs pyarrow: pip install 'fer_tf[parquet]', or save as .csv or .jsonl") from None
+    frame_of(rows, columns).to_parquet(path, engine="pyarrow", index=False)

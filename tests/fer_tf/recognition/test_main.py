@@ -1,0 +1,57 @@
+"""The command without a server: a table of all inputs, annotated copies, and what was left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pandas
+import pytest
+
+from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
+from fer_tf.recognition import __main__ as command
+from fer_tf.recognition import tables
+
+CLIP = "take_1/P004/happy/front.mp4"
+
+
+def test_one_table_annotated_copies_and_a_list_of_what_was_left_out(
+    samples: Path, two_faces: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    inputs = [two_faces, str(samples / CLIP), str(tmp_path / "broken.jpg")]
+    out = tmp_path / "out"
+    flags = [f"--output={out}", "--head_pose", "--frames_per_second=10", "--json"]
+    assert command.main([*inputs, *flags]) == EXIT_INCOMPLETE
+    results = json.loads(capsys.readouterr().out)
+    assert [(result["kind"], len(result["faces"])) for result in results] == [("picture", 2), ("video", 1)]
+    table = pandas.read_csv(out / "faces.csv")
+    assert table["input"].tolist() == [two_faces] * 2 + [str(samples / CLIP)] * 5
+    assert tuple(table.columns[: len(tables.FIXED)]) == tables.FIXED and "yaw" in table.columns
+    (left_out,) = pandas.read_csv(out / "rejected.csv").to_dict("records")
+    assert left_out["input"] == inputs[2] and left_out["reason"] == "not_a_video"
+    assert cv2.imread(str(out / "two.png.annotated.jpg")).shape == cv2.imread(two_faces).shape
+    with av.open(str(out / "front.mp4.annotated.mp4")) as drawn:
+        assert len(list(drawn.decode(video=0))) == 12
+    names = ["faces.csv", "front.mp4.annotated.mp4", "rejected.csv", "two.png.annotated.jpg"]
+    assert sorted(path.name for path in out.iterdir()) == names
+
+
+def test_given_faces_are_neither_searched_nor_aligned(samples: Path, tmp_path: Path) -> None:
+    # A flat picture has no face to find; the network is asked about the whole of it all the same.
+    cv2.imwrite(str(tmp_path / "flat.png"), np.full((90, 70, 3), 120, np.uint8))
+    flags = ["--faces=given", f"--output={tmp_path / 'out'}", "--format=jsonl", "--annotate=false", "--eyes"]
+    assert command.main([str(tmp_path / "flat.png"), *flags]) == EXIT_OK
+    (row,) = (json.loads(line) for line in (tmp_path / "out" / "faces.jsonl").read_text().splitlines())
+    assert (row["x"], row["y"], row["width"], row["height"]) == (0, 0, 70, 90)
+    assert row["eye_aperture"] is None and abs(sum(row[name] for name in ("happy", "sad", "neutral"))) <= 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["faces.jsonl", "rejected.csv"]
+
+
+def test_without_inputs_the_usage_is_shown(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main([])
+    assert caught.value.code == 2 and "python -m fer_tf.recognition photo.jpg" in capsys.readouterr().err

@@ -1,0 +1,210 @@
+"""Three lines from files to a table; whatever the input is, the same face gets the same row."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+import fer_tf
+from fer_tf.errors import InputError
+from fer_tf.faces import eyes
+from fer_tf.recognition import tables
+from fer_tf.recognition.sources import sources_of
+
+CLIP = "take_1/P004/happy/front.mp4"
+FER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+@pytest.fixture(scope="module")
+def recognize() -> Iterator[fer_tf.Recognizer]:
+    with fer_tf.Recognizer.load("pretrained") as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def photo(samples: Path) -> str:
+    return str(samples / "photo.jpg")
+
+
+def test_three_lines_give_a_row_a_face(recognize: fer_tf.Recognizer, photo: str, two_faces: str) -> None:
+    table = recognize([photo, two_faces]).table()
+    assert tuple(table.columns) == (*tables.FIXED, *FER)
+    assert table["input"].tolist() == [photo, two_faces, two_faces] and table["face"].tolist() == [1, 1, 2]
+    np.testing.assert_allclose(table[list(FER)].sum(1), 1, atol=1e-4)
+    assert table["expression"].tolist() == table[list(FER)].idxmax(axis=1).tolist()
+    # The second picture begins with the first, and its second face is the same person at 0.7 of the size.
+    np.testing.assert_allclose(table["x"][0], table["x"][1], atol=3)
+    np.testing.assert_allclose(table["width"][2] / table["width"][1], 0.7, atol=0.08)
+
+
+def test_every_kind_of_input_gives_the_same_row(recognize: fer_tf.Recognizer, photo: str, tmp_path: Path) -> None:
+    (tmp_path / "deep [1]").mkdir()
+    shutil.copy(photo, tmp_path / "deep [1]" / "a.jpg")
+    (tmp_path / ".hidden").write_text("not looked at")
+    rgb = cv2.imread(photo)[..., ::-1]
+    inputs = [
+        Path(photo),
+        str(tmp_path),
+        str(tmp_path / "deep [1]"),
+        str(tmp_path / "*" / "*.jpg"),
+        Path(photo).read_bytes(),
+        np.ascontiguousarray(rgb),
+        Image.open(photo),
+    ]
+    table = recognize(inputs).table()
+    assert len(table) == len(inputs)
+    assert table["input"].tolist()[-3:] == ["bytes 4", "array 5", "image 6"]
+    # Other decoders' pixels differ by a grey level here and there.
+    np.testing.assert_allclose(table[list(FER)], np.tile(table[list(FER)].iloc[0], (len(table), 1)), atol=0.05)
+    np.testing.assert_allclose(table["x"], table["x"][0], atol=1)
+
+
+def test_what_is_no_input_is_refused_with_its_kind() -> None:
+    for wrong, message in (
+        (3, "Received: int"),
+        ([None], "Received: NoneType"),
+        (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
+        ([], "no picture and no clip"),
+        ("nothing/*.jpg", "no file matches"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sources_of(wrong)
+
+
+def test_a_clip_is_followed_and_its_crops_masks_and_features_come_on_demand(
+    recognize: fer_tf.Recognizer, samples: Path
+) -> None:
+    faces = recognize(str(samples / CLIP), frames_per_second=10, smoothing=0)
+    table = faces.table()
+    assert len(table) == 5 and set(table["face"]) == {1} and table["time"].is_monotonic_increasing
+    crops, masks = faces.crops, faces.masks
+    assert crops.shape == (5, 256, 256, 3) and masks.shape == (5, 256, 256)
+    # Read once more, the crops are those that the network saw: the same answers, features and masks.
+    answers = recognize.network.classify(list(crops))
+    np.testing.assert_allclose([a.probabilities for a in answers], table[list(FER)], atol=1e-5)
+    np.testing.assert_allclose(faces.embeddings, recognize.network.embed(list(crops)), atol=1e-5)
+    np.testing.assert_array_equal(faces.crop(3), crops[3])
+    (aligned,) = recognize.extractor.search(next(_frames(samples / CLIP)))[0]
+    np.testing.assert_array_equal(crops[0], aligned.image)
+    np.testing.assert_array_equal(masks[0], aligned.mask)
+    landmarks = faces.landmarks
+    assert landmarks.shape == (5, 68, 2)
+    x, y, width, height = faces[0].box
+    inside = (landmarks[0] > (x - 0.2 * width, y - 0.2 * height)) & (landmarks[0] < (x + 1.2 * width, y + 1.2 * height))
+    assert inside.all()
+    smoothed = recognize(str(samples / CLIP), frames_per_second=10, smoothing=0.4).table()
+    assert smoothed[list(FER)].diff().abs().sum().sum() < table[list(FER)].diff().abs().sum().sum()
+
+
+def _frames(path: Path) -> Iterator[np.ndarray]:
+    from tests.fer_tf.faces.clips import read_frames
+
+    return iter(read_frames(path))
+
+
+def test_every_frame_or_the_keyframes_can_be_asked_for(recognize: fer_tf.Recognizer, samples: Path) -> None:
+    clip = str(samples / CLIP)
+    assert recognize(clip, frames_per_second="all").table()["frame"].tolist() == list(range(12))
+    kept = recognize(clip, keyframes=True)
+    frames = kept.table()["frame"].tolist()
+    assert frames == [face.frame for face in recognize.extractor.extract(clip).faces] and len(frames) < 12
+    assert kept.crops.shape[0] == len(frames) and set(kept.table()["face"]) == {1}
+
+
+def test_head_pose_and_eye_features_are_columns_on_request(recognize: fer_tf.Recognizer, samples: Path) -> None:
+    clips = [
+        str(samples / f"take_1/P004/neutral/{view}.mp4") for view in ("front", "half_left", "half_right", "bird_view")
+    ]
+    faces = recognize(clips, frames_per_second=1, head_pose=True, eyes=True)
+    mean = faces.table().groupby("input", sort=False)[["yaw", "pitch"]].mean()
+    front, left, right, above = mean.to_numpy()
+    assert abs(front[0]) < 12 and 20 < left[0] < 60 and -60 < right[0] < -20
+    # A camera above sees a face that looks down.
+    assert above[1] < front[1] - 10
+    points = faces[0].landmarks @ faces[0].transform[:, :2].T + faces[0].transform[:, 2]
+    expected = eyes.eye_features(points, faces.crop(0))
+    np.testing.assert_allclose(faces.table()[list(eyes.FEATURES)].iloc[0], expected, atol=1e-3)
+
+
+def test_what_is_left_out_is_listed_and_the_rest_goes_on(
+    recognize: fer_tf.Recognizer, photo: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    empty = np.full((200, 200, 3), 128, np.uint8)
+    faces = recognize([str(tmp_path / "missing.mp4"), photo, empty, str(tmp_path / "broken.jpg")])
+    assert "so far" in repr(faces)
+    listed = faces.rejected[["input", "reason"]].to_numpy().tolist()
+    assert listed == [
+        [str(tmp_path / "missing.mp4"), "missing"],
+        ["array 2", "no_face"],
+        [str(tmp_path / "broken.jpg"), "not_a_video"],
+    ]
+    assert len(faces) == 1 and repr(faces) == "<Faces of 4 inputs: 1; 3 left out>"
+
+
+def test_tables_are_saved_whole_in_three_formats(
+    recognize: fer_tf.Recognizer, photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = recognize(photo)
+    table = faces.table()
+    for name, read in (
+        ("a.csv", pandas.read_csv),
+        ("a.parquet", pandas.read_parquet),
+        ("a.jsonl", lambda path: pandas.read_json(path, lines=True)),
+    ):
+        assert faces.save(tmp_path / name) == str(tmp_path / name)
+        pandas.testing.assert_frame_equal(read(tmp_path / name), table, check_dtype=False)
+    assert json.loads((tmp_path / "a.jsonl").read_text())["expression"] == table["expression"][0]
+    with pytest.raises(InputError, match=r"must be one of \('\*\.csv'"):
+        faces.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match="cannot be written"):
+        faces.save(tmp_path / "nowhere" / "a.csv")
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pip install 'fer_tf\[parquet\]'"):
+        faces.save(tmp_path / "b.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.jsonl", "a.parquet"]
+
+
+def test_a_class_called_like_a_column_keeps_apart() -> None:
+    assert tables.columns_of(("happy", "time"))[-2:] == ("happy", "probability_time")
+
+
+def test_a_notebook_sees_faces_curves_and_what_speaks_for_an_answer(
+    recognize: fer_tf.Recognizer, photo: str, samples: Path
+) -> None:
+    faces = recognize([photo, str(samples / CLIP)])
+    shown = faces._repr_html_()
+    assert shown.count("<img") == 4 and "data:image/jpeg;base64" in shown and faces[0].expression in shown
+    for number in (0, 1):
+        assert faces.plot(number)._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="must name one of 2 inputs"):
+        faces.plot(2)
+    side = round(256 * 11 / 12)
+    overlays = [faces.explain(0), faces.explain(faces[0], "gradcam++", "sad")]
+    assert all(abs(overlay.shape[0] - side) <= 2 and overlay.dtype == np.uint8 for overlay in overlays)
+    assert (overlays[0] != overlays[1]).any()
+    with pytest.raises(InputError, match="`expression` must be one of"):
+        faces.explain(0, expression="proud")
+
+
+def test_a_long_input_is_looked_at_only_as_far_as_it_is_asked_for(recognize: fer_tf.Recognizer, photo: str) -> None:
+    rgb = np.ascontiguousarray(cv2.imread(photo)[..., ::-1])
+    faces = recognize(np.broadcast_to(rgb, (100_000, *rgb.shape)))
+    first = next(iter(faces))
+    assert first.number == 1 and not faces._done and len(faces._found) == 1
+    assert "so far" in repr(faces)
+
+
+def test_an_unknown_option_or_source_is_named() -> None:
+    with pytest.raises(InputError, match=r"`option` must be one of .*'min_score'.*Received: 'min_scores'"):
+        fer_tf.Recognizer.load("pretrained", min_scores=0.5)
+    with pytest.raises(InputError, match="must be 'pretrained'"):
+        fer_tf.Recognizer.load("pretraned")
