@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import apache_beam as beam
 
@@ -26,11 +26,12 @@ from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review
 from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
-from fer_tf.data.tasks import TaskOptions, Unit
-from fer_tf.errors import InputError
+from fer_tf.data.tasks import TaskOptions
+from fer_tf.errors import InputError, not_one_of
 from fer_tf.evaluation import agreement
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
+from fer_tf.faces.subject import SUBJECTS
 from fer_tf.labels import TASKS
 from fer_tf.lock import only_writer
 from fer_tf.reports import build_page
@@ -56,21 +57,12 @@ class BuildConfig:
       videos_root: folder, or glob, of the clips, on any filesystem that Beam knows; empty for the sample corpus.
       output: the data folder to write.
       labels_file: the allowed expressions, one a line in the order of their ids; empty takes those of the annotations.
-      seed: changes every random choice.
       review: keep a clip when its reviewers name its label: all of them, more than half, or whatever they say.
       reviewer_columns: pattern of the reviewers' columns.
       group_columns: columns that tell which clips were filmed together, those that the file has.
-      er_ss_unit: what ER-SS shuffles; `image` as in the paper lets frames of one clip fall on both sides.
-      rare_pose: ER-UP's rare pose.
-      val_share: share of the training part that ER-UE, ER-UP and ER-ZID give to validation; 0 gives the paper's counts.
-      max_keyframes: the most frames that a clip gives (about 40 in the paper).
-      keyframe_rule: which frames are kept: apex, motion or uniform.
-      subject: who a clip with several faces is about: main, center or largest.
-      min_score: the detector's confidence below which a face does not count, 0 to 1.
-      landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
-      max_pixels: frames with more pixels are refused.
-      decode_timeout_s: how long a decoder may stay silent before its clip is given up, seconds.
-      threads: threads that a worker's detector uses; 0 for as many as there are cores.
+      tasks: how the tasks are split.
+      faces: how clips become faces.
+      subject: who a clip with several faces is about: main (longest, largest, most central), center or largest.
       pairs_per_image: the most targets that a face gets in the GAN's pairs.
       num_shards: how many files of records, and of pairs; 0 chooses by size.
       landmark_files: also write each clip's points as text, `landmarks/<clip>.txt`.
@@ -83,21 +75,11 @@ class BuildConfig:
     videos_root: str = ""
     output: str = "data/faces"
     labels_file: str = ""
-    seed: int = 0
     review: Review = "unanimous"
     reviewer_columns: str = "reviewer_*"
     group_columns: list[str] = field(default_factory=lambda: ["clip_group", "session", "take"])
-    er_ss_unit: Unit = "image"
-    rare_pose: str = "half_left"
-    val_share: float = 0.1
-    max_keyframes: int = ExtractorOptions.max_keyframes
-    keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
-    subject: Literal["main", "center", "largest"] = "main"
-    min_score: float = ExtractorOptions.min_score
-    landmark_model: str = ExtractorOptions.landmark_model
-    max_pixels: int = ExtractorOptions.max_pixels
-    decode_timeout_s: float = ExtractorOptions.decode_timeout_s
-    threads: int = 1
+    tasks: TaskOptions = config.group(TaskOptions)
+    faces: ExtractorOptions = config.group(ExtractorOptions, threads=1)
     pairs_per_image: int = 2
     num_shards: int = 0
     landmark_files: bool = False
@@ -105,19 +87,13 @@ class BuildConfig:
     progress_s: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, least in (("num_shards", 0), ("pairs_per_image", 0), ("threads", 0)):
+        for name, least in (("num_shards", 0), ("pairs_per_image", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
         if self.progress_s <= 0:
             raise InputError(f"`progress_s` must be more than 0 seconds. Received: {self.progress_s}.")
-        self.tasks()
-        self.extractor()
-
-    def tasks(self) -> TaskOptions:
-        return TaskOptions(self.seed, self.er_ss_unit, self.rare_pose, self.val_share)
-
-    def extractor(self) -> ExtractorOptions:
-        return ExtractorOptions.of(self)
+        if self.faces.subject == "all":
+            raise not_one_of("subject", "all", SUBJECTS[:-1], "a label is one person's")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -160,8 +136,8 @@ class Build:
                 "and the clips' folder with --videos_root."
             )
         # Here too: in a worker it would be told late, and clip by clip.
-        if self.settings.landmark_model:
-            LandmarkPredictor(self.settings.landmark_model)
+        if self.settings.faces.landmark_model:
+            LandmarkPredictor(self.settings.faces.landmark_model)
         files.check_writable(self.output)
         with only_writer(self.output, "output"):
             return self._build(start)
@@ -182,7 +158,7 @@ class Build:
                 f"no face was found in any of {census.clips} clips: {_words(summary['rejected'])}. "
                 f"See {self.data.rejected}."
             )
-        limits, splits = assign.all_splits(corpus, labels, self.settings.tasks())
+        limits, splits = assign.all_splits(corpus, labels, self.settings.tasks)
         leaks = assign.check_leaks(corpus, splits)
         plan = self._write_plan(corpus, labels, limits)
         _LOGGER.info("write: %d faces into %d shards", len(corpus.keys), plan.face_shards)
@@ -214,7 +190,7 @@ class Build:
         return runner.running(self.settings.runner, self.beam_flags, self.output)
 
     def _extract(self, census: Census) -> None:
-        transform = extract.ExtractFaces(self.building, self.videos, self.extracted, self.settings.extractor())
+        transform = extract.ExtractFaces(self.building, self.videos, self.extracted, self.settings.faces)
         with self._pipeline() as pipeline:
             pipeline | "Chunks" >> beam.Create(census.chunks) | "ExtractFaces" >> transform
 
@@ -269,18 +245,18 @@ class Build:
         return {
             "schema_version": SCHEMA_VERSION,
             "fingerprint": fingerprint(face_digests, face_counts["examples"]),
-            "seed": self.settings.seed,
+            "seed": self.settings.tasks.seed,
             "image_size": FACE_SIZE,
             "expressions": list(labels.expressions),
             "poses": list(labels.poses),
             "persons": list(persons),
             "tasks": {
-                "er_ss": {**tasks["er_ss"], "unit": self.settings.er_ss_unit},
+                "er_ss": {**tasks["er_ss"], "unit": self.settings.tasks.er_ss_unit},
                 "er_ue": {
                     **tasks["er_ue"],
                     "rare_expressions": [labels.expressions[i] for i in plan.limits.rare_expressions],
                 },
-                "er_up": {**tasks["er_up"], "rare_pose": self.settings.rare_pose},
+                "er_up": {**tasks["er_up"], "rare_pose": self.settings.tasks.rare_pose},
                 "er_zid": tasks["er_zid"],
             },
             "counts": {

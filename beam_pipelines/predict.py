@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -51,15 +51,11 @@ class PredictConfig:
       inputs: folder, searched to its depths, or glob of videos and pictures, on any filesystem that Beam knows.
       output: folder to write predictions.jsonl, rejected.jsonl and summary.json into.
       batch_size: most faces that the network takes at once.
-      max_keyframes: the most frames that a video gives.
-      keyframe_rule: which frames are kept: apex, motion or uniform.
+      faces: how files become faces.
       subject: whose faces are predicted: all, or one person of each file: main (longest, largest, most central), center
         or largest.
-      min_score: the detector's confidence below which a face does not count, 0 to 1.
       landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
         not the packaged one; `packaged` goes on with the packaged one all the same.
-      decode_timeout_s: how long a decoder may stay silent before its video is given up, seconds.
-      threads: threads that a worker's detector uses; 0 for as many as there are cores.
       num_shards: files of predictions; 1 writes predictions.jsonl, more write numbered ones.
     """
 
@@ -68,23 +64,13 @@ class PredictConfig:
     inputs: str = "samples"
     output: str = "predictions"
     batch_size: int = 32
-    max_keyframes: int = ExtractorOptions.max_keyframes
-    keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
-    subject: Literal["all", "main", "center", "largest"] = "all"
-    min_score: float = ExtractorOptions.min_score
-    landmark_model: str = ExtractorOptions.landmark_model
-    decode_timeout_s: float = ExtractorOptions.decode_timeout_s
-    threads: int = 1
+    faces: ExtractorOptions = config.group(ExtractorOptions, subject="all", threads=1)
     num_shards: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("num_shards", 1), ("threads", 0)):
+        for name, least in (("batch_size", 1), ("num_shards", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
-        self.extractor()
-
-    def extractor(self) -> ExtractorOptions:
-        return ExtractorOptions.of(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any(found.metadata_list for found in FileSystems.match([pattern], limits=[1])):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
-    alignment.check(networks.landmark_model_of(version_dir), settings.extractor())
+    alignment.check(networks.landmark_model_of(version_dir), settings.faces)
     with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
         Predict(settings, version_dir, pattern).apply_to(pipeline)
     _delete_earlier(settings)
@@ -171,9 +157,7 @@ class Predict:
             | "Visible" >> beam.Filter(lambda path: not os.path.basename(path).startswith("."))
             | "Spread" >> beam.Reshuffle()
             | "Faces"
-            >> beam.ParDo(FindFaces(settings.extractor(), self.pattern == settings.inputs)).with_outputs(
-                *TAGS, main="faces"
-            )
+            >> beam.ParDo(FindFaces(settings.faces, self.pattern == settings.inputs)).with_outputs(*TAGS, main="faces")
         )
         answers = (
             found.faces

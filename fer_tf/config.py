@@ -29,19 +29,20 @@ Config = TypeVar("Config")
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
 VERBOSE = "verbose"
-_PREFIX = "prefix"
+_PREFIX, _WITHOUT = "prefix", "without"
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def group(options: type, prefix: str = "", **defaults: Any) -> Any:
+def group(options: type, prefix: str = "", without: Sequence[str] = (), **defaults: Any) -> Any:
     """Returns a field that holds a group of options.
 
     Args:
       options: the group's frozen dataclass, with a default for every field.
       prefix: what stands before its fields' names in the flags.
+      without: fields that mean nothing to this command, and so are no flags.
       **defaults: defaults of this command where they differ from the group's own.
     """
-    return dataclasses.field(default_factory=lambda: options(**defaults), metadata={_PREFIX: prefix})
+    return dataclasses.field(default_factory=lambda: options(**defaults), metadata={_PREFIX: prefix, _WITHOUT: without})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +67,11 @@ def _flags_of(config_class: type) -> dict[str, _Flag]:
         if dataclasses.is_dataclass(kind):
             prefix = field.metadata.get(_PREFIX, "")
             for flag in _flags_of(kind).values():
-                name, path = f"{prefix}{flag.name}", (field.name, *flag.path)
-                default = getattr(made, flag.name)
-                flags[name] = dataclasses.replace(flag, name=name, path=path, default=default)
+                if flag.name not in field.metadata.get(_WITHOUT, ()):
+                    name, path = f"{prefix}{flag.name}", (field.name, *flag.path)
+                    # What the command itself says of a flag is about its own use of it.
+                    text, default = helps.get(name, flag.help), getattr(made, flag.name)
+                    flags[name] = dataclasses.replace(flag, name=name, path=path, help=text, default=default)
         else:
             flags[field.name] = _Flag(field.name, (field.name,), kind, made, helps.get(field.name, ""), heading)
     return flags

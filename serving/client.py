@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from fer_tf.config import EXIT_FAILED, parse, run_command
+from fer_tf.config import EXIT_FAILED, group, parse, run_command
 from fer_tf.errors import InputError
-from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, refuse_equal_names, show
 
 
@@ -30,7 +30,7 @@ class ClientConfig:
       top_k: how many expressions to show for a face.
       frames_per_second: frames of a video's second that are looked at.
       smoothing: time constant by which a followed face's scores are smoothed, seconds.
-      min_score: the detector's confidence below which a face does not count, 0 to 1.
+      faces: how faces are found.
       landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
         not the packaged one; `packaged` goes on with the packaged one all the same.
       timeout: deadline of a request, seconds.
@@ -47,8 +47,7 @@ class ClientConfig:
     top_k: int = 3
     frames_per_second: float = 5.0
     smoothing: float = 0.4
-    min_score: float = ExtractorOptions.min_score
-    landmark_model: str = ExtractorOptions.landmark_model
+    faces: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
     timeout: float = 10.0
     ca_cert: str = ""
     client_cert: str = ""
@@ -62,11 +61,6 @@ class ClientConfig:
         for name, least in (("top_k", 1), ("smoothing", 0), ("timeout", 0.001), ("frames_per_second", 0.01)):
             if getattr(self, name) < least:
                 raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
-        self.extractor()
-
-    def extractor(self) -> ExtractorOptions:
-        """How faces are found."""
-        return ExtractorOptions(min_score=self.min_score, landmark_model=self.landmark_model)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Connection(config.server, config.model_name, tls, config.timeout) as connection:
         try:
             connection.wait()
-            extractor = extractor_for(connection.landmark_model, config.extractor())
+            extractor = extractor_for(connection.landmark_model, config.faces)
             with closing(extractor):
                 return show(look(sources, extractor, connection.classify, options, Describer()), output)
         except ServerError as error:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
+from fer_tf.config import EXIT_FAILED, EXIT_OK, group, parse, run_command
 from fer_tf.errors import InputError
+from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.resources import samples_folder
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class DemoConfig:
       samples: folder of sample videos (their last frames are offered) and pictures.
       host: address to listen on; the default answers this machine alone.
       port: port of the page; 0 takes a free one.
+      faces: how faces are found.
       landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
         not the packaged one; `packaged` goes on with the packaged one all the same.
       timeout: deadline of a request to the server, seconds.
@@ -61,7 +63,7 @@ class DemoConfig:
     samples: str = "samples"
     host: str = "127.0.0.1"
     port: int = 7860
-    landmark_model: str = ""
+    faces: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -98,12 +100,10 @@ class Explorer:
     """
 
     def __init__(self, config: DemoConfig, connection: Any) -> None:
-        from fer_tf.faces.extractor import ExtractorOptions
         from fer_tf.recognition.alignment import extractor_for
 
         self._config, self._connection = config, connection
-        options = ExtractorOptions(landmark_model=config.landmark_model)
-        self._extractor = extractor_for(connection.landmark_model, options)
+        self._extractor = extractor_for(connection.landmark_model, config.faces)
         self._live = functools.lru_cache(maxsize=1)(_live_model)
 
     def look(self, picture: np.ndarray | None) -> tuple[np.ndarray | None, list[tuple[np.ndarray, Answer]], list[str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -28,6 +28,8 @@ MOST_FACES = 4
 # Landmarks whose eyes, nose tip and mouth corners lie farther than this from MTCNN's (mean distance, share of the
 # face's size) are a fit that slid off: good fits stay below 0.06.
 MOST_DISAGREEMENT = 0.1
+# Options that choose frames of a clip, which mean nothing where all faces of chosen moments are looked at.
+OF_KEYFRAMES = ("max_keyframes", "keyframe_rule", "subject")
 # The smallest face that is looked for in a picture, as a share of its long side.
 SMALLEST = 0.03
 
@@ -41,7 +43,8 @@ class ExtractorOptions:
       keyframe_rule: `apex` keeps frames far from the resting face, `motion` where much changes, `uniform` evenly.
       subject: who a clip with several faces is about: `main` (longest, largest, most central), `center`, `largest`, or
         `all`.
-      min_score: the detector's confidence below which a face does not count, 0 to 1.
+      min_score: the detector's confidence below which a face does not count, 0 to 1. One value for the data and for
+        what is asked about later: a network is right about faces like those that it learned from.
       landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
       max_pixels: videos with frames of more pixels are refused; the default is 8K.
       max_picture_pixels: pictures with more pixels are refused; larger ones than `max_side` are shrunk while decoded.
@@ -51,8 +54,8 @@ class ExtractorOptions:
     """
 
     max_keyframes: int = 40
-    keyframe_rule: str = "apex"
-    subject: str = "main"
+    keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
+    subject: Literal["main", "center", "largest", "all"] = "main"
     min_score: float = 0.8
     landmark_model: str = ""
     max_pixels: int = MAX_PIXELS
@@ -60,11 +63,6 @@ class ExtractorOptions:
     max_side: int = 1920
     decode_timeout_s: float = 20.0
     threads: int = 0
-
-    @classmethod
-    def of(cls, config: Any) -> ExtractorOptions:
-        """Returns the options that a command's config gives under the same names, the others at their defaults."""
-        return cls(**{item.name: getattr(config, item.name) for item in fields(cls) if hasattr(config, item.name)})
 
     def __post_init__(self) -> None:
         if self.keyframe_rule not in keyframes.RULES:
@@ -75,6 +73,8 @@ class ExtractorOptions:
             raise InputError(f"`max_keyframes` must be at least 1. Received: {self.max_keyframes}.")
         if not 0 <= self.min_score < 1:
             raise InputError(f"`min_score` must be in [0, 1). Received: {self.min_score}.")
+        if self.threads < 0:
+            raise InputError(f"`threads` must be at least 0. Received: {self.threads}.")
 
     @property
     def limits(self) -> Limits:
