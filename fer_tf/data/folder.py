@@ -10,6 +10,7 @@ No other module spells a file name of a data folder. `dataset.json` comes last a
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,11 +75,22 @@ class DataFolder:
         """The files of pair records, a full set; raises InputError when there are none or some are missing."""
         return record_files(self.path, schema.PAIRS_GLOB)
 
-    def faces(self) -> Iterator[FaceRecord]:
-        """Yields every face record; raises InputError when there are none, or a file is damaged."""
-        for path in self.face_files:
-            for record in files.read_records(path):
-                yield schema.decode(record)
+    def faces(self, about: int = 0) -> Iterator[FaceRecord]:
+        """Yields face records in order.
+
+        Args:
+          about: at most about so many, spread evenly; 0 for all.
+
+        Raises:
+          InputError: when there are none, or a file is damaged.
+        """
+        paths = self.face_files
+        # Counted and not read from dataset.json, which a folder of synthetic faces does not have.
+        total = sum(1 for path in paths for _ in files.read_records(path)) if about else 0
+        every = max(1, round(total / about)) if about else 1
+        records = (record for path in paths for record in files.read_records(path))
+        for record in itertools.islice(records, 0, None, every):
+            yield schema.decode(record)
 
     def face_file(self, shard: int, shards: int) -> str:
         return files.join(self.path, schema.FACES_PATTERN.format(shard=shard, shards=shards))

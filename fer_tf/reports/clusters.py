@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse
+from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from fer_tf.faces.eyes import FEATURES, eye_features
 
@@ -69,37 +69,20 @@ def measure_faces(data: str, max_faces: int = MAX_FACES) -> FaceTable:
     import cv2
 
     rows, labels, unmeasured = [], [], 0
-    for encoded, landmarks, *label in _faces(data, max_faces):
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    for face in DataFolder(data).faces(about=max_faces):
+        if face.synthetic:
+            continue
+        image = cv2.imdecode(np.frombuffer(face.image, np.uint8), cv2.IMREAD_GRAYSCALE)
         try:
-            rows.append(eye_features(landmarks, image))
+            rows.append(eye_features(face.landmarks, image))
         except InputError:
             unmeasured += 1
             continue
-        labels.append([value.decode() for value in label])
+        labels.append((face.expression, face.person, face.pose))
     if not rows:
         raise InputError(f"`data` {data!r} has no face whose eyes can be measured.")
     expressions, persons, poses = np.array(labels).T
     return FaceTable(np.array(rows), expressions, persons, poses, unmeasured)
-
-
-def _faces(data: str, max_faces: int) -> Iterator[tuple]:
-    """Image bytes, landmarks, expression, person and pose of real faces, every n-th one."""
-    import os
-
-    import tensorflow as tf
-
-    files = sorted(tf.io.gfile.glob(os.path.join(data, FACES_GLOB)))
-    if not files:
-        raise InputError(f"`data` {data!r} has no face records; run `python -m beam_pipelines.build` first.")
-    names = ("image", "landmarks", "expression", "person", "pose", "synthetic")
-    records = tf.data.TFRecordDataset(files)
-    if max_faces:
-        total = sum(1 for _ in records.batch(1024).map(tf.size).as_numpy_iterator()) * 1024
-        records = records.shard(max(1, round(total / max_faces)), 0)
-    faces = records.map(lambda record: parse(record, FaceRecord, names)).filter(lambda face: face["synthetic"] == 0)
-    for face in faces.as_numpy_iterator():
-        yield tuple(face[name] for name in names[:-1])
 
 
 def expression_means(faces: FaceTable) -> tuple[tuple[str, ...], np.ndarray]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fer_tf.data import public
-from fer_tf.data.folder import DATASET_FILE
+from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from fer_tf.reports.paper_tables import SET_NAMES
 
@@ -41,7 +40,7 @@ class Corpus:
         share = flags.get("held_out", public.HELD_OUT)
         if not self.source or flags.get("task") != self.task or share == public.HELD_OUT:
             return self.fingerprint
-        return _read(Path(public.folder_of(self.task, self.source, share), DATASET_FILE))["fingerprint"]
+        return DataFolder(public.folder_of(self.task, self.source, share)).dataset["fingerprint"]
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -58,8 +57,7 @@ def read_corpus(data: str, tasks: Sequence[str] = ()) -> Corpus | None:
     Raises:
       InputError: when a dataset.json cannot be read, or when `tasks` names one public set and the data is not that.
     """
-    path = Path(data, DATASET_FILE)
-    if path.exists():
+    if DataFolder(data).exists:
         return _corpus(data)
     if not Path(data).exists():
         return None
@@ -75,17 +73,9 @@ def read_corpus(data: str, tasks: Sequence[str] = ()) -> Corpus | None:
     return None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}; run beam_pipelines.build again.") from None
-    if "statistics" not in summary:
-        raise InputError(f"{path} has no `statistics`; run beam_pipelines.build again.")
-    return summary
-
-
 def _corpus(folder: str, source: str = "") -> Corpus:
-    summary = _read(Path(folder, DATASET_FILE))
+    summary = DataFolder(folder).dataset
+    if "statistics" not in summary:
+        raise InputError(f"`data` {folder!r} has no `statistics` in its dataset.json; run beam_pipelines.build again.")
     task = summary.get("set", "")
     return Corpus(folder, f"{SET_NAMES[task]}, as found" if task else "this corpus", summary, task, source)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.preprocess import preprocess
-from fer_tf.data.schema import FACES_GLOB, FaceRecord, parse, tag_of
+from fer_tf.data.schema import tag_of
 from fer_tf.errors import InputError
 from fer_tf.reports.figures import data_uri
 from fer_tf.run_folder import RunFolder
 
 Kind = tuple[str, str]
-FIELDS = ("image", "mask", "image_id", "expression", "pose", "synthetic")
 # Rows of the sheet of faces; more would not be looked at.
 SHEET_EXPRESSIONS = 16
 THUMBNAIL = 96
@@ -78,7 +78,7 @@ def first_faces(data: str, expressions: Sequence[str], poses: Sequence[str]) -> 
     """
     wanted = {(expression, pose) for expression in expressions for pose in poses}
     return [
-        sheet_face(image_id.decode(), *kind, image, mask)
+        sheet_face(image_id, *kind, image, mask)
         for kind, [(image, mask, image_id)] in _first_of(data, wanted, 1).items()
     ]
 
@@ -142,23 +142,16 @@ def mean_saliency(
     return rows, [pose.replace("_", " ") for pose in columns]
 
 
-def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[bytes, ...]]]:
+def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[Any, ...]]]:
     """Image, mask and id of the first real faces of each kind, of a task's test part when one is named."""
-    import tensorflow as tf
-
-    files = sorted(tf.io.gfile.glob(os.path.join(data, FACES_GLOB)))
-    if not files:
-        raise InputError(f"`data` {data!r} has no face records; run `python -m beam_pipelines.build` first.")
     tag = tag_of(task) if task else ""
-    names = (*FIELDS, tag) if task else FIELDS
-    faces = tf.data.TFRecordDataset(files).map(lambda record: parse(record, FaceRecord, names))
-    found: dict[Kind, list[tuple[bytes, ...]]] = {}
+    found: dict[Kind, list[tuple[Any, ...]]] = {}
     missing = {kind: count for kind in wanted}
-    for face in faces.as_numpy_iterator():
-        kind = face["expression"].decode(), face["pose"].decode()
-        if face["synthetic"] or kind not in missing or (tag and face[tag] != b"test"):
+    for face in DataFolder(data).faces():
+        kind = face.expression, face.pose
+        if face.synthetic or kind not in missing or (tag and getattr(face, tag) != "test"):
             continue
-        found.setdefault(kind, []).append((face["image"], face["mask"], face["image_id"]))
+        found.setdefault(kind, []).append((face.image, face.mask, face.image_id))
         missing[kind] -= 1
         if not missing[kind]:
             del missing[kind]
