@@ -268,7 +268,9 @@ class Build:
             },
             "rejected": summary["rejected"],
             # Without reviewers there is nothing to agree on.
-            "agreement": agreement.describe(census.ballots, self.settings.seed) if census.ballots.reviewers else None,
+            "agreement": agreement.describe(census.ballots, self.settings.tasks.seed)
+            if census.ballots.reviewers
+            else None,
             "records": {"files": plan.face_shards, "examples": face_counts["examples"], "bytes": face_counts["bytes"]},
             "pairs": {
                 "files": plan.pair_shards,
