@@ -231,7 +231,7 @@ class Build:
         leaks: dict[str, Leaks],
     ) -> dict[str, Any]:
         """All that dataset.json says."""
-        made = write.made(self.building)
+        made, seed = write.made(self.building), self.settings.tasks.seed
         face_files = [made.face_file(shard, plan.face_shards) for shard in range(plan.face_shards)]
         pair_files = [made.pair_file(shard, plan.pair_shards) for shard in range(plan.pair_shards)]
         face_counts, face_digests = write.read_receipts(face_files)
@@ -245,7 +245,7 @@ class Build:
         return {
             "schema_version": SCHEMA_VERSION,
             "fingerprint": fingerprint(face_digests, face_counts["examples"]),
-            "seed": self.settings.tasks.seed,
+            "seed": seed,
             "image_size": FACE_SIZE,
             "expressions": list(labels.expressions),
             "poses": list(labels.poses),
