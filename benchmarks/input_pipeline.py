@@ -105,14 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, _ = parse(BenchmarkConfig, argv, prog="python -m benchmarks.input_pipeline", description=__doc__ or "")
     import tensorflow as tf
 
-    from fer_tf.data import inputs
+    from fer_tf.data.parts import survey
     from trainer.runtime import cpu_prefers_bfloat16
 
     policy = "mixed_bfloat16" if cpu_prefers_bfloat16() else "float32"
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, TensorFlow {tf.__version__}")
     print(f"\n{'side':<8}{'pipeline images/s':>18}{'per CPU second':>16}{'step images/s':>15}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        part = inputs.survey(write_records(folder, config.faces), "er_ss")["train"]
+        part = survey(write_records(folder, config.faces), "er_ss", 7)["train"]
         for image_size in config.image_sizes:
             _row(config, part, image_size, policy)
     return EXIT_OK

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from fer_tf import files
-from fer_tf.data import inputs, schema
+from fer_tf.data import parts, schema
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, PairRecord
 from fer_tf.labels import F2ED_POSES, TASKS
 
@@ -68,7 +68,7 @@ def draw(expression: str, pose: str, person: int, wobble: float = 0.0) -> tuple[
 
 def part_of(
     image_ids: Sequence[str], labels: Sequence[int], images: Sequence[bytes], **columns: Sequence[str]
-) -> inputs.Part:
+) -> parts.Part:
     """A training part of records with these images; `persons` and `poses` may be given too."""
     folder = tempfile.mkdtemp(prefix="part_of")
     path = os.path.join(folder, "faces-00000-of-00001.tfrecord")
@@ -86,7 +86,7 @@ def part_of(
             for name, label, image, person, pose in rows
         ),
     )
-    return inputs.survey([path], "fer2013")["train"]
+    return parts.survey([path], "fer2013", 8)["train"]
 
 
 def _splits(person: int, persons: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fer_tf.data import public
+from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
@@ -26,7 +27,8 @@ class TaskConfig:
     """What to train, on what, and how; 0 and empty mean the recipe's own value.
 
     Attributes:
-      task: one of the four tasks of section 4.1, a public set (fer2013, jaffe, ckplus, kdef), or all four tasks.
+      task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), or all four
+        tasks.
       stage: one stage alone, or all of them in order; a finished stage is skipped.
       data: data folder written by beam_pipelines.build, or the public set's folder or CSV file.
       run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
@@ -40,6 +42,9 @@ class TaskConfig:
         for er_ue and er_up, whose validation part lacks the rare classes or pose that are tested, else best.
       held_out: share of FER2013's Training that is the validation part where PrivateTest is not given; with 0 all of it
         is trained on, the last epoch is kept, and the temperature is that of init_from, or 1.
+      labels: what Fa-Net learns of a face that several people voted on (ferplus): distribution, the shares of their
+        votes; draw, one class drawn by them anew each epoch; majority, the class of more than half, and no face without
+        one.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
@@ -87,6 +92,7 @@ class TaskConfig:
     decay_epochs: float = 0.0
     keep: Literal["auto", "best", "last"] = "auto"
     held_out: float = HELD_OUT
+    labels: Labels = "distribution"
     image_size: int = 0
     channels: Literal[1, 3] = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"

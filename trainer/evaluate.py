@@ -13,7 +13,7 @@ from fer_tf import files
 from fer_tf.data.copies import test_copies
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
-from fer_tf.evaluation.scores import score
+from fer_tf.evaluation.scores import score, score_distribution
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import wording
@@ -48,14 +48,16 @@ def run(config: TaskConfig) -> None:
     started = time.monotonic()
     splits: dict[str, Any] = {}
     for split in ("val", "test"):
-        part = faces.parts[split]
-        logits = predict(model, part, spec, config.tta)
+        whole = faces.parts[split]
+        answers = predict(model, whole, spec, config.tta)
+        # What a single label is compared with must be one that more than half agree on.
+        clear = whole.has_majority
+        part, logits = whole.rows(clear), answers[clear]
         save_predictions(run, split, part, logits)
         splits[split] = score(part, logits, faces.expressions, spec.temperature)
-        if split == "test":
-            test_logits = logits
-        if split == "test" and faces.may_repeat:
-            splits |= _without_copies(faces, part, logits, spec.temperature)
+        splits[split] |= score_distribution(whole, answers, spec.temperature)
+    if faces.may_repeat:
+        splits |= _without_copies(faces, part, logits, spec.temperature)
     result = {
         "task": config.task,
         # A mean of trainings was made by theirs.
@@ -73,7 +75,7 @@ def run(config: TaskConfig) -> None:
     run.write_metrics(result)
     files.write_text(run.page, page(result))
     step = result["training"].get("best_epoch", 0)
-    tensorboard.write_evaluation(config, model, spec, faces.parts["test"], test_logits, step)
+    tensorboard.write_evaluation(config, model, spec, whole, answers, step)
     test = splits["test"]
     logging.info(
         "evaluated in %.1f s: test accuracy %s of %d faces, 95 %% interval over %s; chance %s %%; %s",
@@ -88,8 +90,11 @@ def run(config: TaskConfig) -> None:
 
 def _without_copies(faces: FaceSet, part: Part, logits: np.ndarray, temperature: float) -> dict[str, Any]:
     """The test part's scores without the faces that are also in training, for each way of telling them."""
+    clear = faces.parts["test"].has_majority
     return {
-        f"test_without_{kind}_copies": score(part.rows(~copies), logits[~copies], faces.expressions, temperature)
+        f"test_without_{kind}_copies": score(
+            part.rows(~copies[clear]), logits[~copies[clear]], faces.expressions, temperature
+        )
         for kind, copies in test_copies(faces).items()
     }
 

@@ -14,10 +14,12 @@ import tensorflow as tf
 from fer_tf.data import inputs, public
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
+from fer_tf.data.parts import AS_THEY_ARE, Sampling
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.models.label_loss import LabelCrossentropy
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
 from fer_tf.run_folder import RunFolder, network_folder
 from fer_tf.synthesis import shards
@@ -164,13 +166,14 @@ def _train_phase(
     end, image_size = phase.end, phase.image_size
     train = faces.parts["train"]
     batch_size = min(recipe.batch_size, len(train)) // runtime.workers() * runtime.workers()
-    steps = len(train) // batch_size
+    sampling = sampling_of(config)
+    steps = epoch_faces(train, len(faces.expressions), sampling) // batch_size
     spec = with_size(spec_of(config, recipe, faces), image_size)
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps, phase.augmentation.flip)
     if state.epoch >= end:
         return
     measured_on = statistics_batches(train, spec, batch_size, config.seed, phase.augmentation.flip)
-    batches = training_batches(train, spec, batch_size, config.seed, phase.augmentation, state.epoch)
+    batches = training_batches(train, spec, batch_size, config.seed, phase.augmentation, state.epoch, sampling)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
@@ -189,8 +192,24 @@ def _train_phase(
     )
 
 
+def sampling_of(config: TaskConfig) -> Sampling:
+    """Returns what a run's targets are."""
+    return Sampling(config.labels)
+
+
+def epoch_faces(train: inputs.Part, num_classes: int, sampling: Sampling) -> int:
+    """Returns how many faces an epoch shows."""
+    return round(float(train.counts(num_classes, sampling).sum()))
+
+
 def training_batches(
-    train: inputs.Part, spec: FaNetSpec, batch_size: int, seed: int, augmentation: Augmentation, first_epoch: int = 0
+    train: inputs.Part,
+    spec: FaNetSpec,
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation,
+    first_epoch: int = 0,
+    sampling: Sampling = AS_THEY_ARE,
 ) -> tf.data.Dataset:
     """Returns this worker's share of the training faces as a network of the spec takes them."""
     return inputs.training_batches(
@@ -200,9 +219,10 @@ def training_batches(
         channels=spec.channels,
         crop=spec.crop,
         batch_size=batch_size,
-        steps_per_epoch=len(train) // batch_size,
+        steps_per_epoch=epoch_faces(train, spec.num_classes, sampling) // batch_size,
         augmentation=augmentation,
         seed=seed,
+        sampling=sampling,
         first_epoch=first_epoch,
         worker=runtime.worker(),
         workers=runtime.workers(),
@@ -245,7 +265,7 @@ def _restored(
             model = pupil(model, load_teacher(config.teacher, spec), config.teacher_weight, mirror)
         model.compile(
             optimizer,
-            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            LabelCrossentropy(recipe.label_smoothing),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             jit_compile=False,
         )

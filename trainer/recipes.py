@@ -196,10 +196,14 @@ BEST = {
 }
 
 
+# Sets that are trained as another is: FER+ has FER2013's pictures.
+LIKE = {"ferplus": "fer2013"}
+
+
 def recipe_of(config: TaskConfig) -> Recipe:
     """Returns the recipe that a config names, with the flags that override it."""
     recipes = PAPER if config.recipe == "paper" else BEST
-    recipe = recipes.get(config.task, recipes["f2ed"])
+    recipe = recipes.get(LIKE.get(config.task, config.task), recipes["f2ed"])
     changes = {
         name: getattr(config, name)
         for name in ("epochs", "batch_size", "learning_rate", "image_size", "decay_epochs")

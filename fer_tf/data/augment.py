@@ -153,4 +153,20 @@ def _mixup(images: Any, labels: Any, draws: _Draws, alpha: float) -> Any:
     other = tf.reverse(images, [0])
     pixel_weight = weight[:, None, None, None]
     mixed = images * pixel_weight + other * (1.0 - pixel_weight)
-    return mixed, labels * weight[:, None] + tf.reverse(labels, [0]) * (1.0 - weight[:, None])
+    return mixed, mixed_labels(labels, tf.reverse(labels, [0]), weight[:, None])
+
+
+def mixed_labels(first: Any, second: Any, weight: Any) -> Any:
+    """Returns targets mixed by `weight` and 1 - `weight`; what one of them does not know, the mixture does not either.
+
+    Args:
+      first, second: float32 (B, num_classes), negative for a class that a face's set does not have.
+      weight: float32, of the first.
+    """
+    import tensorflow as tf
+
+    known = (first >= 0) & (second >= 0)
+    mixed = tf.where(known, first * weight + second * (1.0 - weight), 0.0)
+    # What fell to a class that the other does not know is shared out.
+    mixed = tf.math.divide_no_nan(mixed, tf.reduce_sum(mixed, axis=1, keepdims=True))
+    return tf.where(known, mixed, -1.0)

@@ -55,6 +55,7 @@ class Row:
       usage: the part of the set that it belongs to, in the set's own words or `train`, `val`, `test`.
       image: encoded bytes, in any format that TensorFlow decodes.
       person, pose, gender: as far as the set tells.
+      distribution: each expression's share of the votes on it; empty when it has one label.
     """
 
     image_id: str
@@ -64,6 +65,7 @@ class Row:
     person: str = ""
     pose: str = ""
     gender: str = ""
+    distribution: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,8 @@ class _Facts:
     def add(self, row: Row, height: int, width: int) -> None:
         label = self._expressions.index(row.expression)
         self.usages.append(row.usage)
-        self._digests.append(f" {row.image_id} {label} ".encode() + hashlib.sha256(row.image).digest())
+        votes = np.asarray(row.distribution, np.float32).tobytes()
+        self._digests.append(f" {row.image_id} {label} ".encode() + hashlib.sha256(row.image).digest() + votes)
         self.resolution = self.resolution or f"{height} × {width}"
         self.kinds[row.expression, row.pose] += 1
         self.persons.add((row.person, row.pose))
@@ -376,6 +379,7 @@ def _record(row: Row, size: tuple[int, int], split: str, expressions: Sequence[s
         landmark_model="none",
         detector="none",
         split=split,
+        distribution=row.distribution,
     )
 
 

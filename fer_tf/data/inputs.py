@@ -3,68 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from fer_tf.data.augment import Augmentation, augment
 from fer_tf.data.folder import DATASET_FILE, DataFolder, fingerprint_of
+from fer_tf.data.parts import AS_THEY_ARE, Part, Sampling, Stored, from_records, joined, survey
 from fer_tf.data.preprocess import preprocess
-from fer_tf.data.schema import FaceRecord, key_of, parse, tag_of
+from fer_tf.data.schema import FaceRecord, key_of, tag_of
 from fer_tf.errors import InputError
-from fer_tf.labels import SPLITS, TASKS
-
-# Encoded faces held for shuffling: as many as fit this, however many the set has, but not fewer than the second.
-SHUFFLE_BYTES, SHUFFLE_BUFFER = 80e6, 4096
-# Records parsed at a time.
-PARSED = 256
-COLUMNS = ("image_ids", "labels", "persons", "poses", "genders", "ages")
-TABLE_FIELDS = ("image_id", "expression_id", "person", "pose", "gender", "age", "synthetic")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split's faces: a table with a row per face, and where the encoded images are.
-
-    Attributes:
-      image_ids, persons, poses, genders: str (N,); empty strings where unknown.
-      labels: int64 (N,), positions in the face set's `expressions`.
-      ages: int64 (N,), years, -1 where unknown.
-      files: record files; their faces of `split` for `task`, in order, are the table's rows.
-      task, split: which tag of the records counts.
-      record_bytes: mean size of the files' records.
-    """
-
-    image_ids: np.ndarray
-    labels: np.ndarray
-    persons: np.ndarray
-    poses: np.ndarray
-    genders: np.ndarray
-    ages: np.ndarray
-    files: tuple[str, ...] = ()
-    task: str = ""
-    split: str = ""
-    record_bytes: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def rows(self, chosen: np.ndarray) -> Part:
-        """Returns the table of some faces alone (bool mask or indices); without records."""
-        return Part(**{name: getattr(self, name)[chosen] for name in COLUMNS})
-
-    def encoded(self, seed: Any = None, worker: int = 0, workers: int = 1) -> Any:
-        """Returns a tf.data.Dataset of (image bytes, label); in the table's order, or shuffled by an int64 seed.
-
-        Of several workers each gets every `workers`-th face of the one order, however the faces lie in their files:
-        each worker reads all records, which is cheap, and decodes the images of its own faces alone.
-        """
-        faces = _from_records(self.files, self.task, self.split, ("image", "expression_id"), seed)
-        if seed is not None:
-            room = max(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / max(1.0, self.record_bytes)))
-            faces = faces.shuffle(max(1, min(room, len(self))), seed=seed, reshuffle_each_iteration=False)
-        return faces if workers == 1 else faces.shard(workers, worker)
+from fer_tf.labels import TASKS
 
 
 @dataclass(frozen=True)
@@ -116,7 +64,7 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: 
             "was published, or the same share."
         )
     remedy = f"remove {data}, it is made again" if found else "run beam_pipelines.build again"
-    parts = survey(folder.face_files, task, remedy)
+    parts = survey(folder.face_files, task, len(dataset["expressions"]), remedy)
     splits = dataset.get("splits" if found else "tasks", {})
     for split, part in parts.items():
         expected = splits.get(split) if found else splits.get(task, {}).get(split)
@@ -128,7 +76,7 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: 
     require_faces(parts, ("train", "test"), f"task {task!r} in {data}")
     if synthetic:
         _check_sources(synthetic, task, set(parts["train"].image_ids.tolist()))
-        parts["train"] = joined(parts["train"], survey(synthetic, task)["train"])
+        parts["train"] = joined([parts["train"], survey(synthetic, task, len(dataset["expressions"]))["train"]])
     return FaceSet(
         expressions=tuple(dataset["expressions"]),
         parts=parts,
@@ -148,7 +96,7 @@ def _check_sources(synthetic: Sequence[str], task: str, train: set[str]) -> None
     names = ("image_id", "synthetic_source", "synthetic_target")
     for path in synthetic:
         try:
-            for image_id, *sources in _from_records((path,), task, "train", names).as_numpy_iterator():
+            for image_id, *sources in from_records(Stored((path,), task, "train", 0, (0,)), names).as_numpy_iterator():
                 for source in sources:
                     if source.decode() not in train:
                         raise InputError(
@@ -167,89 +115,6 @@ def require_faces(parts: dict[str, Part], splits: Sequence[str], where: str) -> 
         if not len(parts[split]):
             counts = {name: len(part) for name, part in parts.items()}
             raise InputError(f"the {split} part of {where} is empty; faces by part: {counts}.")
-
-
-def survey(files: Sequence[str], task: str, remedy: str = "run beam_pipelines.build again") -> dict[str, Part]:
-    """Returns the tables of train, val and test, reading the records once; no image is decoded.
-
-    Args:
-      files: record files.
-      task: one of er_ss, er_ue, er_up, er_zid, or a public set.
-      remedy: what to do about a corrupt file, for the error.
-
-    Raises:
-      InputError: naming the file when a shard is cut off or corrupt.
-    """
-    import tensorflow as tf
-
-    names = (*TABLE_FIELDS, tag_of(task))
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for path in files:
-        records = tf.data.TFRecordDataset(path).batch(PARSED)
-        try:
-            for batch in records.map(lambda raw: parse(raw, FaceRecord, names)).as_numpy_iterator():
-                for name, values in batch.items():
-                    columns[name].append(values)
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            reason = error.message.splitlines()[0][:200]
-            raise InputError(f"{path} is corrupt ({reason}); {remedy}.") from None
-    table = {name: np.concatenate(values) if values else np.zeros(0, object) for name, values in columns.items()}
-    record_bytes = sum(tf.io.gfile.stat(path).length for path in files) / max(1, len(table["age"]))
-    parts = {}
-    for split in SPLITS:
-        chosen = table[tag_of(task)] == split.encode()
-        if split != "train" and (synthetic := int(table["synthetic"][chosen].sum())):
-            raise InputError(
-                f"{synthetic} synthetic faces are tagged {split!r} for {task!r}; they may only be in train."
-            )
-        parts[split] = Part(
-            image_ids=_decoded(table["image_id"][chosen]),
-            labels=table["expression_id"][chosen].astype(np.int64),
-            persons=_decoded(table["person"][chosen]),
-            poses=_decoded(table["pose"][chosen]),
-            genders=_decoded(table["gender"][chosen]),
-            ages=table["age"][chosen].astype(np.int64),
-            files=tuple(files),
-            task=task,
-            split=split,
-            record_bytes=record_bytes,
-        )
-    return parts
-
-
-def joined(first: Part, second: Part) -> Part:
-    """Returns two tables of one task and split as one: the first's faces, then the second's."""
-    columns = {name: np.concatenate([getattr(part, name) for part in (first, second)]) for name in COLUMNS}
-    largest = max(first.record_bytes, second.record_bytes)
-    return replace(first, **columns, files=first.files + second.files, record_bytes=largest)
-
-
-def _from_records(files: Sequence[str], task: str, split: str, names: tuple[str, ...], seed: Any = None) -> Any:
-    """A tf.data.Dataset of tuples of fields; with a seed, files are in its order and interleaved."""
-    import tensorflow as tf
-
-    tag = tag_of(task)
-
-    @tf.autograph.experimental.do_not_convert
-    def of_split(raw: Any) -> tuple:
-        fields = parse(raw, FaceRecord, (*names, tag))
-        wanted = fields[tag] == split
-        return tuple(tf.boolean_mask(fields[name], wanted) for name in names)
-
-    if seed is None:
-        records = tf.data.TFRecordDataset(list(files), num_parallel_reads=1)
-    else:
-        paths = tf.data.Dataset.from_tensor_slices(list(files))
-        paths = paths.shuffle(len(files), seed=seed, reshuffle_each_iteration=False)
-        records = paths.interleave(
-            tf.data.TFRecordDataset, cycle_length=8, block_length=4, num_parallel_calls=tf.data.AUTOTUNE
-        )
-    # Many records at a time: one by one, parsing takes twenty times as long.
-    return records.batch(PARSED).map(of_split, num_parallel_calls=2).unbatch()
-
-
-def _decoded(values: np.ndarray) -> np.ndarray:
-    return np.array([value.decode() for value in values], dtype=object)
 
 
 def decode_image(encoded: Any) -> Any:
@@ -275,17 +140,18 @@ def training_batches(
     steps_per_epoch: int,
     augmentation: Augmentation,
     seed: int,
+    sampling: Sampling = AS_THEY_ARE,
     first_epoch: int = 0,
     worker: int = 0,
     workers: int = 1,
 ) -> Any:
-    """Returns an endless tf.data.Dataset of (faces, one-hot labels) that starts at any epoch.
+    """Returns an endless tf.data.Dataset of (faces, targets) that starts at any epoch; targets as in `Part.targets`.
 
     Epoch e's order and changes depend on the seed and e alone, so that a resumed run sees what an unbroken one would.
 
     Args:
       part: the training part.
-      num_classes: length of the one-hot labels.
+      num_classes: length of a target.
       image_size: side of the network's input, pixels.
       channels: 1 or 3.
       crop: share of the side that the network sees, as in `preprocess`.
@@ -293,6 +159,7 @@ def training_batches(
       steps_per_epoch: batches taken from each pass.
       augmentation: what may change.
       seed: run seed.
+      sampling: what the targets are and how often a face is seen.
       first_epoch: the epoch to start at, from 0.
       worker, workers: this worker's place among those that share each global step; each gives `batch_size / workers`
         images, and together they give each face of an epoch once.
@@ -312,18 +179,19 @@ def training_batches(
         # A process-wide seed would be mixed into the shuffle's, which fails for a seed that is a tensor; this clears it
         # for the function being traced, not for the process.
         tf.random.set_seed(None)
-        faces = part.encoded(tf.constant(seed * 1_000_003, tf.int64) + epoch, worker, workers)
+        own_seed = tf.constant(seed * 1_000_003, tf.int64) + epoch
+        faces = part.targets(num_classes, own_seed, sampling, worker, workers)
         return faces.repeat().take(steps_per_epoch * batch_size)
 
     @plain
-    def read(encoded: Any, label: Any) -> tuple:
-        return prepared(encoded, side, channels), label
+    def read(encoded: Any, target: Any) -> tuple:
+        return prepared(encoded, side, channels), target
 
     @plain
     def change(step: Any, batch: tuple) -> tuple:
-        faces, labels = batch
+        faces, targets = batch
         draw = [seed, step * workers + worker]
-        return augment(faces, tf.one_hot(labels, num_classes), image_size, crop, draw, augmentation)
+        return augment(faces, targets, image_size, crop, draw, augmentation)
 
     # A large but finite count: flat_map over an infinite range confuses the cardinality that fit asks for.
     epochs = tf.data.Dataset.range(first_epoch, first_epoch + 1_000_000)

@@ -27,7 +27,7 @@ PAIRS_GLOB = "pairs/pairs-?????-of-?????.tfrecord"
 
 
 def _column(key: str, kind: str, length: int = 1, optional: bool = False, **options: Any) -> Any:
-    """A dataclass field stored under `key`; kind is `bytes`, `str`, `int` or `float`.
+    """A dataclass field stored under `key`; kind is `bytes`, `str`, `int`, `float` or `floats`, any number of them.
 
     An optional one is stored only where it differs from its default: records without it keep their bytes, and older
     ones can be read.
@@ -48,6 +48,8 @@ class FaceRecord:
       landmarks: float32 (68, 2), x and y in pixels of the crop, iBUG order.
       box: float32 (4,), x, y, width, height in pixels of the upright frame.
       score: the detector's confidence, 0 to 1.
+      distribution: float32 (K,), each expression's share of the votes on the face, in the order of `expressions`; what
+        they lack to 1 went to none of them. Empty for a face with one label.
       expression, expression_id: the label's name and its position in dataset.json's `expressions`.
       pose, pose_id: the camera's pose and its position in dataset.json's `poses`.
       person: the subject's id.
@@ -92,6 +94,7 @@ class FaceRecord:
     er_up: str = _column("split/er_up", "str", default=NO_SPLIT)
     er_zid: str = _column("split/er_zid", "str", default=NO_SPLIT)
     split: str = _column("split/public", "str", optional=True, default=NO_SPLIT)
+    distribution: tuple[float, ...] = _column("label/distribution", "floats", optional=True, default=())
     synthetic: int = _column("synthetic", "int", default=0)
     synthetic_source: str = _column("synthetic/source", "str", default="")
     synthetic_target: str = _column("synthetic/target", "str", default="")
@@ -162,7 +165,7 @@ def encode(record: Record) -> bytes:
         value = getattr(record, name)
         if name in (*TASKS, "split") and value not in (*SPLITS, NO_SPLIT):
             raise InputError(f"`{column['key']}` must be one of {(*SPLITS, NO_SPLIT)}. Received: {value!r}.")
-        if column["optional"] and value == column["default"]:
+        if column["optional"] and not len(value):
             continue
         feature = example.features.feature[column["key"]]
         if column["kind"] == "float":
@@ -170,6 +173,8 @@ def encode(record: Record) -> bytes:
             if len(numbers) != column["length"]:
                 raise InputError(f"`{column['key']}` needs {column['length']} numbers. Received: {len(numbers)}.")
             feature.float_list.value.extend(numbers.tolist())
+        elif column["kind"] == "floats":
+            feature.float_list.value.extend(np.asarray(value, np.float32).tolist())
         elif column["kind"] == "int":
             feature.int64_list.value.append(int(value))
         else:
@@ -202,6 +207,8 @@ def decode(serialized: bytes, record_type: type = FaceRecord) -> Any:
             numbers = np.asarray(feature.float_list.value, np.float32)
             shaped = numbers.reshape(-1, 2) if column["length"] == 2 * NUM_LANDMARKS else numbers
             values[name] = float(numbers[0]) if column["length"] == 1 else shaped
+        elif column["kind"] == "floats":
+            values[name] = tuple(feature.float_list.value)
         elif column["kind"] == "int":
             values[name] = int(feature.int64_list.value[0])
         else:
@@ -219,6 +226,9 @@ def parse_spec(record_type: type, names: tuple[str, ...]) -> dict[str, Any]:
     spec = {}
     for name in names:
         column = columns[name]
+        if column["kind"] == "floats":
+            spec[column["key"]] = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
+            continue
         shape = [NUM_LANDMARKS, 2] if column["length"] == 2 * NUM_LANDMARKS else [column["length"]]
         shape = [] if column["length"] == 1 else shape
         default = column["default"] if column["optional"] else None

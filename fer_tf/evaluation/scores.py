@@ -73,6 +73,32 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
     }
 
 
+def score_distribution(part: Part, logits: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Returns, for a part that people voted on, how far the answers are from the votes (Barsoum et al. 2016).
+
+    Returns:
+      `distribution`: faces; cross_entropy of the votes' shares and the answers, nats; its lowest value, the entropy of
+      the shares; and accuracy of the most probable class by the most frequent vote, faces without a majority too.
+      Empty for a part of single labels.
+    """
+    voted = part.votes.sum(axis=1) > 0 if part.votes.shape[1] else np.zeros(len(part), bool)
+    if not voted.any():
+        return {}
+    shares = part.votes[voted] / part.votes[voted].sum(axis=1, keepdims=True)
+    answers = calibration.softmax(logits[voted], temperature)
+    likely = np.log(np.maximum(answers, 1e-300))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.nansum(np.where(shares > 0, shares * np.log(shares), 0.0), axis=1)
+    return {
+        "distribution": {
+            "faces": int(voted.sum()),
+            "cross_entropy": float(-(shares * likely).sum(axis=1).mean()),
+            "lowest": float(entropy.mean()),
+            "accuracy": metrics.accuracy(part.labels[voted], logits[voted].argmax(axis=1)),
+        }
+    }
+
+
 def break_down(
     right: np.ndarray, keys: np.ndarray, persons: np.ndarray | None, order: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:

@@ -74,6 +74,19 @@ def _scores(result: dict[str, Any]) -> Table:
     return Table("scores", "Scores, %", SCORES, tuple(rows), right=True)
 
 
+def _by_votes(result: dict[str, Any]) -> list[str]:
+    """How far the answers are from what people voted."""
+    lines = []
+    for name, title in PARTS.items():
+        if found := result.get(name, {}).get("distribution"):
+            lines.append(
+                f"{title}, all {found['faces']:,} faces that people voted on: cross-entropy with their votes "
+                f"{found['cross_entropy']:.3f} nats (at best {found['lowest']:.3f}); {percent(found['accuracy'])} % "
+                "are answered as most of them did. The scores above are of the faces on which more than half agree."
+            )
+    return lines
+
+
 def _pictures(test: dict[str, Any]) -> list[Picture]:
     confusion = figures.confusion_matrix(test["confusion"], list(test["by_class"]), "")
     rows = test["calibration"]["calibrated"]["reliability"]
@@ -100,6 +113,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
         f"test-time augmentation: {result['tta']}",
         f"data {result['data_fingerprint'][:16]}, landmarks: {spec['landmark_model']}",
         *result["notes"],
+        *_by_votes(result),
     ]
     if training and not training.get("averaged"):
         why = "the last" if result.get("kept") == "last" else "chosen on the validation part"

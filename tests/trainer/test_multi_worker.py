@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from cluster import workers
 from cluster.workers import WorkersConfig
-from fer_tf.data import inputs, schema
+from fer_tf.data import inputs, parts, schema
 from fer_tf.data.augment import Augmentation
 from fer_tf.errors import InputError
 from trainer import runtime
@@ -82,8 +82,8 @@ def unequal_shards(toy_data: str, folder: Path) -> inputs.Part:
                 image = tf.io.encode_png(rng.integers(0, 256, (16, 16, 1), np.uint8)).numpy()
                 face = dataclasses.replace(record, image_id=f"{shard}#{number}", image=image, synthetic=int(shard == 2))
                 writer.write(schema.encode(face))
-    real, made = (inputs.survey(chosen, "er_ss")["train"] for chosen in (files[:2], files[2:]))
-    return inputs.joined(real, made)
+    real, made = (parts.survey(chosen, "er_ss", 4)["train"] for chosen in (files[:2], files[2:]))
+    return parts.joined([real, made])
 
 
 @pytest.mark.parametrize("count", [2, 4])

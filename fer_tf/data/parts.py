@@ -1,0 +1,367 @@
+"""One part of a task's data: a table with a row per face, and the stream of its images, of one set or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from fer_tf.data.schema import FaceRecord, parse, tag_of
+from fer_tf.errors import InputError
+from fer_tf.labels import SPLITS
+
+# Encoded faces held for shuffling: as many as fit this, however many the set has, but not fewer than the second.
+SHUFFLE_BYTES, SHUFFLE_BUFFER = 80e6, 4096
+# Records parsed at a time.
+PARSED = 256
+COLUMNS = ("image_ids", "labels", "persons", "poses", "genders", "ages", "votes", "sets")
+TABLE_FIELDS = ("image_id", "expression_id", "person", "pose", "gender", "age", "synthetic", "distribution")
+# From this share of the votes on, a label is its face's majority.
+MAJORITY = 0.5
+# A target that says nothing about a class, because the face's set does not have it.
+UNKNOWN = -1.0
+
+Labels = Literal["distribution", "majority", "draw"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a training face's target is, and how often it is seen.
+
+    Attributes:
+      labels: of a face that several people voted on: `distribution` is their shares, `draw` one class drawn by them
+        anew in each epoch, `majority` the class of more than half (faces without one are left out); Barsoum et al.
+        2016, section 4. Other faces have one label.
+      balanced: whether each class is seen equally often, rare ones several times an epoch.
+    """
+
+    labels: Labels = "distribution"
+    balanced: bool = False
+
+
+AS_THEY_ARE = Sampling()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where some faces of a part lie.
+
+    Attributes:
+      files: record files; their faces of `split` for `task`, in order, are the table's rows.
+      task, split: which tag of the records counts.
+      faces: how many rows they are.
+      classes: the part's class for each class of the records, -1 for one whose faces are left out.
+      weight: how often a face is seen in an epoch.
+      record_bytes: mean size of the files' records.
+    """
+
+    files: tuple[str, ...]
+    task: str
+    split: str
+    faces: int
+    classes: tuple[int, ...]
+    weight: float = 1.0
+    record_bytes: float = 0.0
+
+
+def _unknown(count: int) -> np.ndarray:
+    return np.full(count, "", object)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split's faces: a table with a row per face, and where the encoded images are.
+
+    Attributes:
+      image_ids, persons, poses, genders: str (N,); empty strings where unknown.
+      labels: int64 (N,), positions in the face set's `expressions`.
+      ages: int64 (N,), years, -1 where unknown.
+      votes: float32 (N, num_classes), each class's share of the votes on a face, zeros where it has one label; (N, 0)
+        when no face was voted on.
+      sets: str (N,), the set that a face is from, where there are several.
+      stored: where the images lie, in the table's order.
+    """
+
+    image_ids: np.ndarray
+    labels: np.ndarray
+    persons: np.ndarray
+    poses: np.ndarray
+    genders: np.ndarray
+    ages: np.ndarray
+    votes: np.ndarray = field(default=None)  # type: ignore[assignment]
+    sets: np.ndarray = field(default=None)  # type: ignore[assignment]
+    stored: tuple[Stored, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.votes is None:
+            object.__setattr__(self, "votes", np.zeros((len(self.labels), 0), np.float32))
+        if self.sets is None:
+            object.__setattr__(self, "sets", _unknown(len(self.labels)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, chosen: np.ndarray) -> Part:
+        """Returns the table of some faces alone (bool mask or indices); without records."""
+        return Part(**{name: getattr(self, name)[chosen] for name in COLUMNS})
+
+    @cached_property
+    def has_majority(self) -> np.ndarray:
+        """Whether more than half of a face's votes agree, bool (N,); true where it has one label."""
+        if not self.votes.shape[1]:
+            return np.ones(len(self), bool)
+        return (self.votes.max(axis=1) > MAJORITY) | (self.votes.sum(axis=1) == 0)
+
+    def counts(self, num_classes: int, sampling: Sampling) -> np.ndarray:
+        """Returns how often each class is seen in an epoch before balancing, float64 (stored, num_classes)."""
+        seen = self.has_majority if sampling.labels == "majority" else np.ones(len(self), bool)
+        counts, start = [], 0
+        for stored in self.stored:
+            rows = slice(start, start + stored.faces)
+            counts.append(stored.weight * np.bincount(self.labels[rows][seen[rows]], minlength=num_classes))
+            start += stored.faces
+        return np.array(counts).reshape(len(self.stored), num_classes)
+
+    def encoded(self) -> Any:
+        """Returns a tf.data.Dataset of (image bytes, label) in the table's order."""
+        import tensorflow as tf
+
+        faces = None
+        for stored in self.stored:
+            rows = from_records(stored, ("image", "expression_id"))
+            if stored.classes != tuple(range(len(stored.classes))):
+                rows = _with_classes(rows, stored.classes)
+            faces = rows if faces is None else faces.concatenate(rows)
+        return faces
+
+    def targets(
+        self, num_classes: int, seed: Any, sampling: Sampling = AS_THEY_ARE, worker: int = 0, workers: int = 1
+    ) -> Any:
+        """Returns a tf.data.Dataset of (image bytes, target float32 (num_classes,)), shuffled.
+
+        A target is a face's label or the shares of its votes; UNKNOWN stands where its set does not have the class. Of
+        several workers each gets every `workers`-th face of the one order, however the faces lie in their files: each
+        worker reads all records, which is cheap, and decodes the images of its own faces alone.
+
+        Args:
+          num_classes: length of a target.
+          seed: int64 scalar; equal seeds give equal orders.
+          sampling: what the targets are and how often a face is seen.
+          worker, workers: this worker's place among all.
+        """
+        counts = self.counts(num_classes, sampling)
+        by_class = counts.sum(axis=0)
+        factor = np.ones(num_classes)
+        if sampling.balanced:
+            present = by_class > 0
+            factor[present] = by_class.sum() / present.sum() / by_class[present]
+        streams = [_targets(stored, num_classes, sampling, factor, seed) for stored in self.stored]
+        faces = streams[0] if len(streams) == 1 else _mixed(streams, counts.sum(axis=1), seed)
+        record_bytes = max(1.0, *(stored.record_bytes for stored in self.stored))
+        room = max(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / record_bytes))
+        faces = faces.shuffle(max(1, min(room, round(by_class.sum()))), seed=seed, reshuffle_each_iteration=False)
+        return faces if workers == 1 else faces.shard(workers, worker)
+
+
+def _with_classes(faces: Any, classes: tuple[int, ...]) -> Any:
+    import tensorflow as tf
+
+    @tf.autograph.experimental.do_not_convert
+    def renamed_face(image: Any, label: Any) -> tuple:
+        return image, tf.gather(tf.constant(classes, tf.int64), label)
+
+    return faces.map(renamed_face)
+
+
+def _targets(stored: Stored, num_classes: int, sampling: Sampling, factor: np.ndarray, seed: Any) -> Any:
+    """The faces of one set with their targets, rare ones repeated; in an order that is not yet mixed."""
+    import tensorflow as tf
+
+    classes = np.array(stored.classes)
+    kept, tag = classes >= 0, tag_of(stored.task)
+    to_part = np.zeros((len(classes), num_classes), np.float32)
+    to_part[np.flatnonzero(kept), classes[kept]] = 1.0
+    unknown = (to_part.sum(axis=0) == 0).astype(np.float32) * UNKNOWN
+    rates = np.where(kept, stored.weight * factor[classes], 0.0).astype(np.float32)
+
+    @tf.autograph.experimental.do_not_convert
+    def of_split(step: Any, raw: Any) -> tuple:
+        fields = parse(raw, FaceRecord, ("image", "expression_id", "distribution", tag))
+        label = fields["expression_id"]
+        own_seed = tf.stack([tf.cast(seed, tf.int64), step])
+        draws = tf.random.stateless_uniform([2, tf.shape(raw)[0]], own_seed)
+        shares, clear = _shares(fields["distribution"], label, kept, sampling, draws[0])
+        rate = tf.where(clear & (fields[tag] == stored.split), tf.gather(tf.constant(rates), label), 0.0)
+        # A rate of 2.3 is two or three times.
+        times = tf.cast(tf.floor(rate + draws[1]), tf.int32)
+        index = tf.repeat(tf.range(tf.shape(raw)[0]), times)
+        targets = tf.matmul(shares, tf.constant(to_part)) + tf.constant(unknown)
+        return tf.gather(fields["image"], index), tf.gather(targets, index)
+
+    # Many records at a time: one by one, parsing takes twenty times as long.
+    return records_of(stored.files, seed).batch(PARSED).enumerate().map(of_split, num_parallel_calls=2).unbatch()
+
+
+def _shares(distribution: Any, label: Any, kept: np.ndarray, sampling: Sampling, draw: Any) -> tuple[Any, Any]:
+    """What a target gives each class of the records, float32 (B, K), and whether the face has a target."""
+    import tensorflow as tf
+
+    one = tf.one_hot(label, len(kept))
+    width = tf.shape(distribution)[1]
+    votes = tf.cond(width > 0, lambda: distribution, lambda: tf.zeros_like(one))
+    voted = tf.reduce_sum(votes, axis=1) > 0
+    if sampling.labels == "majority":
+        return one, ~voted | (tf.reduce_max(votes, axis=1) > MAJORITY)
+    votes = votes * tf.constant(kept, tf.float32)
+    votes = tf.where(voted[:, None], votes, one)
+    shares = tf.math.divide_no_nan(votes, tf.reduce_sum(votes, axis=1, keepdims=True))
+    if sampling.labels == "draw":
+        above = tf.reduce_sum(tf.cast(tf.cumsum(shares, axis=1) < draw[:, None], tf.int32), axis=1)
+        shares = tf.one_hot(tf.minimum(above, len(kept) - 1), len(kept))
+    return shares, tf.ones_like(voted)
+
+
+def _mixed(streams: Sequence[Any], sizes: np.ndarray, seed: Any) -> Any:
+    """Each stream once, interleaved by chance in proportion to what they hold."""
+    import tensorflow as tf
+
+    bounds = tf.constant(np.cumsum(sizes)[:-1] / sizes.sum(), tf.float32)
+
+    @tf.autograph.experimental.do_not_convert
+    def choice(step: Any) -> Any:
+        draw = tf.random.stateless_uniform([], tf.stack([tf.cast(seed, tf.int64) + 1, step]))
+        return tf.reduce_sum(tf.cast(draw >= bounds, tf.int64))
+
+    choices = tf.data.Dataset.range(1 << 62).map(choice)
+    return tf.data.Dataset.choose_from_datasets(streams, choices, stop_on_empty_dataset=False)
+
+
+def records_of(files: Sequence[str], seed: Any = None) -> Any:
+    """Returns a tf.data.Dataset of serialized records in the files' order; with a seed files are mixed."""
+    import tensorflow as tf
+
+    if seed is None:
+        return tf.data.TFRecordDataset(list(files), num_parallel_reads=1)
+    paths = tf.data.Dataset.from_tensor_slices(list(files))
+    paths = paths.shuffle(len(files), seed=seed, reshuffle_each_iteration=False)
+    return paths.interleave(
+        tf.data.TFRecordDataset, cycle_length=8, block_length=4, num_parallel_calls=tf.data.AUTOTUNE
+    )
+
+
+def from_records(stored: Stored, names: tuple[str, ...]) -> Any:
+    """Returns a tf.data.Dataset of tuples of fields of some faces, in order."""
+    import tensorflow as tf
+
+    tag = tag_of(stored.task)
+    kept = np.array(stored.classes) >= 0
+
+    @tf.autograph.experimental.do_not_convert
+    def of_split(raw: Any) -> tuple:
+        fields = parse(raw, FaceRecord, (*dict.fromkeys((*names, "expression_id", tag)),))
+        wanted = fields[tag] == stored.split
+        if not kept.all():
+            wanted &= tf.gather(tf.constant(kept), fields["expression_id"])
+        return tuple(tf.boolean_mask(fields[name], wanted) for name in names)
+
+    return records_of(stored.files).batch(PARSED).map(of_split, num_parallel_calls=2).unbatch()
+
+
+def survey(
+    files: Sequence[str], task: str, num_classes: int, remedy: str = "run beam_pipelines.build again"
+) -> dict[str, Part]:
+    """Returns the tables of train, val and test, reading the records once; no image is decoded.
+
+    Args:
+      files: record files.
+      task: one of er_ss, er_ue, er_up, er_zid, or a public set.
+      num_classes: how many classes the records have.
+      remedy: what to do about a corrupt file, for the error.
+
+    Raises:
+      InputError: naming the file when a shard is cut off or corrupt.
+    """
+    import tensorflow as tf
+
+    names = (*TABLE_FIELDS, tag_of(task))
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for path in files:
+        records = tf.data.TFRecordDataset(path).batch(PARSED)
+        try:
+            for batch in records.map(lambda raw: parse(raw, FaceRecord, names)).as_numpy_iterator():
+                for name, values in batch.items():
+                    columns[name].append(values)
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            reason = error.message.splitlines()[0][:200]
+            raise InputError(f"{path} is corrupt ({reason}); {remedy}.") from None
+    votes = _padded(columns.pop("distribution"))
+    table = {name: np.concatenate(values) if values else np.zeros(0, object) for name, values in columns.items()}
+    record_bytes = sum(tf.io.gfile.stat(path).length for path in files) / max(1, len(table["age"]))
+    parts = {}
+    for split in SPLITS:
+        chosen = table[tag_of(task)] == split.encode()
+        if split != "train" and (synthetic := int(table["synthetic"][chosen].sum())):
+            raise InputError(
+                f"{synthetic} synthetic faces are tagged {split!r} for {task!r}; they may only be in train."
+            )
+        faces = int(chosen.sum())
+        classes = tuple(range(num_classes))
+        parts[split] = Part(
+            image_ids=_decoded(table["image_id"][chosen]),
+            labels=table["expression_id"][chosen].astype(np.int64),
+            persons=_decoded(table["person"][chosen]),
+            poses=_decoded(table["pose"][chosen]),
+            genders=_decoded(table["gender"][chosen]),
+            ages=table["age"][chosen].astype(np.int64),
+            votes=votes[chosen],
+            stored=(Stored(tuple(files), task, split, faces, classes, record_bytes=record_bytes),),
+        )
+    return parts
+
+
+def _padded(batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Distributions of all batches as one table; a batch without any has no columns."""
+    width = max((batch.shape[1] for batch in batches), default=0)
+    rows = [np.pad(batch, ((0, 0), (0, width - batch.shape[1]))) for batch in batches]
+    return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Returns several tables with the same classes as one, in order."""
+    width = max(part.votes.shape[1] for part in parts)
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS if name != "votes"}
+    votes = _padded([np.pad(part.votes, ((0, 0), (0, width - part.votes.shape[1]))) for part in parts])
+    return Part(**columns, votes=votes, stored=tuple(stored for part in parts for stored in part.stored))
+
+
+def renamed(part: Part, classes: Sequence[int], num_classes: int, name: str, weight: float = 1.0) -> Part:
+    """Returns a part of one set as a part of several: with their classes, its name and its weight.
+
+    Args:
+      part: with the set's own classes.
+      classes: the new class of each of them, -1 for one whose faces are left out.
+      num_classes: how many new classes there are.
+      name: the set.
+      weight: how often its faces are seen in an epoch.
+    """
+    classes = np.asarray(classes)
+    kept = classes[part.labels] >= 0
+    table = part.rows(kept)
+    votes = np.zeros((len(table), num_classes if part.votes.shape[1] else 0), np.float32)
+    for old, new in enumerate(classes):
+        if votes.shape[1] and new >= 0:
+            votes[:, new] += table.votes[:, old]
+    stored, start = [], 0
+    for place in part.stored:
+        faces = int(kept[start : start + place.faces].sum())
+        start += place.faces
+        stored.append(replace(place, faces=faces, classes=tuple(int(new) for new in classes), weight=weight))
+    named = np.full(len(table), name, object)
+    return replace(table, labels=classes[table.labels], votes=votes, sets=named, stored=tuple(stored))
+
+
+def _decoded(values: np.ndarray) -> np.ndarray:
+    return np.array([value.decode() for value in values], dtype=object)

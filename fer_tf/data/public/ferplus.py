@@ -1,0 +1,152 @@
+"""FER+ (Barsoum et al. 2016, arXiv 1608.01041): ten votes for every picture of FER2013, eight expressions.
+
+Two published layouts: `fer2013new.csv` beside `fer2013.csv`, row for row; or the folders FER2013Train, FER2013Valid and
+FER2013Test with the pictures as PNG and `label.csv`. A label's shares are made as the set's own program makes them.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fer_tf.data.convert import DAMAGED, LeftOut, PublicSet, Row, Source, csv_rows, folders_in, read_bytes
+from fer_tf.data.public import MAX_HELD_OUT, fer2013
+from fer_tf.data.public.fer2013 import PRIVATE, PUBLIC, TRAINING, USAGES
+from fer_tf.errors import InputError
+
+EXPRESSIONS = (*fer2013.EXPRESSIONS, "contempt")
+# The order of the votes, and what FER2013 calls the same expressions; the last two are none.
+VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+NAMES = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+FOLDERS = {"fer2013train": TRAINING, "fer2013valid": PUBLIC, "fer2013test": PRIVATE}
+LABELS, PIXELS, VOTES_FILE = "label.csv", "fer2013.csv", "fer2013new.csv"
+NO_FACE = "most votes say that it shows no face"
+UNKNOWN = "its votes say unknown, or agree on nothing"
+# A face's expressions are those of the most votes, until they are this share of all.
+ENOUGH, AT_LEAST, AT_MOST = 0.75, 0.5, 3
+
+
+def read(data: str, held_out: float) -> Source:
+    """Returns FER+ from one of its layouts; parts as FER2013's (see `fer2013.read`).
+
+    Args:
+      data: the folder.
+      held_out: share of Training that becomes val when PrivateTest is not there.
+
+    Raises:
+      InputError: when the set is incomplete or renamed, or the share is not 0 to 0.5.
+    """
+    if not 0 <= held_out <= MAX_HELD_OUT:
+        raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {held_out}.")
+    folders = {name: os.path.join(data, found) for name, found in folders_in(data).items() if name in FOLDERS}
+    names = {name.casefold(): os.path.join(data, name) for name in os.listdir(data)}
+    if folders:
+        rows = _folders(folders, names.get(VOTES_FILE, ""), held_out)
+    elif {PIXELS, VOTES_FILE} <= set(names):
+        rows = _csv(names[PIXELS], names[VOTES_FILE], held_out)
+    else:
+        raise InputError(
+            f"{data} must hold {VOTES_FILE} beside {PIXELS}, or the folders FER2013Train, FER2013Valid and FER2013Test "
+            f"with {LABELS}. Found: {sorted(names.values())[:10]}."
+        )
+    return Source(rows, lambda usages: fer2013.parts(usages, data))
+
+
+def shares_of(votes: Sequence[int]) -> tuple[float, ...] | str:
+    """Returns each expression's share of the votes, in the order of EXPRESSIONS, or why the face is left out.
+
+    As the set's own program does for training with cross-entropy: single votes count as mistakes; then the
+    expressions with the most votes are taken until they have three quarters of them, three expressions at most, and
+    stopping at unknown or no face. Less than half of the votes, or more expressions by a tie, are no label.
+
+    Args:
+      votes: ten counts in the order of VOTES.
+    """
+    left = np.where(np.asarray(votes) > 1, votes, 0)
+    total = int(left.sum())
+    taken = np.zeros(len(VOTES), np.int64)
+    count, stopped = 0, total == 0
+    while not stopped and taken.sum() < ENOUGH * total and count < AT_MOST:
+        for place in np.flatnonzero(left == left.max()):
+            if place >= len(NAMES) and taken.any():
+                stopped = True
+                break
+            taken[place], left[place] = left[place], 0
+            count += 1
+            if place >= len(NAMES):
+                stopped = True
+                break
+    first = VOTES[int(taken.argmax())]
+    if first == "NF" and taken.any():
+        return NO_FACE
+    if first == "unknown" or taken.sum() <= AT_LEAST * total or count > AT_MOST:
+        return UNKNOWN
+    return tuple(float(taken[NAMES.index(name)] / total) for name in EXPRESSIONS)
+
+
+def _row(image_id: str, votes: Sequence[str], usage: str, image: bytes, held_out: float, where: str) -> Row | LeftOut:
+    try:
+        counts = [int(vote) for vote in votes]
+    except ValueError:
+        counts = []
+    if len(counts) != len(VOTES) or min(counts) < 0:
+        raise InputError(f"votes must be {len(VOTES)} whole numbers. Received: {list(votes)} ({where}).")
+    shares = shares_of(counts)
+    if isinstance(shares, str):
+        return LeftOut(image_id, shares, " ".join(votes))
+    # Of equal shares the one that the set names first.
+    expression = max(NAMES, key=lambda name: shares[EXPRESSIONS.index(name)])
+    return Row(image_id, expression, fer2013.part_of(usage, image, held_out), image, distribution=shares)
+
+
+def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
+    pairs = zip(csv_rows(pixels, ("emotion", "pixels", "Usage")), csv_rows(votes, ("Usage", *VOTES)), strict=True)
+    try:
+        for line, ((where, face), (voted_where, voted)) in enumerate(pairs, 2):
+            usage = USAGES.get(face["Usage"].casefold())
+            if usage is None or usage != USAGES.get(voted["Usage"].casefold()):
+                raise InputError(
+                    f"{where} has the usage {face['Usage']!r}, {voted_where} has {voted['Usage']!r}; the two files "
+                    "must be FER2013's and FER+'s, row for row."
+                )
+            image_id = voted.get("Image name") or f"{usage}_{line:05d}"
+            image = fer2013.png_of(face["pixels"])
+            if isinstance(image, str):
+                yield LeftOut(image_id, DAMAGED, f"{image} ({where})")
+            else:
+                yield _row(image_id, [voted[name] for name in VOTES], usage, image, held_out, voted_where)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{pixels} and {votes} must have the same number of rows: {error}.") from None
+
+
+def _folders(folders: dict[str, str], votes: str, held_out: float) -> Iterator[Row | LeftOut]:
+    """The pictures of the folders; votes come from their own label.csv, or from fer2013new.csv by their names."""
+    by_name = {row["Image name"]: [row[name] for name in VOTES] for _, row in _named(votes)} if votes else {}
+    for name, usage in FOLDERS.items():
+        if name not in folders:
+            continue
+        folder, labels = folders[name], os.path.join(folders[name], LABELS)
+        pictures = sorted(file for file in os.listdir(folder) if file.lower().endswith(".png") and file[0] != ".")
+        if os.path.exists(labels):
+            with open(labels, newline="", encoding="utf-8-sig") as file:
+                # name, box, ten votes; without a header.
+                found = {row[0]: row[2:] for row in csv.reader(file) if len(row) > 2}
+        else:
+            found = by_name
+        if missing := [picture for picture in pictures if picture not in found]:
+            raise InputError(f"{labels if os.path.exists(labels) else votes or labels} has no votes for {missing[:3]}.")
+        for picture in pictures:
+            image = read_bytes(os.path.join(folder, picture))
+            yield _row(picture, found[picture], usage, image, held_out, f"{labels}, {picture}")
+
+
+def _named(votes: str) -> Iterator[tuple[str, dict[str, str]]]:
+    return csv_rows(votes, ("Image name", *VOTES))
+
+
+SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True)
