@@ -50,5 +50,7 @@ def mixed_labels(teacher: keras.Model, faces: Any, labels: Any, weight: float, m
         # By place in the batch and not drawn, so that a resumed run sees the same; batches are shuffled.
         even = tf.range(tf.shape(faces)[0]) % 2 == 0
         seen = tf.where(even[:, None, None, None], seen[:, :, ::-1], seen)
-    answers = tf.nn.softmax(tf.cast(teacher(seen, training=False), tf.float32))
-    return (1.0 - weight) * labels + weight * answers
+    # Of a class that the face's set does not have, the teacher says nothing either.
+    known = labels >= 0
+    logits = tf.where(known, tf.cast(teacher(seen, training=False), tf.float32), -1e9)
+    return tf.where(known, (1.0 - weight) * labels + weight * tf.nn.softmax(logits), labels)

@@ -127,7 +127,6 @@ class Part:
 
     def encoded(self) -> Any:
         """Returns a tf.data.Dataset of (image bytes, label) in the table's order."""
-        import tensorflow as tf
 
         faces = None
         for stored in self.stored:
