@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from fer_tf.config import EXIT_FAILED
+from fer_tf.models import fa_net
+from tests.toy_data import EXPRESSIONS
 
 SMALL = ("--task=er_ss", "--stage=fa_net", "--batch_size=32", "--image_size=16", "--precision=float32")
 
@@ -93,21 +95,38 @@ from trainer import fa_net, recipes, task
 whole = fa_net.recipe_of
 # Dropout masks differ between replicas by design; without it the two must agree.
 fa_net.recipe_of = lambda config: dataclasses.replace(whole(config), dropout=0.0)
-data, folder, *flags = sys.argv[1:]
-for name in ("one_device", "mirrored"):
-    code = task.main([*flags, f"--data={data}", f"--run_dir={folder}/{name}", f"--strategy={name}"])
-    assert code == 0
+data, folder, teacher, *flags = sys.argv[1:]
+for recipe, more in (("paper", []), ("best", [f"--teacher={teacher}", "--teacher_weight=0.7"])):
+    for name in ("one_device", "mirrored"):
+        here = [f"--data={data}", f"--run_dir={folder}/{recipe}/{name}", f"--strategy={name}", f"--recipe={recipe}"]
+        assert task.main([*flags, *here, *more]) == 0
 """
 
 
-def test_two_replicas_end_with_the_weights_of_one_on_the_same_global_batch(toy_data, tmp_path):
-    arguments = [sys.executable, "-c", TWO_REPLICAS, toy_data, str(tmp_path), *SMALL, "--epochs=2", "--recipe=paper"]
-    process = start(arguments)
+@pytest.fixture(scope="module")
+def on_one_and_two(toy_data, tmp_path_factory):
+    """A folder by recipe with a run on one device and one on two; `best` averages its weights and has a teacher."""
+    folder = tmp_path_factory.mktemp("replicas")
+    spec = fa_net.FaNetSpec(EXPRESSIONS, image_size=16, crop=0.9)
+    fa_net.save(str(folder / "teacher"), fa_net.build(spec, seed=9), spec)
+    program = [sys.executable, "-c", TWO_REPLICAS, toy_data, str(folder), str(folder / "teacher")]
+    process = start([*program, *SMALL, "--epochs=2"])
     _, error = process.communicate(timeout=600)
     assert process.returncode == 0, error[-2000:]
-    one, two = weights(tmp_path / "one_device"), weights(tmp_path / "mirrored")
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
-    for alone, together in zip(history(tmp_path / "one_device"), history(tmp_path / "mirrored"), strict=True):
-        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+    return folder
+
+
+@pytest.mark.parametrize("recipe", ["paper", "best"])
+def test_two_replicas_end_with_the_weights_of_one_on_the_same_global_batch(on_one_and_two, recipe):
+    folder = on_one_and_two / recipe
+    one, spec = fa_net.load(str(folder / "one_device" / "fa_net"))
+    two, _ = fa_net.load(str(folder / "mirrored" / "fa_net"))
+    start_of = fa_net.build(spec, seed=0)
+    began, alone, together = (
+        np.concatenate([weight.numpy().ravel() for weight in model.trainable_weights]) for model in (start_of, one, two)
+    )
+    # AdamW makes whole steps of the rounding noise in gradients that are almost 0, so a few weights may differ.
+    allowed = {"paper": 0.001, "best": 0.2}[recipe]
+    assert np.linalg.norm(together - alone) < allowed * np.linalg.norm(alone - began)
+    for single, pair in zip(history(folder / "one_device"), history(folder / "mirrored"), strict=True):
+        assert pair["loss"] == pytest.approx(single["loss"], rel=1e-3)
