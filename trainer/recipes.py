@@ -133,8 +133,8 @@ _F2ED = Recipe(epochs=100, batch_size=128, learning_rate=0.01)
 # of LightCNN's published training program (github.com/AlfredXiangWu/LightCNN, train.py), which also takes random
 # 128-pixel windows of 144-pixel faces, mirrors half of them and decays the weights by 1e-4 (decoupled, under momentum
 # 0.9: 1e-3). The public sets are trained so, each face standardized because their light differs, from kernels that are
-# small enough to learn at these rates in ten epochs (docs/training.md). The four tasks are not: a mirrored face is one
-# of the other pose, which is what ER-UP asks about.
+# small enough to learn at these rates in ten epochs (docs/experiments.md). The four tasks are not: a mirrored face is
+# one of the other pose, which is what ER-UP asks about.
 _PUBLIC = dataclasses.replace(
     _F2ED,
     crop=128 / 144,
@@ -170,7 +170,7 @@ _BEST = Recipe(
 BEST = {
     "f2ed": _BEST,
     # The middle 44 of the 48 pixels as they are: a resize by a twentieth would blur some places and not others, and
-    # `enlarge` and `blur` are there for the same reason (docs/training.md, "How sharp a face is"). Every side from 33
+    # `enlarge` and `blur` are there for the same reason (docs/experiments.md, "How sharp"). Every side from 33
     # to 48 ends in the same 3 x 3 map, so the first epochs run at 36 pixels for two thirds of the price. Its labels
     # are noisy: under AdamW the network learns them by heart by epoch 30 (70 % of the changed training faces right,
     # 65 % of the validation part). SGD with Nesterov's momentum, stronger changes and mixed faces are against that.
