@@ -67,6 +67,11 @@ class NetworkFolder:
         return files.exists(files.join(self.path, WEIGHTS_FILE))
 
     @property
+    def weights_bytes(self) -> int:
+        """Size of the weights' file."""
+        return files.stat(files.join(self.path, WEIGHTS_FILE))[0]
+
+    @property
     def checkpoints(self) -> str:
         """The folder of the checkpoints, which TensorFlow keeps."""
         return files.join(self.path, _CHECKPOINTS)
@@ -115,6 +120,16 @@ class RunFolder:
         return NetworkFolder(files.join(self.path, "fa_net"))
 
     @property
+    def competitor(self) -> NetworkFolder:
+        """What the training of another method than Fa-Net leaves."""
+        return NetworkFolder(files.join(self.path, "competitor"))
+
+    @property
+    def classifier(self) -> NetworkFolder:
+        """What the run trained to recognize expressions: Fa-Net or a competitor."""
+        return self.competitor if self.competitor.has_spec else self.fa_net
+
+    @property
     def gan(self) -> NetworkFolder:
         return NetworkFolder(files.join(self.path, "fape_gan"))
 
@@ -161,7 +176,7 @@ class RunFolder:
         made = (
             self.fa_net.has_checkpoint,
             self.gan.has_checkpoint,
-            self.fa_net.has_spec,
+            self.classifier.has_spec,
             bool(files.matching(self.synthetic, files.ANY_DEPTH)),
             self.is_evaluated,
             files.exists(files.join(self.path, _TABLE_5)),
@@ -233,7 +248,7 @@ class RunFolder:
         files.write_bytes(self._predictions(split), buffer.getvalue())
 
     def _predictions(self, split: str) -> str:
-        return files.join(self.fa_net.path, f"predictions_{split}.npz")
+        return files.join(self.classifier.path, f"predictions_{split}.npz")
 
     def write_table_5(self, table: dict[str, Any], text: str) -> None:
         """Writes what is finished of Table 5, as JSON and as Markdown."""
@@ -279,6 +294,11 @@ class Run:
     @property
     def seed(self) -> int:
         return int(self.flags.get("seed", 0))
+
+    @property
+    def method(self) -> str:
+        """What was trained: `fa_net` or a competitor's name."""
+        return self.flags.get("method", "fa_net")
 
     @property
     def pretrained(self) -> bool:

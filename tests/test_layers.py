@@ -27,6 +27,7 @@ LAYERS = (
     "models",
     "evaluation",
     "synthesis",
+    "competitors",
     "recognition",
     "reports",
 )

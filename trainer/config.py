@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fer_tf import competitors
 from fer_tf.data import public
 from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import TASKS
 from fer_tf.run_folder import RunFolder
 
@@ -20,6 +21,7 @@ STAGES = ("fape_gan", "synthesize", "fa_net", "evaluate")
 # jsonargparse takes the choices from it; a type checker is content with a text.
 Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, "all")]
 Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
+FA_NET = "fa_net"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class TaskConfig:
       task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), or all four
         tasks.
       stage: one stage alone, or all of them in order; a finished stage is skipped.
+      method: Fa-Net, or one of the paper's competitors (docs/competitors.md), which takes Fa-Net's stage.
       data: data folder written by beam_pipelines.build, or the public set's folder or CSV file.
       run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
       recipe: the paper's training of Fa-Net, or this project's strongest.
@@ -82,6 +85,7 @@ class TaskConfig:
 
     task: Task = "er_ss"
     stage: Stage = "all"
+    method: str = FA_NET
     data: str = "data/faces"
     run_dir: str = ""
     recipe: Literal["paper", "best"] = "best"
@@ -147,10 +151,16 @@ class TaskConfig:
             raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {self.held_out}.")
         if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):
             raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
+        if self.method not in (FA_NET, *competitors.NAMES):
+            raise not_one_of("method", self.method, (FA_NET, *competitors.NAMES))
+        if self.is_competitor and (self.stage in ("fape_gan", "synthesize") or self.task == "all"):
+            what = "`task` 'all'" if self.task == "all" else f"`stage` {self.stage!r}"
+            raise InputError(f"{what} belongs to --method=fa_net. Received: `method` {self.method!r}.")
         if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):
             raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
         if not self.run_dir:
-            object.__setattr__(self, "run_dir", os.environ.get("AIP_MODEL_DIR") or f"runs/{self.task}")
+            own = f"runs/{self.task}_{self.method}" if self.is_competitor else f"runs/{self.task}"
+            object.__setattr__(self, "run_dir", os.environ.get("AIP_MODEL_DIR") or own)
 
     @property
     def folder(self) -> RunFolder:
@@ -161,6 +171,11 @@ class TaskConfig:
     def keeps_last(self) -> bool:
         """Whether Fa-Net keeps its last epoch, not the one that is best on the validation part."""
         return self.keep == "last" or (self.keep == "auto" and self.task in ("er_ue", "er_up"))
+
+    @property
+    def is_competitor(self) -> bool:
+        """Whether another method than Fa-Net is trained."""
+        return self.method != FA_NET
 
     @property
     def is_public(self) -> bool:

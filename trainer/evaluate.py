@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,26 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
 from fer_tf.run_folder import RunFolder
-from trainer import runtime, tensorboard
+from trainer import competitor, runtime, tensorboard
 from trainer.config import TaskConfig
 from trainer.fa_net import keeps_last, predict, read_faces, record_lineage
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is scored.
+
+    Attributes:
+      logits: answers a part's faces, float (N, num_classes), from the encoded images on.
+      temperature: that its probabilities are calibrated with.
+      about: what metrics.json says of it and of its training.
+      notes: what a reader of the scores must know.
+    """
+
+    logits: Callable[[Part], np.ndarray]
+    temperature: float
+    about: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def run(config: TaskConfig) -> None:
@@ -32,50 +51,39 @@ def run(config: TaskConfig) -> None:
     """
     if not runtime.is_chief():
         return
-    run = config.folder
-    folder = run.fa_net.path
-    model, spec = fa_net.load(folder)
+    run, started = config.folder, time.monotonic()
     faces = read_faces(config)
-    check_labels(spec, faces, folder)
-    lineage.check_judged(spec, faces, folder, config.task)
-    _record_lineage(config, faces)
-    kept = "last" if keeps_last(config, faces) else "best"
-    state = run.fa_net.read_history() or {}
-    training = _training(state)
-    how = "the last epoch was kept" if kept == "last" else "the weights were chosen on val"
-    if count := training.get("averaged"):
-        kept, how = "averaged", f"the weights are the mean of {count} networks'"
-    started = time.monotonic()
+    judged, write_tensorboard = (_competitor if config.is_competitor else _fa_net)(config, faces)
     splits: dict[str, Any] = {}
     for split in ("val", "test"):
-        whole = faces.parts[split]
-        answers = predict(model, whole, spec, config.tta)
+        whole, began = faces.parts[split], time.monotonic()
+        answers = judged.logits(whole)
+        speed = len(whole) / max(time.monotonic() - began, 1e-9)
         # What a single label is compared with must be one that more than half agree on.
         clear = whole.has_majority
         part, logits = whole.rows(clear), answers[clear]
-        save_predictions(run, split, part, logits)
-        splits[split] = score(part, logits, faces.expressions, spec.temperature)
-        splits[split] |= score_distribution(whole, answers, spec.temperature)
+        competitor.save_predictions(run, split, part, logits)
+        splits[split] = score(part, logits, faces.expressions, judged.temperature)
+        splits[split] |= score_distribution(whole, answers, judged.temperature)
     if faces.may_repeat:
-        splits |= _without_copies(faces, part, logits, spec.temperature)
+        splits |= _without_copies(faces, part, logits, judged.temperature)
+    splits |= _without_persons(run, faces)
     result = {
         "task": config.task,
+        "method": config.method,
         # A mean of trainings was made by theirs.
         "recipe": " and ".join(run.read_config().get("recipes", [config.recipe])),
-        "finished": run.fa_net.is_finished,
+        "finished": run.classifier.is_finished,
         "tta": config.tta,
-        "kept": kept,
-        "spec": dataclasses.asdict(spec),
+        **judged.about,
+        "images_per_second": speed,
         "data_fingerprint": faces.fingerprint,
-        "synthetic_fingerprint": state.get("synthetic_fingerprint", faces.synthetic_fingerprint),
-        "notes": [*faces.notes, how, *training.pop("notes", [])],
-        "training": training,
+        "notes": [*faces.notes, *judged.notes],
         **splits,
     }
     run.write_metrics(result)
     files.write_text(run.page, page(result))
-    step = result["training"].get("best_epoch", 0)
-    tensorboard.write_evaluation(config, model, spec, whole, answers, step)
+    write_tensorboard(whole, answers)
     test = splits["test"]
     logging.info(
         "evaluated in %.1f s: test accuracy %s of %d faces, 95 %% interval over %s; chance %s %%; %s",
@@ -86,6 +94,59 @@ def run(config: TaskConfig) -> None:
         wording.percent(test["chance"]),
         run.page,
     )
+
+
+def _fa_net(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[Part, np.ndarray], None]]:
+    """The run's Fa-Net, and what writes its TensorBoard page from its answers to a part."""
+    run = config.folder
+    folder = run.fa_net.path
+    model, spec = fa_net.load(folder)
+    check_labels(spec, faces, folder)
+    lineage.check_judged(spec, faces, folder, config.task)
+    _record_lineage(config, faces)
+    kept = "last" if keeps_last(config, faces) else "best"
+    state = run.fa_net.read_history() or {}
+    training = _training(state)
+    how = "the last epoch was kept" if kept == "last" else "the weights were chosen on val"
+    if count := training.get("averaged"):
+        kept, how = "averaged", f"the weights are the mean of {count} networks'"
+    notes = (how, *training.pop("notes", []))
+    about = {
+        "kept": kept,
+        "spec": dataclasses.asdict(spec),
+        "size_bytes": run.fa_net.weights_bytes,
+        "synthetic_fingerprint": state.get("synthetic_fingerprint", faces.synthetic_fingerprint),
+        "training": training,
+    }
+
+    def write_tensorboard(part: Part, logits: np.ndarray) -> None:
+        tensorboard.write_evaluation(config, model, spec, part, logits, training.get("best_epoch", 0))
+
+    return Judged(
+        lambda part: predict(model, part, spec, config.tta), spec.temperature, about, notes
+    ), write_tensorboard
+
+
+def _competitor(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[Part, np.ndarray], None]]:
+    """The run's competitor, which has no TensorBoard page."""
+    fitted = competitor.load(config)
+    folder, spec = config.folder.competitor.path, fitted.spec
+    if tuple(spec["expressions"]) != faces.expressions or spec["data_fingerprint"] != faces.fingerprint:
+        raise InputError(
+            f"{folder} was trained on data with fingerprint {spec['data_fingerprint'][:12]}. Received: "
+            f"{faces.fingerprint[:12]}; give the data of the training, or take another --run_dir to train anew."
+        )
+    history = config.folder.competitor.read_history() or {}
+    about = {"spec": spec, "size_bytes": spec["size_bytes"], "training": history}
+    return Judged(fitted.logits, spec["temperature"], about, ()), lambda part, logits: None
+
+
+def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
+    """The scores of all faces, each answered by a method that never saw its person; empty where that was not done."""
+    found = run.read_predictions(competitor.PERSONS)
+    if found is None:
+        return {}
+    return {"persons_left_out": score(competitor.part_of_all(faces), found["logits"], faces.expressions, 1.0)}
 
 
 def _without_copies(faces: FaceSet, part: Part, logits: np.ndarray, temperature: float) -> dict[str, Any]:
@@ -114,18 +175,6 @@ def _record_lineage(config: TaskConfig, faces: FaceSet) -> None:
         record_lineage(config, faces)
     except InputError as error:
         logging.warning("what the network was trained on is not recorded: %s", error)
-
-
-def save_predictions(run: RunFolder, split: str, part: Part, logits: np.ndarray) -> None:
-    """Keeps what was answered to each face of a part."""
-    arrays = {
-        "image_id": part.image_ids.astype(str),
-        "person": part.persons.astype(str),
-        "pose": part.poses.astype(str),
-        "label": part.labels,
-        "logits": logits.astype(np.float32),
-    }
-    run.write_predictions(split, arrays)
 
 
 def _training(state: dict[str, Any]) -> dict[str, Any]:

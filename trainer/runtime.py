@@ -19,7 +19,7 @@ from fer_tf import files, start_up
 from fer_tf.config import to_dict
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
-from trainer.config import TaskConfig
+from trainer.config import FA_NET, TaskConfig
 
 # These flags may differ when a run goes on: they do not change what is trained.
 FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds")
@@ -73,6 +73,8 @@ def _check_data(before: str, now: str, config: TaskConfig) -> None:
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], config: TaskConfig) -> None:
+    # What trained before there were other methods.
+    before = {"method": FA_NET, **before} if before else before
     for name, value in now.items():
         if name not in FREE_FLAGS and name in before and before[name] != value:
             raise InputError(

@@ -24,7 +24,13 @@ def stages_of(config: TaskConfig) -> tuple[str, ...]:
     """Returns the stages that a config asks for, in order; a public set has no pairs and so no GAN."""
     if config.stage != "all":
         return (config.stage,)
-    return tuple(stage for stage in STAGES if not (config.task in PUBLIC_TASKS and stage in ("fape_gan", "synthesize")))
+    alone = config.task in PUBLIC_TASKS or config.is_competitor
+    return tuple(stage for stage in STAGES if not (alone and stage in ("fape_gan", "synthesize")))
+
+
+def module_of(config: TaskConfig, stage: str) -> str:
+    """Returns the module of a stage; a competitor is trained by its own."""
+    return "trainer.competitor" if stage == "fa_net" and config.is_competitor else STAGE_MODULES[stage]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +63,7 @@ def _run_stages(config: TaskConfig) -> None:
         runtime.set_up(config)
         for stage in stages_of(config):
             logging.info("stage %s of %s in %s", stage, config.task, config.run_dir)
-            importlib.import_module(STAGE_MODULES[stage]).run(config)
+            importlib.import_module(module_of(config, stage)).run(config)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fer_tf import competitors
 from fer_tf.reports import figures, wording
 from fer_tf.reports.page import Picture, render, svg
 from fer_tf.reports.paper_tables import SET_NAMES, TASK_NAMES
@@ -15,6 +16,7 @@ PARTS = {
     "test": "test",
     "test_without_equal_copies": "test, without equal copies",
     "test_without_near_copies": "test, without near copies",
+    "persons_left_out": "all faces, each person left out of training in turn",
 }
 BREAKDOWNS = (
     ("by_class", "By expression"),
@@ -37,7 +39,7 @@ def page(result: dict[str, Any]) -> str:
     known = bool(test.get("faces"))
     return render(
         "evaluation.html",
-        title=f"Fa-Net on {name}, recipe {result['recipe']}",
+        title=f"{_method(result)} on {name}",
         faces=test.get("faces"),
         finished=result["finished"],
         headline=_headline(test) if known else "",
@@ -46,6 +48,11 @@ def page(result: dict[str, Any]) -> str:
         breakdowns=[_breakdown(key, test[key], caption) for key, caption in BREAKDOWNS if test[key]] if known else [],
         lines=_lines(result),
     )
+
+
+def _method(result: dict[str, Any]) -> str:
+    method = result.get("method", "fa_net")
+    return f"Fa-Net (recipe {result['recipe']})" if method == "fa_net" else competitors.TITLES.get(method, method)
 
 
 def _headline(test: dict[str, Any]) -> str:
@@ -69,7 +76,11 @@ def _scores(result: dict[str, Any]) -> Table:
             calibration = split["calibration"]
             values = [split["accuracy"], split["mean_class_accuracy"], split["macro_f1"]]
             errors = [calibration["uncalibrated"]["ece"], calibration["calibrated"]["ece"]]
-            texts = (title, f"{split['faces']:,}", *(percent(value) for value in values + errors))
+            shown = [percent(value) for value in values + errors]
+            if name == "persons_left_out":
+                # No temperature was fitted to these answers.
+                shown[-2:] = "-", "-"
+            texts = (title, f"{split['faces']:,}", *shown)
             rows.append(tuple(Cell(text) for text in texts))
     return Table("scores", "Scores, %", SCORES, tuple(rows), right=True)
 
@@ -115,7 +126,15 @@ def _lines(result: dict[str, Any]) -> list[str]:
         *result["notes"],
         *_by_votes(result),
     ]
-    if training and not training.get("averaged"):
+    if result.get("images_per_second"):
+        size = f", {result['size_bytes'] / 1e6:.1f} MB" if result.get("size_bytes") else ""
+        lines.append(f"{result['images_per_second']:,.0f} images a second from the encoded picture to the answer{size}")
+    if "chosen" in training:
+        chosen = ", ".join(f"{key} {value}" for key, value in training["chosen"].items())
+        lines.append(
+            f"trained in {training['seconds']:.1f} s on {training['faces']:,} faces; chosen among them: {chosen}"
+        )
+    elif training and not training.get("averaged"):
         why = "the last" if result.get("kept") == "last" else "chosen on the validation part"
         # Without a validation part there is no score.
         score = f" ({percent(training['best_score'])} %)" if training["best_score"] >= 0 else ""

@@ -1,4 +1,4 @@
-"""Tables 1 to 5 of the paper with this system's results beside its numbers."""
+"""Tables 1, 4 and 5 of the paper with this system's results beside its numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_tf.data import public
-from fer_tf.evaluation.run_scores import Accuracy, accuracy_of, best, difference_of, same_but_seed
+from fer_tf.evaluation.run_scores import Accuracy, accuracy_of, difference_of, same_but_seed
 from fer_tf.labels import TASKS
 from fer_tf.reports import wording
 from fer_tf.reports.tables import MISSING, OWN, PAPER, Cell, Table
@@ -20,23 +20,6 @@ TABLE_1 = (
     ("FER2013", "7", "-", "-", "35,887", "-", "48 × 48", "-"),
     ("KDEF", "7", "140", "5", "4,900", "-", "562 × 762", "FL, HL, F, FR, HR"),
     ("F2ED", "54", "119", "4", "219,719", "5,418", "256 × 256", "HL, F, HR, BV"),
-)
-# Tables 2 and 3: accuracy, %, of the paper's competitors and of its Fa-Net.
-TABLE_2 = (
-    ("Bag of Words", 67.4),
-    ("VGG+SVM", 66.3),
-    ("GoogleNet", 65.2),
-    ("Mollahosseini et al", 66.4),
-    ("DNNRL", 70.6),
-    ("Attention CNN", 70.0),
-    ("Fa-Net", 71.1),
-)
-TABLE_3 = (
-    ("Fisherface", 89.2),
-    ("Salient Facial Patch", 92.6),
-    ("CNN+SVM", 95.3),
-    ("Attention CNN", 92.8),
-    ("Fa-Net", 95.7),
 )
 # Table 4: without and with pre-training on F2ED.
 TABLE_4 = {"fer2013": (62.3, 71.1), "jaffe": (82.9, 95.7)}
@@ -80,27 +63,9 @@ def _people(statistics: dict[str, Any]) -> str:
     return f"Persons: {', '.join(known)}." if known else ""
 
 
-def table_2(runs: Sequence[Run]) -> Table:
-    """Returns Table 2, accuracy on FER2013's test part."""
-    return _competitors("table_2", "Table 2. Accuracy on FER2013", "fer2013", TABLE_2, runs)
-
-
-def table_3(runs: Sequence[Run]) -> Table:
-    """Returns Table 3, accuracy on JAFFE's test part."""
-    return _competitors("table_3", "Table 3. Accuracy on JAFFE", "jaffe", TABLE_3, runs)
-
-
-def _competitors(key: str, title: str, task: str, printed: Sequence[tuple[str, float]], runs: Sequence[Run]) -> Table:
-    rows = [(Cell(name), Cell(f"{value:.1f}", PAPER)) for name, value in printed]
-    run = best([run for run in runs if run.task == task])
-    rows.append((Cell("Fa-Net, this system", OWN), own_cell([run] if run else [], needs_set(task))))
-    notes = ("The run with the best validation accuracy stands here.", *_notes_of([run] if run else []))
-    return Table(key, title, ("model", "accuracy, %"), tuple(rows), notes if run else ())
-
-
 def table_4(runs: Sequence[Run]) -> Table:
     """Returns Table 4, Fa-Net with and without pre-training."""
-    rows, used = [], []
+    rows, used, runs = [], [], of_fa_net(runs)
     for task, printed in TABLE_4.items():
         for pretrained in (False, True):
             chosen = same_but_seed([run for run in runs if run.task == task and run.pretrained == pretrained])
@@ -116,13 +81,13 @@ def table_4(runs: Sequence[Run]) -> Table:
                 )
             )
     columns = ("data set", "pre-trained", "paper, %", "this system, %")
-    notes = ("The paper pre-trains on F2ED, this system on what --init_from names (see the runs).", *_notes_of(used))
+    notes = ("The paper pre-trains on F2ED, this system on what --init_from names (see the runs).", *notes_of(used))
     return Table("table_4", "Table 4. With and without pre-training", columns, tuple(rows), notes)
 
 
 def table_5(runs: Sequence[Run]) -> Table:
     """Returns Table 5, the four tasks with and without FaPE-GAN's faces."""
-    rows = []
+    rows, runs = [], of_fa_net(runs)
     for row, printed in TABLE_5.items():
         rows.append((Cell(f"{row}, paper on F2ED"), *(Cell(f"{printed[task]:.1f}", PAPER) for task in TASKS)))
     gains = [TABLE_5["FaPE-GAN+Fa-Net"][task] - TABLE_5["Fa-Net"][task] for task in TASKS]
@@ -155,7 +120,9 @@ def table_5(runs: Sequence[Run]) -> Table:
     )
 
 
-OF_RUNS = (table_5, table_2, table_3, table_4)
+def of_fa_net(runs: Sequence[Run]) -> list[Run]:
+    """Returns the runs that trained Fa-Net, and no competitor."""
+    return [run for run in runs if run.method == "fa_net"]
 
 
 def own_cell(runs: Sequence[Run], needs: str) -> Cell:
@@ -191,7 +158,7 @@ def needs_set(task: str, flags: str = "") -> str:
     return f"needs {SET_NAMES[task]}: python -m trainer.task --task={task} --data=PATH{flags}"
 
 
-def _notes_of(runs: Sequence[Run]) -> list[str]:
-    """What the runs' own notes say of their data, as one remark."""
+def notes_of(runs: Sequence[Run]) -> list[str]:
+    """Returns what the runs' own notes say of their data, as one remark."""
     notes = dict.fromkeys(note for run in runs for note in run.metrics.get("notes", []))
     return [f"Of the data: {'; '.join(notes)}."] if notes else []

@@ -12,7 +12,7 @@ import pytest
 
 from fer_tf.errors import InputError
 from fer_tf.evaluation.run_scores import accuracy_of, best, difference_of, same_but_seed
-from fer_tf.reports import paper_tables, tables
+from fer_tf.reports import competitor_tables, paper_tables, tables
 from fer_tf.reports.tables import MISSING, OWN, PAPER
 from fer_tf.run_folder import find_runs
 
@@ -121,8 +121,33 @@ def test_the_best_run_is_chosen_on_the_validation_part(tmp_path: Path) -> None:
     write_run(tmp_path / "chosen", "fer2013", [1, 1, 1, 0], val=0.8)
     runs = find_runs(str(tmp_path))
     assert best(runs).name == "chosen"
-    cell = paper_tables.table_2(runs).rows[-1][1]
-    assert (cell.text, cell.kind, cell.note) == ("75.0", OWN, "[40.0, 90.0] seed 0")
+    name, _, cell, *_ = competitor_tables.table_2(runs).rows[-1]
+    assert (name.text, cell.text, cell.kind) == ("Fa-Net, recipe best", "75.0", OWN)
+    assert cell.note == "[40.0, 90.0] seed 0"
+
+
+def test_tables_2_and_3_have_a_row_for_each_method_with_what_it_takes(tmp_path: Path) -> None:
+    write_run(tmp_path / "bag", "fer2013", [1, 1, 0, 0], method="bag_of_words")
+    write_run(tmp_path / "hog", "jaffe", [1, 1, 1, 0], method="hog_svm")
+    write_run(tmp_path / "fa_net", "jaffe", [1, 1, 1, 1], recipe="paper")
+    path = tmp_path / "hog" / "metrics.json"
+    more = {
+        "training": {"seconds": 190.0},
+        "images_per_second": 41.2,
+        "size_bytes": 3_300_000,
+        "persons_left_out": {"accuracy": 0.5, "accuracy_interval": None, "interval_over": "persons"},
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    runs = find_runs(str(tmp_path))
+    second = {row[0].text: row for row in competitor_tables.table_2(runs).rows}
+    assert [cell.text for cell in second["Bag of Words"][1:3]] == ["67.4", "50.0"]
+    assert second["DNNRL"][2].text == "needs FER2013: python -m trainer.task --task=fer2013 --data=PATH --method=dnnrl"
+    third = {row[0].text: row for row in competitor_tables.table_3(runs).rows}
+    assert [cell.text for cell in third["HOG+SVM"][1:]] == ["-", "75.0", "50.0", "3 min", "41", "3.3 MB"]
+    assert third["HOG+SVM"][3].note == "no interval: fewer than two persons"
+    assert third["Fa-Net, recipe paper"][2].text == "100.0" and "Fa-Net, recipe best" in third
+    # A competitor is no Fa-Net with or without pre-training.
+    assert [row[3].text for row in paper_tables.table_4(runs).rows[2:3]] == ["100.0"]
 
 
 def test_table_5_parts_runs_with_and_without_synthetic_faces(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The methods, one file each; `fer_tf.competitors` names them."""

@@ -1,0 +1,91 @@
+"""Each method learns drawn faces, answers persons that it never saw, and is the same after being kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_tf import competitors
+from fer_tf.competitors import classifiers, local_learning, method
+from fer_tf.competitors.faces import Faces
+from fer_tf.competitors.method import Work
+from fer_tf.competitors.methods import fisherface, salient_patches
+from fer_tf.errors import InputError
+from tests.toy_data import EXPRESSIONS
+
+
+@pytest.mark.parametrize("name", competitors.NAMES)
+def test_a_method_learns_to_tell_expressions_of_persons_it_never_saw(name: str, drawn: Faces, tmp_path) -> None:
+    unseen = np.isin(drawn.persons, ["T006", "T007"])
+    fitted = competitors.build(name, Work(len(EXPRESSIONS)))
+    chosen = fitted.fit(drawn.rows(~unseen))
+    logits = fitted.logits(drawn.rows(unseen))
+    assert logits.shape == (unseen.sum(), len(EXPRESSIONS)) and np.isfinite(logits).all()
+    # Chance is a quarter.
+    assert (logits.argmax(1) == drawn.labels[unseen]).mean() >= 0.75, chosen
+    size = method.save(fitted, str(tmp_path))
+    assert size == (tmp_path / method.FILE).stat().st_size
+    again = method.load(str(tmp_path)).logits(drawn.rows(unseen))
+    np.testing.assert_allclose(again, logits, atol=1e-3)
+
+
+def test_an_unknown_class_is_never_the_answer(drawn: Faces) -> None:
+    three = drawn.rows(drawn.labels < 3)
+    fitted = competitors.build("hog_knn", Work(len(EXPRESSIONS)))
+    fitted.fit(three)
+    logits = fitted.logits(drawn)
+    assert logits.shape[1] == 4 and set(logits.argmax(1).tolist()) <= {0, 1, 2} and np.isfinite(logits).all()
+
+
+def test_discriminants_find_planted_classes() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    # The classes differ along two directions that carry little of the variance.
+    centres = np.zeros((3, 40))
+    centres[:, 30], centres[:, 31] = [-3, 0, 3], [0, 3, 0]
+    spread = np.concatenate([np.full(30, 8.0), np.full(10, 0.5)])
+    points = centres[labels] + spread * rng.normal(size=(90, 40))
+    model = fisherface.pipeline(0).set_params(reduce__n_components=35, network__alpha=1.0).fit(points[:60], labels[:60])
+    assert model[:2].transform(points).shape == (90, 2)
+    assert (model.predict(points[60:]) == labels[60:]).mean() > 0.9
+
+
+def test_parameters_are_chosen_on_persons_left_out() -> None:
+    labels, persons = np.arange(40) % 2, np.repeat([f"P{n}" for n in range(5)], 8)
+    folds, groups = classifiers.folds_of(labels, persons)
+    for kept, left in folds.split(labels, labels, groups):
+        assert not set(persons[kept]) & set(persons[left])
+    _, groups = classifiers.folds_of(labels, np.full(40, ""))
+    assert groups is None
+
+
+def test_a_face_is_judged_by_its_neighbours() -> None:
+    # Two clusters whose classes lie the other way round: no line parts them, neighbours do.
+    rng = np.random.default_rng(1)
+    angle = np.concatenate([rng.normal(centre, 0.05, 30) for centre in (0.2, 0.5, 1.0, 1.3)])
+    points, labels = np.stack([np.cos(angle), np.sin(angle)], 1), np.repeat([0, 1, 0, 1], 30)
+    found = local_learning.logits(points[::2], labels[::2], points[1::2], 10, 100.0, 2)
+    assert (found.argmax(1) == labels[1::2]).mean() > 0.9
+    lonely = local_learning.logits(points[:30], labels[:30], points[:2], 5, 1.0, 2)
+    assert lonely.argmax(1).tolist() == [0, 0]
+
+
+def test_what_was_not_trained_or_is_no_method_is_told(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"has no method\.joblib; train first"):
+        method.load(str(tmp_path))
+    (tmp_path / method.FILE).write_bytes(b"no pickle")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        method.load(str(tmp_path))
+
+
+def test_products_of_faces_give_the_discriminants_own_accuracy() -> None:
+    rng = np.random.default_rng(2)
+    signs = np.where(np.arange(60) % 2, 1.0, -1.0)
+    points = rng.normal(size=(60, 30)) + 0.25 * signs[:, None]
+    folds = [(np.arange(20, 60), np.arange(20)), (np.arange(40), np.arange(40, 60))]
+    by_hand = []
+    for kept, left in folds:
+        line = salient_patches.discriminant(points[kept], signs[kept])
+        by_hand.append(((line.project(points[left])[:, 0] + signs[kept].mean() > 0) == (signs[left] > 0)).mean())
+    found = salient_patches.cross_validated(points, signs, folds)
+    assert found == pytest.approx(np.mean(by_hand)) and 0.6 < found < 1

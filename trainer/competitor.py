@@ -1,0 +1,185 @@
+"""Trains one of the paper's competitors in Fa-Net's stage: the same data, splits, run folder and resume."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+import os
+import time
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from fer_tf import competitors, files
+from fer_tf.competitors import method as methods
+from fer_tf.competitors.classifiers import LARGE
+from fer_tf.competitors.faces import Faces, View, joined, view_of
+from fer_tf.competitors.method import Method, Work
+from fer_tf.data.inputs import FaceSet, Part
+from fer_tf.errors import InputError
+from fer_tf.evaluation import calibration
+from fer_tf.run_folder import SPEC_FILE, RunFolder
+from trainer import runtime
+from trainer.config import TaskConfig
+from trainer.fa_net import read_faces, report_classes
+
+# The part of predictions_persons.npz: each face answered by a method that never saw its person.
+PERSONS = "persons"
+# Above this many faces leaving each person out in turn would take days.
+MAX_PERSONS_OUT_FACES = 2000
+
+
+def run(config: TaskConfig) -> None:
+    """Trains to the end; does nothing when finished. A network goes on where an earlier call stopped.
+
+    Raises:
+      InputError: when the run has several workers, which no competitor can use.
+    """
+    if runtime.workers() > 1:
+        raise InputError(f"`method` {config.method!r} trains on one worker; TF_CONFIG names {runtime.workers()}.")
+    folder = config.folder.competitor
+    if folder.is_finished:
+        logging.info("%s is finished in %s", config.method, folder.path)
+        return
+    faces = read_faces(config)
+    report_classes(faces)
+    fresh = competitors.build(config.method, work_of(config, faces))
+    view = view_of(faces, config.image_size or fresh.side, fresh.landmarks)
+    parts = {split: aligned_once(config, faces, view, split) for split in faces.parts}
+    started = time.monotonic()
+    with few_threads(len(parts["train"])):
+        chosen = fresh.fit(parts["train"])
+        seconds = time.monotonic() - started
+        logging.info("%s fitted in %.1f s: %s", config.method, seconds, chosen)
+        size = methods.save(fresh, folder.path)
+        val = parts["val"]
+        temperature = calibration.fit_temperature(fresh.logits(val), val.labels) if len(val) else 1.0
+        spec = {
+            "variant": config.method,
+            "expressions": list(faces.expressions),
+            "image_size": view.side,
+            "aligned": view.align,
+            "temperature": temperature,
+            "task": config.task,
+            "data_fingerprint": faces.fingerprint,
+            "landmark_model": faces.landmark_model,
+            "size_bytes": size,
+        }
+        files.write_json(files.join(folder.path, SPEC_FILE), spec)
+        if persons_are_shared(faces):
+            leave_persons_out(config, faces, parts)
+    folder.write_history({"seconds": seconds, "chosen": chosen, "faces": len(parts["train"])})
+    folder.finish(f"{seconds:.0f} s")
+
+
+def work_of(config: TaskConfig, faces: FaceSet) -> Work:
+    """Returns what a method needs beside faces; features are kept beside the run folder, for other methods too."""
+    return Work(len(faces.expressions), cache_of(config), config.seed, config.epochs, config.folder.competitor.path)
+
+
+def cache_of(config: TaskConfig) -> str:
+    """Returns the folder of features and aligned faces, beside the run folder; empty for a remote one."""
+    run_dir = files.absolute(config.run_dir)
+    return os.path.join(os.path.dirname(run_dir), "features") if files.is_local(run_dir) else ""
+
+
+def aligned_once(config: TaskConfig, faces: FaceSet, view: View, split: str) -> Faces:
+    """Returns a part's faces; finding and levelling them takes longer than most methods do, so it is kept."""
+    part, cache = faces.parts[split], cache_of(config)
+    if not cache or not (view.align or view.landmarks):
+        return view.read(part)
+    which = f"{faces.fingerprint[:12]}{faces.synthetic_fingerprint[:12]}-{split}-{view.side}-{int(view.align)}"
+    path = files.join(cache, f"faces-{which}-{int(view.landmarks)}.npz")
+    if files.exists(path):
+        with np.load(io.BytesIO(files.read_bytes(path))) as kept:
+            points = kept["landmarks"] if view.landmarks else None
+            return Faces(kept["images"], part.labels, part.persons.astype(str), points)
+    found = view.read(part)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=found.images, **({"landmarks": found.landmarks} if view.landmarks else {}))
+    files.write_bytes(path, buffer.getvalue())
+    return found
+
+
+@contextlib.contextmanager
+def few_threads(faces: int) -> Any:
+    """Keeps the linear algebra to one thread where there is little of it: several would only wait for each other."""
+    with threadpool_limits(1) if faces <= LARGE else contextlib.nullcontext():
+        yield
+
+
+def persons_are_shared(faces: FaceSet) -> bool:
+    """Whether a set's own split tests the persons that it trains on, as JAFFE's does."""
+    train, test = (set(faces.parts[split].persons.tolist()) - {""} for split in ("train", "test"))
+    small = sum(len(part) for part in faces.parts.values()) <= MAX_PERSONS_OUT_FACES
+    return small and len(train | test) > 2 and bool(train & test) and faces.may_repeat
+
+
+def leave_persons_out(config: TaskConfig, faces: FaceSet, parts: dict[str, Faces]) -> None:
+    """Answers every face of the set with a method that was trained on all other persons, and keeps the answers."""
+    whole, started = joined(list(parts.values())), time.monotonic()
+    logits = np.zeros((len(whole), len(faces.expressions)), np.float32)
+    persons = sorted(set(whole.persons.tolist()) - {""})
+    for number, person in enumerate(persons, 1):
+        out = whole.persons == person
+        path = files.join(config.folder.competitor.path, "persons", f"{person}.npy")
+        if files.exists(path):
+            logits[out] = np.load(io.BytesIO(files.read_bytes(path)))
+            continue
+        work = work_of(config, faces)
+        work = dataclasses.replace(work, folder=files.join(work.folder, "persons", person))
+        method = competitors.build(config.method, work)
+        method.fit(whole.rows(~out))
+        logits[out] = method.logits(whole.rows(out))
+        buffer = io.BytesIO()
+        np.save(buffer, logits[out])
+        files.write_bytes(path, buffer.getvalue())
+        logging.info("without person %s (%d of %d), %.0f s", person, number, len(persons), time.monotonic() - started)
+    save_predictions(config.folder, PERSONS, part_of_all(faces), logits)
+
+
+def part_of_all(faces: FaceSet) -> Part:
+    """Returns the table of all faces of a set, its parts one after another."""
+    names = ("image_ids", "labels", "persons", "poses", "genders", "ages")
+    return Part(**{name: np.concatenate([getattr(part, name) for part in faces.parts.values()]) for name in names})
+
+
+def save_predictions(run: RunFolder, split: str, part: Part, logits: np.ndarray) -> None:
+    """Writes image_id, person, pose (unicode), label (int64) and logits (float32) of some faces."""
+    run.write_predictions(
+        split,
+        {
+            "image_id": part.image_ids.astype(str),
+            "person": part.persons.astype(str),
+            "pose": part.poses.astype(str),
+            "label": part.labels,
+            "logits": logits.astype(np.float32),
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained competitor as the evaluation asks it."""
+
+    method: Method
+    view: View
+    spec: dict[str, Any]
+
+    def logits(self, part: Part) -> np.ndarray:
+        """Returns a score of each class, float (N, num_classes), from the encoded images on."""
+        if not len(part):
+            return np.zeros((0, len(self.spec["expressions"])), np.float32)
+        with few_threads(0):
+            return self.method.logits(self.view.read(part))
+
+
+def load(config: TaskConfig) -> Fitted:
+    """Returns the run's competitor; raises InputError when it was not trained."""
+    folder = config.folder.competitor
+    method = methods.load(folder.path)
+    spec = files.read_json(files.join(folder.path, SPEC_FILE))
+    return Fitted(method, View(spec["image_size"], spec["aligned"], method.landmarks), spec)
