@@ -27,6 +27,8 @@ from fer_tf.faces.media import Clip, ClipError, Frame, Limits, Still
 # A clip is decoded once when its frames fit in here as the codec left them, else twice.
 CACHE_BYTES = 32 << 20
 BEAT_SECONDS = 0.5
+# The resting frame is chosen among so many.
+FIRST_FRAMES = 8
 # A file that makes a codec ask for more than this is refused; 8K frames need about one eighth.
 MEMORY_BYTES = 8 << 30
 
@@ -36,20 +38,39 @@ class Judge:
 
     def __init__(self) -> None:
         self._rows = array.array("d")
-        self.rest = self.before = None
+        self._first: list[tuple[float, np.ndarray]] = []
+        self._rest = self._before = None
 
     def add(self, at: float, image: np.ndarray) -> None:
-        if self.rest is None or image.shape != self.rest.shape:
-            self.rest = self.before = image
+        """Looks at the next frame: its time in seconds and its float grey image."""
+        if self._rest is None and (not self._first or image.shape == self._first[0][1].shape):
+            self._first.append((at, image))
+            if len(self._first) < FIRST_FRAMES:
+                return
+            self._settle()
+        else:
+            self._settle()
+            self._judge(at, image)
+
+    def _settle(self) -> None:
+        """Chooses the resting frame among the first ones and judges these."""
+        if self._rest is None and self._first:
+            self._rest = self._first[keyframes.first_at_rest([image for _, image in self._first])][1]
+            self._before = self._first[0][1]
+            for at, image in self._first:
+                self._judge(at, image)
+
+    def _judge(self, at: float, image: np.ndarray) -> None:
+        if image.shape != self._rest.shape:
+            self._rest = self._before = image
         detail = np.abs(np.diff(image, axis=0)).mean() + np.abs(np.diff(image, axis=1)).mean()
-        self._rows.extend((at, np.abs(image - self.rest).mean(), np.abs(image - self.before).mean(), detail))
-        self.before = image
+        self._rows.extend((at, np.abs(image - self._rest).mean(), np.abs(image - self._before).mean(), detail))
+        self._before = image
 
     def stats(self) -> keyframes.FrameStats:
+        """Returns what was seen."""
+        self._settle()
         return keyframes.FrameStats(*np.array(self._rows).reshape(-1, 4).T)
-
-    def __len__(self) -> int:
-        return len(self._rows) // 4
 
 
 def answer(request: dict[str, Any], out: BinaryIO) -> None:
@@ -77,13 +98,14 @@ def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
         if time.monotonic() - beat > BEAT_SECONDS:
             beat = time.monotonic()
             send(out, {"kind": "beat"})
-    decoded = len(judge)
+    stats = judge.stats()
+    decoded = len(stats)
     if not decoded:
         reason = "truncated" if clip.corrupt or clip.declared else "no_frames"
         raise ClipError(reason, clip.path, "no frame could be decoded")
     if decoded > 1:
         clip.check_whole()
-    kept = set(keyframes.choose(judge.stats(), request["rule"], request["limit"]).tolist())
+    kept = set(keyframes.choose(stats, request["rule"], request["limit"]).tolist())
     if cache is None:
         clip.rewind()
     for seen in cache if cache is not None else clip.frames():

@@ -6,6 +6,8 @@ This module runs in the decoder's process: it imports numpy alone.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,13 @@ STILL = 0.5
 APEX_SHARE = 0.6
 # Frames with less fine detail than this share of the usual are blurred by motion.
 BLURRED = 0.6
+
+
+# A flash, a black frame or one that was decoded badly comes and goes suddenly: by this many grey levels, and by this
+# many times what is usual between frames, for no longer than this.
+SUDDEN_LEVELS, SUDDEN_TIMES, SUDDEN_S = 3.0, 5.0, 0.25
+# Frames that come and go suddenly are left out when they would set the scale: by this much above the others.
+SETS_THE_SCALE = 1.5
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ def choose(stats: FrameStats, rule: str, limit: int) -> np.ndarray:
 
     `apex` keeps frames far from the resting face, `motion` frames where much changes, each one frame per slice
     of time and the sharper of equals; a clip in which nothing moves, and `uniform`, keep frames evenly in time.
+    A few frames that come and go suddenly, as in a flash, neither are kept nor set the scale.
 
     Args:
       stats: the clip's frames.
@@ -55,17 +65,58 @@ def choose(stats: FrameStats, rule: str, limit: int) -> np.ndarray:
     """
     if len(stats) == 0:
         return np.zeros(0, int)
-    signal = {"apex": stats.distance, "motion": stats.motion, "uniform": np.zeros(len(stats))}[rule]
-    if float(signal.max()) <= STILL:
-        return _uniform(stats.times, limit)
-    pool = np.arange(len(stats))
+    sudden = _sudden(stats)
+    pool = np.flatnonzero(~sudden)
+    # The frame behind a flash did not move.
+    motion = np.where(np.r_[False, sudden[:-1]], np.median(stats.motion), stats.motion)
+    signal = {"apex": stats.distance, "motion": motion, "uniform": np.zeros(len(stats))}[rule]
+    scale = float(signal[pool].max())
+    if scale <= STILL:
+        return pool[_uniform(stats.times[pool], limit)]
     if rule == "apex":
-        pool = np.flatnonzero(signal >= APEX_SHARE * signal.max())
+        pool = pool[signal[pool] >= APEX_SHARE * scale]
     pool = pool[stats.sharpness[pool] >= BLURRED * np.median(stats.sharpness[pool])]
     if len(pool) <= limit:
         return pool
-    value = signal[pool] / signal.max() + 0.25 * stats.sharpness[pool] / max(float(stats.sharpness.max()), 1e-9)
+    value = signal[pool] / scale + 0.25 * stats.sharpness[pool] / max(float(stats.sharpness[~sudden].max()), 1e-9)
     return pool[_best_per_slice(stats.times[pool], value, limit)]
+
+
+def first_at_rest(images: Sequence[np.ndarray]) -> int:
+    """Returns which of a clip's first frames shows it at rest: the first, or the first behind a flash or black frame.
+
+    Args:
+      images: float (h, w) each, equally large, a few.
+    """
+    motion = np.array([np.abs(after - before).mean() for before, after in itertools.pairwise(images)])
+    jumps = np.flatnonzero(motion[: len(motion) // 2] > _sudden_level(motion)) if len(motion) else motion
+    return int(jumps[-1]) + 1 if len(jumps) else 0
+
+
+def _sudden_level(motion: np.ndarray) -> float:
+    return max(SUDDEN_LEVELS, SUDDEN_TIMES * float(np.median(motion)))
+
+
+def _sudden(stats: FrameStats) -> np.ndarray:
+    """Which frames come and go suddenly and would set the scale, bool (n,)."""
+    sudden = np.zeros(len(stats), bool)
+    if len(stats) < 3:
+        return sudden
+    jumps = np.flatnonzero(stats.motion > _sudden_level(stats.motion[1:]))
+    edges = np.unique(np.r_[0, jumps, len(stats)])
+    ends = np.r_[stats.times, stats.times[-1] + np.median(np.diff(stats.times))]
+    for start, end in itertools.pairwise(edges):
+        back = start == 0 or end == len(stats) or _is_back(stats, start, end)
+        sudden[start:end] = back and ends[end] - ends[start] <= SUDDEN_S
+    if sudden.all() or not sudden.any():
+        return np.zeros(len(stats), bool)
+    return sudden & (stats.distance > SETS_THE_SCALE * stats.distance[~sudden].max())
+
+
+def _is_back(stats: FrameStats, start: int, end: int) -> bool:
+    """Whether what was there before a few frames is there again behind them."""
+    away = min(stats.motion[start], stats.motion[end])
+    return bool(abs(stats.distance[end] - stats.distance[start - 1]) < away / 2)
 
 
 def _uniform(times: np.ndarray, limit: int) -> np.ndarray:

@@ -75,3 +75,42 @@ def test_even_frames_are_even_in_time_and_not_in_number() -> None:
 def test_one_frame_is_kept_and_none_gives_none(rule: str) -> None:
     assert keyframes.choose(stats(np.zeros(1)), rule, 5).tolist() == [0]
     assert keyframes.choose(stats(np.zeros(0)), rule, 5).tolist() == []
+
+
+def expressive(count: int = 60) -> np.ndarray:
+    """Distances of a clip from rest to apex and back, twice."""
+    return 4 * np.abs(np.sin(np.linspace(0, 2 * np.pi, count)))
+
+
+@pytest.mark.parametrize("rule", keyframes.RULES)
+@pytest.mark.parametrize("places", [[30], [30, 31], [0], [59], [5, 20, 45], [58, 59]])
+def test_a_few_frames_that_come_and_go_suddenly_change_nothing(rule: str, places: list[int]) -> None:
+    clean, flashed = expressive(), expressive()
+    flashed[places] = 60
+    wanted = set(keyframes.choose(stats(clean), rule, 60)) - set(places)
+    kept = set(keyframes.choose(stats(flashed), rule, 60))
+    assert not kept & set(places)
+    assert len(kept ^ wanted) <= 2, "the frames beside a flash may differ"
+
+
+def test_a_flash_in_a_clip_in_which_nothing_moves_leaves_even_frames() -> None:
+    distance = np.full(100, 0.2)
+    distance[40] = 50
+    kept = keyframes.choose(stats(distance), "apex", 10)
+    assert len(kept) == 10 and 40 not in kept
+
+
+def test_a_quick_expression_is_no_flash() -> None:
+    quick = np.r_[np.zeros(40), np.linspace(0, 4, 4), [4, 4], np.linspace(4, 0, 4), np.zeros(40)]
+    assert {43, 44, 45, 46} <= set(keyframes.choose(stats(quick), "apex", 40))
+
+
+def test_a_clip_that_begins_with_a_black_frame_rests_behind_it() -> None:
+    rng = np.random.default_rng(0)
+    faces = [rng.uniform(100, 140, (12, 16)) + 0.3 * number for number in range(8)]
+    assert keyframes.first_at_rest(faces) == 0
+    assert keyframes.first_at_rest([np.zeros((12, 16)), *faces[:7]]) == 1
+    assert keyframes.first_at_rest([np.zeros((12, 16)), np.full((12, 16), 255.0), *faces[:6]]) == 2
+    assert keyframes.first_at_rest(faces[:1]) == 0
+    steps = [np.full((12, 16), 20.0 * number) for number in range(8)]
+    assert keyframes.first_at_rest(steps) == 0, "a clip that moves much all the time rests where it begins"

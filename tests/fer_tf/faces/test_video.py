@@ -94,6 +94,17 @@ def test_an_image_is_turned_as_its_exif_says(decoder: Decoder, tmp_path: Path, o
     assert dark_corner(frames[0].rgb) == "top left"
 
 
+@pytest.mark.parametrize("place", [0, 15, 29])
+def test_one_bright_or_black_frame_does_not_cost_the_others(decoder: Decoder, tmp_path: Path, place: int) -> None:
+    clean = drawn(30)
+    kept = {frame.index for frame in all_of(decoder, write_clip(tmp_path / "a.mp4", clean), "apex")[0]} - {place}
+    for level in (0, 255):
+        flashed = [np.full_like(frame, level) if number == place else frame for number, frame in enumerate(clean)]
+        path = write_clip(tmp_path / "b.mp4", flashed)
+        found = {frame.index for frame in all_of(decoder, path, "apex")[0]}
+        assert place not in found and len(found ^ kept) <= 3
+
+
 def test_one_frame_is_a_clip(decoder: Decoder, tmp_path: Path) -> None:
     frames, end = all_of(decoder, write_clip(tmp_path / "a.mp4", drawn(1)), "apex")
     assert len(frames) == 1 and end.decoded == 1
