@@ -15,11 +15,11 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.data import annotations
-from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
+from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings
 from fer_tf.data.ballots import Ballots
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
-from fer_tf.labels import POSES
+from fer_tf.labels import in_order
 
 # About 40,000 rows; a chunk's rows are sorted in memory.
 CHUNK_BYTES = 4 << 20
@@ -52,6 +52,7 @@ class Census:
       persons: for each person, gender and age.
       rejected: rows left out, by reason.
       ballots: the reviewers' votes on kept clips and on those that the review drops.
+      merged: names that were read in several spellings, as `Spellings.merged` gives them.
     """
 
     chunks: tuple[int, ...] = ()
@@ -62,6 +63,7 @@ class Census:
     persons: dict[str, tuple[str, int]] = field(default_factory=dict)
     rejected: collections.Counter = field(default_factory=collections.Counter)
     ballots: Ballots = field(default_factory=Ballots)
+    merged: list[dict] = field(default_factory=list)
 
 
 def clips_path(building: str, chunk: int) -> str:
@@ -109,21 +111,25 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
       InputError: the file cannot be used, or no clip survives.
     """
     count = _chunk_count(path)
-    census = Census()
+    census, spellings, outside = Census(), Spellings(options.labels), ""
     with tempfile.TemporaryDirectory() as folder, files.whole_file(rejected_path(building, "annotations")) as rejected:
 
         def reject(row: BadRow) -> None:
+            nonlocal outside
+            outside = outside or (row.clip_id if row.reason == "outside_root" else "")
             census.rejected[row.reason] += 1
             rejected.write(
                 reject_line("annotations", row.reason, row.clip_id, line=row.line, detail=row.detail).encode() + b"\n"
             )
 
-        _scatter(path, folder, count, options, census, reject)
+        _scatter(path, folder, count, options, census, spellings, reject)
+        census.ballots.rename(lambda name: spellings.standing("expression", name))
         expressions: set[str] = set()
         poses: set[str] = set()
         for chunk in range(count):
             with open(_part_path(folder, chunk), encoding="utf-8") as file:
-                clips, dropped = annotations.drop_duplicates(Clip.from_json(line) for line in file)
+                read = (spellings.resolved(Clip.from_json(line)) for line in file)
+                clips, dropped = annotations.drop_duplicates(read)
             for row in dropped:
                 reject(row)
             if not clips:
@@ -139,10 +145,11 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
         reasons = ", ".join(f"{reason} {number}" for reason, number in census.rejected.most_common()) or "no rows"
         raise InputError(
             f"{path}: none of {census.rows} rows survives review (`review`={options.review}): {reasons}. "
-            "--review=majority keeps more."
+            f"{annotations.advice(census.rejected, outside, options)}"
         )
     census.expressions = options.labels or tuple(sorted(expressions))
-    census.poses = tuple(pose for pose in POSES if pose in poses)
+    census.poses = in_order(poses)
+    census.merged = spellings.merged()
     census.persons = dict(sorted(census.persons.items()))
     return census
 
@@ -161,12 +168,20 @@ def _part_path(folder: str, chunk: int) -> str:
     return os.path.join(folder, f"{chunk:05d}.jsonl")
 
 
-def _scatter(path: str, folder: str, count: int, options: AnnotationOptions, census: Census, reject: Any) -> None:
+def _scatter(
+    path: str,
+    folder: str,
+    count: int,
+    options: AnnotationOptions,
+    census: Census,
+    spellings: Spellings,
+    reject: Any,
+) -> None:
     """Writes each accepted row to its chunk's file; rows of one clip meet in one chunk."""
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(open(_part_path(folder, n), "w", encoding="utf-8")) for n in range(count)]
         lines: Iterable[bytes] = stack.enter_context(files.open_to_read(path))
-        for row in annotations.read_rows(lines, path, options, census.ballots):
+        for row in annotations.read_rows(lines, path, options, spellings, census.ballots):
             census.rows += 1
             if isinstance(row, Clip):
                 parts[stable_hash(row.clip_id) % count].write(row.to_json() + "\n")

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+import functools
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fer_tf.errors import InputError, not_one_of
 
-# Section 3.1: four cameras. KDEF adds the two profiles (section 2.2).
+# Section 3.1: four cameras. KDEF adds the two profiles (section 2.2). A corpus may have others: these are the usual
+# ones, whose ids come first.
 F2ED_POSES = ("front", "half_left", "half_right", "bird_view")
 POSES = (*F2ED_POSES, "full_left", "full_right")
 
 
-def mirrored_pose(pose: str) -> str:
-    """Returns the pose that the mirror shows: left and right change places, the others stay."""
+@functools.lru_cache(maxsize=1 << 16)
+def key_of(name: str) -> str:
+    """Returns what the spellings of one name share: case, Unicode form, blanks and invisible marks aside."""
+    if not name.isascii():
+        visible = "".join(mark for mark in name if unicodedata.category(mark) != "Cf")
+        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+    return " ".join(name.lower().split())
+
+
+def word_key(name: str) -> str:
+    """Returns `key_of` a column or pose, of which `Half left` and `half-left` are spellings of `half_left` too."""
+    return "_".join(key_of(name).replace("-", " ").replace("_", " ").split())
+
+
+def mirrored_pose(pose: str, pairs: Sequence[tuple[str, str]] = ()) -> str:
+    """Returns the pose that the mirror shows: left and right change places, the others stay.
+
+    Args:
+      pose: any pose; the words `left` and `right` in it tell its side.
+      pairs: poses that mirror each other and whose names do not tell, such as `("cam1", "cam5")`.
+    """
+    for one, other in pairs:
+        if pose in (one, other):
+            return other if pose == one else one
     sides = {"left": "right", "right": "left"}
     return "_".join(sides.get(word, word) for word in pose.split("_"))
+
+
+def in_order(poses: Iterable[str]) -> tuple[str, ...]:
+    """Returns poses in the order of their ids: the usual ones first, the others by name."""
+    distinct = set(poses)
+    return (*(pose for pose in POSES if pose in distinct), *sorted(distinct - set(POSES)))
 
 
 # Section 4.1.

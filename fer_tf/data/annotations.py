@@ -1,22 +1,26 @@
 """The annotations CSV: which clip shows whom with which expression from where, and whether its reviewers agree.
 
 Columns: `video`, `person`, `expression`, `pose`; optional `gender`, `age`, any number of reviewer columns, and
-columns such as `take` or `session` that tell which clips were filmed together.
+columns such as `take` or `session` that tell which clips were filmed together. Names that differ in nothing but case,
+Unicode form or blanks are one name (`fer_tf.labels.key_of`); `Spellings` says which were met and which one stands.
 """
 
 from __future__ import annotations
 
-import csv
+import collections
 import fnmatch
 import json
 import posixpath
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from fer_tf.data import csv_rows
 from fer_tf.data.ballots import Ballots
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import POSES, Vocabulary
+from fer_tf.labels import Vocabulary, key_of, word_key
 
 REQUIRED_COLUMNS = ("video", "person", "expression", "pose")
 REVIEWS = ("unanimous", "majority", "none")
@@ -36,12 +40,14 @@ class AnnotationOptions:
       reviewer_columns: pattern of the reviewers' columns.
       group_columns: columns that tell clips filmed together, those that the file has.
       labels: the allowed expressions; empty takes those of the file.
+      root: the videos' root: absolute paths below it are taken as relative ones; empty knows none.
     """
 
     review: Review = "unanimous"
     reviewer_columns: str = "reviewer_*"
     group_columns: tuple[str, ...] = ("clip_group", "session", "take")
     labels: tuple[str, ...] = ()
+    root: str = ""
 
     def __post_init__(self) -> None:
         if self.review not in REVIEWS:
@@ -100,8 +106,60 @@ class BadRow:
 REVIEW_REASONS = ("reviewers_disagree", "reviewers_contradict_label", "not_reviewed")
 
 
+# The columns of names.
+NAMES = ("person", "expression", "pose", "gender")
+
+
+def _key(column: str, name: str) -> str:
+    return word_key(name) if column == "pose" else key_of(name)
+
+
+class Spellings:
+    """Which names were met in which spellings, and which of them stands: the most frequent, or the labels file's.
+
+    Args:
+      labels: the allowed expressions as the labels file spells them.
+    """
+
+    def __init__(self, labels: Iterable[str] = ()):
+        self._met: dict[tuple[str, str], collections.Counter] = {}
+        self._fixed = {("expression", key_of(label)): label for label in labels}
+
+    def meet(self, column: str, name: str) -> None:
+        """Counts a name where it was read."""
+        self._met.setdefault((column, _key(column, name)), collections.Counter())[name] += 1
+
+    def standing(self, column: str, name: str) -> str:
+        """Returns the spelling that stands for a name."""
+        place = column, _key(column, name)
+        if column == "pose":
+            return place[1]
+        if place in self._fixed or place not in self._met:
+            return self._fixed.get(place, name)
+        return min(self._met[place].items(), key=lambda item: (-item[1], item[0]))[0]
+
+    def merged(self) -> list[dict]:
+        """Returns every name that was read in several spellings, for a person to check: column, name, spellings."""
+        found = []
+        for (column, key), met in sorted(self._met.items()):
+            name = self.standing(column, key)
+            if set(met) != {name}:
+                found.append({"column": column, "name": name, "spellings": dict(sorted(met.items()))})
+        return found
+
+    def resolved(self, clip: Clip) -> Clip:
+        """Returns a clip with the spellings that stand; to be called when all rows were read."""
+        values = {column: self.standing(column, getattr(clip, column)) for column in NAMES}
+        # Groups are compared and never shown.
+        return replace(clip, **values, group=clip.group if clip.group == clip.clip_id else key_of(clip.group))
+
+
 def read_rows(
-    lines: Iterable[bytes], name: str, options: AnnotationOptions, ballots: Ballots | None = None
+    lines: Iterable[bytes],
+    name: str,
+    options: AnnotationOptions,
+    spellings: Spellings | None = None,
+    ballots: Ballots | None = None,
 ) -> Iterator[Clip | BadRow]:
     """Yields each row of an annotations file as a clip or as a bad row, streaming.
 
@@ -109,56 +167,35 @@ def read_rows(
       lines: the file's lines as bytes.
       name: the file's name for errors.
       options: the review rule and the columns' names.
+      spellings: meets the names of the clips, which come as the file spells them.
       ballots: gets the reviewers' names, and the votes on every clip that is not left out for another reason.
 
     Raises:
-      InputError: the file is empty, not UTF-8, no CSV, or lacks a column.
+      InputError: the file is empty, no CSV, of an unknown coding, or lacks a column.
     """
-    reader = csv.reader(_decoded(lines, name))
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        columns = _columns(header, name)
-        reviewers = [i for i, column in enumerate(header) if fnmatch.fnmatchcase(column, options.reviewer_columns)]
-        groups = [columns[column] for column in options.group_columns if column in columns]
-        if ballots is not None:
-            ballots.reviewers = tuple(header[place] for place in reviewers)
-        for values in reader:
-            if values:
-                values = [value.strip() for value in values]
-                row = _read_row(values, columns, reviewers, groups, reader.line_num, options)
-                if ballots is not None and (isinstance(row, Clip) or row.reason in REVIEW_REASONS):
-                    ballots.add(values[columns["expression"]], (values[place] for place in reviewers))
-                yield row
-    except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num}: not a CSV row: {error}.") from None
-
-
-def _decoded(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}, line {number}: not UTF-8 ({error.reason} at byte {error.start}). "
-                "Save the annotations as UTF-8, for instance with `iconv -f latin1 -t utf-8`."
-            ) from None
-
-
-def _columns(header: list[str], name: str) -> dict[str, int]:
-    if not any(header):
-        raise InputError(f"{name} is empty; its first line must name the columns {REQUIRED_COLUMNS}.")
-    missing = [column for column in REQUIRED_COLUMNS if column not in header]
-    if missing:
-        raise InputError(f"{name}, line 1: column `{missing[0]}` is missing. Received: {header}.")
-    repeated = sorted({column for column in header if header.count(column) > 1})
-    if repeated:
-        raise InputError(f"{name}, line 1: column `{repeated[0]}` stands there twice.")
-    return {column: place for place, column in enumerate(header)}
+    spellings = spellings or Spellings(options.labels)
+    table = csv_rows.read(lines, name, REQUIRED_COLUMNS)
+    pattern = word_key(options.reviewer_columns)
+    reviewers = [i for i, column in enumerate(table.columns) if column and fnmatch.fnmatchcase(column, pattern)]
+    columns = {column: place for place, column in enumerate(table.columns) if column}
+    groups = [columns[word_key(column)] for column in options.group_columns if word_key(column) in columns]
+    if ballots is not None:
+        ballots.reviewers = tuple(table.columns[place] for place in reviewers)
+    for line, values in table.rows:
+        row = _read_row(values, table.columns, columns, reviewers, groups, line, options)
+        if isinstance(row, Clip):
+            for column in NAMES:
+                spellings.meet(column, getattr(row, column))
+        if ballots is not None and (isinstance(row, Clip) or row.reason in REVIEW_REASONS):
+            # The reviewers' own words, in one spelling.
+            ballots.add(key_of(values[columns["expression"]]), (key_of(values[place]) for place in reviewers))
+        yield row
 
 
 def _read_row(
     values: list[str],
-    columns: dict[str, int],
+    all_columns: tuple[str, ...],
+    columns: Mapping[str, int],
     reviewers: list[int],
     groups: list[int],
     line: int,
@@ -169,21 +206,19 @@ def _read_row(
     def bad(reason: str, detail: str) -> BadRow:
         return BadRow(reason, video, line, detail)
 
-    if len(values) != len(columns):
-        return bad("wrong_number_of_columns", f"{len(values)} values under {len(columns)} columns")
+    if len(values) != len(all_columns):
+        return bad("wrong_number_of_columns", f"{len(values)} values under {len(all_columns)} columns")
     row = {column: values[place] for column, place in columns.items()}
     for column in REQUIRED_COLUMNS:
         if not row[column]:
             return bad("empty_value", f"`{column}` is empty")
-    if row["pose"] not in POSES:
-        return bad("unknown_pose", str(not_one_of("pose", row["pose"], POSES)))
-    if options.labels and row["expression"] not in options.labels:
+    if options.labels and key_of(row["expression"]) not in map(key_of, options.labels):
         return bad("unknown_expression", f"`expression` {row['expression']!r} is not in the labels file")
     age = _age(row.get("age", ""))
     if age is None:
         return bad("bad_age", f"`age` must be a number of years from 0 to {MAX_AGE}. Received: {row['age']!r}")
-    clip_id = posixpath.normpath(video)
-    if clip_id.startswith(("../", "/")) or clip_id == ".." or "\0" in clip_id or "://" in video:
+    clip_id = _clip_id(video, options.root)
+    if not clip_id:
         return bad("outside_root", f"`video` {video!r} does not lie below the videos' root")
     reason = _review(row["expression"], [values[place] for place in reviewers], options.review)
     if reason:
@@ -193,6 +228,18 @@ def _read_row(
     if groups:
         group = "/".join([row["person"], row["expression"], *(values[place] for place in groups)])
     return Clip(clip_id, row["person"], row["expression"], row["pose"], row.get("gender", ""), age, group, line)
+
+
+def _clip_id(video: str, root: str) -> str:
+    """A clip's path below the root, in one Unicode form; empty when it lies elsewhere."""
+    path = unicodedata.normalize("NFC", video)
+    if "\\" in path and "/" not in path:  # As Windows writes it.
+        path = path.replace("\\", "/")
+    path = posixpath.normpath(path)
+    if root and path.startswith(root.rstrip("/") + "/"):
+        path = path[len(root.rstrip("/")) + 1 :]
+    outside = path.startswith(("../", "/")) or path in ("..", ".") or "\0" in path or "://" in video
+    return "" if outside or re.match(r"[A-Za-z]:/", path) else path
 
 
 def _age(text: str) -> int | None:
@@ -209,14 +256,49 @@ def _review(label: str, votes: list[str], review: Review) -> str:
     """Returns why the review drops a clip, or nothing; section 3.1 keeps clips with consistent labels."""
     if review == "none" or not votes:
         return ""
-    cast = [vote for vote in votes if vote]
+    cast = [key_of(vote) for vote in votes if vote]
     if not cast:
         return "not_reviewed"
     needed = len(cast) if review == "unanimous" else len(cast) // 2 + 1
     winner = max(sorted(set(cast)), key=cast.count)
     if cast.count(winner) < needed:
         return "reviewers_disagree"
-    return "" if winner == label else "reviewers_contradict_label"
+    return "" if winner == key_of(label) else "reviewers_contradict_label"
+
+
+# What to do about rows that are left out, when none is left.
+ADVICE = {
+    "wrong_number_of_columns": "Quote values that hold a comma.",
+    "empty_value": f"Every row needs a value for {', '.join(REQUIRED_COLUMNS)}.",
+    "unknown_expression": "Add the expressions to --labels_file, or leave that flag out.",
+    "bad_age": "Ages are whole years, or empty.",
+    "not_reviewed": "--review=none keeps clips that nobody reviewed.",
+    "reviewers_disagree": "--review=majority keeps those on which more than half agree, --review=none all.",
+    "reviewers_contradict_label": "Their reviewers name another expression than the label; --review=none keeps them.",
+    "conflicting_rows": "Each clip needs one row.",
+}
+
+
+def advice(reasons: Mapping[str, int], example: str, options: AnnotationOptions) -> str:
+    """Returns what to do when no row can be used, by what most of them lack.
+
+    Args:
+      reasons: how many rows were left out for which reason.
+      example: the `video` of a row that lies outside the root, or empty.
+      options: what the rows were read with.
+    """
+    if not reasons:
+        return "The file has no rows below its first line."
+    most = max(sorted(reasons), key=lambda reason: reasons[reason])
+    if most == "outside_root":
+        there = f", such as {posixpath.dirname(example)!r}" if example.startswith("/") else ""
+        root = f" {options.root!r}" if options.root else ""
+        return (
+            f"`video` is a path below --videos_root{root}: write it so, or name the folder that holds all clips{there}."
+        )
+    if most == "reviewers_disagree" and options.review == "majority":
+        return "--review=none keeps them."
+    return ADVICE.get(most, "")
 
 
 def drop_duplicates(clips: Iterable[Clip]) -> tuple[list[Clip], list[BadRow]]:
@@ -244,8 +326,12 @@ def drop_duplicates(clips: Iterable[Clip]) -> tuple[list[Clip], list[BadRow]]:
 
 def read_labels(lines: Iterable[bytes], name: str) -> Vocabulary:
     """Returns the vocabulary of a labels file: one label a line, in the order of their ids; `#` begins a comment."""
-    labels = [text.strip() for text in _decoded(lines, name)]
+    labels = [unicodedata.normalize("NFC", text.strip()) for text in csv_rows.text_lines(lines, name)]
     labels = [label for label in labels if label and not label.startswith("#")]
     if not labels:
         raise InputError(f"{name} names no label; write one a line.")
+    keys = [key_of(label) for label in labels]
+    for label, key in zip(labels, keys, strict=True):
+        if keys.count(key) > 1:
+            raise InputError(f"{name} names a label twice. Received: {[one for one in labels if key_of(one) == key]}.")
     return Vocabulary(tuple(labels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 # What a reviewer says who has looked and does not know: a vote for no expression.
@@ -25,3 +25,9 @@ class Ballots:
     def add(self, intended: str, votes: Iterable[str]) -> None:
         """Counts a clip."""
         self.counts[(intended, *votes)] += 1
+
+    def rename(self, name_fn: Callable[[str], str]) -> None:
+        """Gives every label the name that stands for it."""
+        counts, self.counts = self.counts, collections.Counter()
+        for labels, count in counts.items():
+            self.counts[tuple(name_fn(label) for label in labels)] += count

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from fer_tf.data import annotations
-from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
+from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings
 from fer_tf.errors import InputError
 
 HEADER = "video,person,gender,age,expression,pose,take,reviewer_1,reviewer_2,reviewer_3"
@@ -56,7 +56,6 @@ def test_any_number_of_reviewer_columns_counts_by_pattern() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("a.mp4,P1,,,happy,up,1,happy,happy,happy", "unknown_pose"),
         ("a.mp4,,,,happy,front,1,happy,happy,happy", "empty_value"),
         ("a.mp4,P1,,,,front,1,happy,happy,happy", "empty_value"),
         ("a.mp4,P1,,old,happy,front,1,happy,happy,happy", "bad_age"),
@@ -66,6 +65,7 @@ def test_any_number_of_reviewer_columns_counts_by_pattern() -> None:
         ("a/../../b.mp4,P1,,,happy,front,1,happy,happy,happy", "outside_root"),
         ("/etc/passwd,P1,,,happy,front,1,happy,happy,happy", "outside_root"),
         ("gs://other/a.mp4,P1,,,happy,front,1,happy,happy,happy", "outside_root"),
+        ("C:\\study\\a.mp4,P1,,,happy,front,1,happy,happy,happy", "outside_root"),
     ],
 )
 def test_a_bad_row_is_named_and_the_next_row_goes_on(row: str, reason: str) -> None:
@@ -117,3 +117,135 @@ def test_equal_rows_count_once_and_conflicting_rows_not_at_all_in_any_order() ->
             ("conflicting_rows", 5),
             ("duplicate_row", 3),
         ]
+
+
+def parsed(content: bytes, **options: object) -> tuple[list[Clip], list[dict]]:
+    """The clips with the spellings that stand, and what was merged."""
+    read = AnnotationOptions(**options)
+    spellings = Spellings(read.labels)
+    rows = list(annotations.read_rows(content.splitlines(keepends=True), "a.csv", read, spellings))
+    assert all(isinstance(row, Clip) for row in rows), rows
+    return [spellings.resolved(row) for row in rows], spellings.merged()
+
+
+COMPOSED, APART = "Ren\u00e9e", "Rene\u0301e"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("happy", "Happy"),
+        (COMPOSED, APART),
+        ("P 1", "P\u00a01"),
+        ("P1", "P1\u200b"),
+        ("STRASSE", "stra\u00dfe"),
+        ("P1", "\uff301"),
+    ],
+)
+def test_names_that_differ_in_spelling_alone_are_one_name_and_it_is_told(one: str, other: str) -> None:
+    for column in ("person", "expression"):
+        values = {"person": "P1", "expression": "sad"}
+        rows = [",".join(({**values, column: name} | {})[key] for key in values) for name in (one, other, other)]
+        content = "video,person,expression,pose\n" + "".join(f"{n}.mp4,{row},front\n" for n, row in enumerate(rows))
+        clips, merged = parsed(content.encode())
+        assert {getattr(clip, column) for clip in clips} == {other}, "the more frequent spelling stands"
+        assert merged == [{"column": column, "name": other, "spellings": {one: 1, other: 2}}]
+
+
+def test_poses_have_any_names_in_one_spelling() -> None:
+    rows = "".join(
+        f"{n}.mp4,P1,happy,{pose}\n" for n, pose in enumerate(("Half left", "half-left", "half_left", "cam 7"))
+    )
+    clips, merged = parsed(f"video,person,expression,pose\n{rows}".encode())
+    assert [clip.pose for clip in clips] == ["half_left"] * 3 + ["cam_7"]
+    assert [entry["name"] for entry in merged] == ["cam_7", "half_left"]
+
+
+def test_the_labels_files_spelling_stands() -> None:
+    content = b"video,person,expression,pose\na.mp4,P1,HAPPY,front\nb.mp4,P1,happy,front\n"
+    clips, merged = parsed(content, labels=("Happy",))
+    assert {clip.expression for clip in clips} == {"Happy"} and merged[0]["name"] == "Happy"
+    with pytest.raises(InputError, match="names a label twice.*Happy.*happy"):
+        annotations.read_labels([b"Happy\n", b"happy\n"], "l.txt")
+
+
+@pytest.mark.parametrize("header", ["Reviewer_1,REVIEWER_2", "reviewer 1,Reviewer-2", "reviewer_a,reviewer_b"])
+def test_reviewers_are_heard_however_their_columns_are_spelled(header: str) -> None:
+    (row,) = read("a.mp4,P1,happy,front,angry,fear", header=f"video,person,expression,pose,{header}")
+    assert isinstance(row, BadRow) and row.reason == "reviewers_disagree"
+    (row,) = read("a.mp4,P1,happy,front,Happy,HAPPY", header=f"video,person,expression,pose,{header}")
+    assert isinstance(row, Clip)
+
+
+def test_groups_are_compared_as_names_are() -> None:
+    content = b"video,person,expression,pose,Take\na.mp4,P1,happy,front,Morning\nb.mp4,p1,happy,left,morning\n"
+    clips, _ = parsed(content)
+    assert len({clip.group for clip in clips}) == 1
+    files = parsed(b"video,person,expression,pose\na.mp4,P1,happy,front\nA.mp4,p1,happy,left\n")[0]
+    assert len({clip.group for clip in files}) == 2, "files that differ in case are two files"
+
+
+PLAIN = "video,person,expression,pose\na/b.mp4,P1,happy,front\na/c.mp4,P2,sad,front\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN.encode("utf-8-sig"),
+        PLAIN.encode("utf-16"),
+        PLAIN.encode("utf-16-le"),
+        PLAIN.encode("utf-16-be"),
+        PLAIN.encode("utf-32"),
+        PLAIN.replace(",", "\t").encode("utf-16"),
+        PLAIN.replace(",", ";").encode(),
+        ("sep=;\n" + PLAIN.replace(",", ";")).encode(),
+        PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace("\n", "\r").encode(),
+        PLAIN.replace("\n", ",,\n").encode(),
+        PLAIN.replace("happy,front", "happy,front,,,").encode(),
+        PLAIN.replace("video,", " Video , ").encode(),
+        ("," + PLAIN.replace("\na", "\n0,a")).encode(),
+        (PLAIN + ",,,\n\n").encode(),
+    ],
+)
+def test_a_csv_is_read_as_spreadsheets_write_it(content: bytes) -> None:
+    clips, _ = parsed(content)
+    assert [(clip.clip_id, clip.person, clip.expression) for clip in clips] == [
+        ("a/b.mp4", "P1", "happy"),
+        ("a/c.mp4", "P2", "sad"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04rest", "a workbook .*CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook .*CSV UTF-8"),
+        (b"\x1f\x8b\x08\0", "compressed with gzip: unpack it"),
+        (b'[{"video": "a.mp4"}]', "JSON"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"a.mp4,P1,happy,front\n", "column `video` is missing; the first line must name the columns"),
+        ("video,person,expression,pose\na,P\xe9,happy,front\n".encode("cp1252"), "line 2: not UTF-8.*iconv -f cp1252"),
+        (PLAIN.encode("utf-16")[:-1], "not UTF-16 .*cut off"),
+    ],
+)
+def test_what_is_no_csv_is_called_by_its_name_with_advice_that_fits(content: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        list(annotations.read_rows(content.splitlines(keepends=True), "a.csv", AnnotationOptions()))
+
+
+def test_paths_of_other_systems_and_below_the_root_are_understood() -> None:
+    rows = b"a\\b.mp4,P1,happy,front\n/data/clips/c.mp4,P1,sad,front\n"
+    clips, _ = parsed(b"video,person,expression,pose\n" + rows, root="/data/clips")
+    assert [clip.clip_id for clip in clips] == ["a/b.mp4", "c.mp4"]
+
+
+def test_advice_follows_from_what_most_rows_lack() -> None:
+    options = AnnotationOptions()
+    assert "majority" in annotations.advice({"reviewers_disagree": 3}, "", options)
+    assert "majority" not in annotations.advice({"reviewers_disagree": 3}, "", AnnotationOptions(review="majority"))
+    for reason in ("outside_root", "empty_value", "wrong_number_of_columns", "reviewers_contradict_label", "bad_age"):
+        words = annotations.advice({reason: 2, "reviewers_disagree": 1}, "/data/study/a.mp4", options)
+        assert words and "majority" not in words
+    assert "'/data/study'" in annotations.advice({"outside_root": 1}, "/data/study/a.mp4", options)
+    assert "no rows" in annotations.advice({}, "", options)

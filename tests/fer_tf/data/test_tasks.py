@@ -138,7 +138,7 @@ def test_a_corpus_without_the_rare_pose_has_no_er_up_test_part() -> None:
     assert counts(tasks.split(faces, limits)["er_up"])[2] == 0
 
 
-@pytest.mark.parametrize(("field", "value"), [("er_ss_unit", "frame"), ("rare_pose", "up"), ("val_share", 0.7)])
+@pytest.mark.parametrize(("field", "value"), [("er_ss_unit", "frame"), ("rare_pose", " "), ("val_share", 0.7)])
 def test_wrong_options_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InputError, match=field):
         TaskOptions(**{field: value})

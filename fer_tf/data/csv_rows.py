@@ -1,0 +1,159 @@
+"""CSV files as people have them: any Unicode coding, commas, semicolons or tabs, columns in any order and case."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fer_tf.errors import InputError
+from fer_tf.labels import word_key
+
+DELIMITERS = ",;\t|"
+# Byte order marks; the longer ones first, because UTF-32's begins like UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+# What is called .csv and is none: how it begins, what it is, what to do.
+_AS_CSV = "save it from there as `CSV UTF-8`"
+_OTHERS = (
+    (
+        b"PK\x03\x04",
+        "a workbook (xlsx, ods, numbers) or a zip archive",
+        f"open it in a spreadsheet program and {_AS_CSV}",
+    ),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook (xls)", f"open it in a spreadsheet program and {_AS_CSV}"),
+    (b"\x1f\x8b", "compressed with gzip", "unpack it with `gunzip`"),
+    (b"PAR1", "a Parquet file", "write it with `DataFrame.to_csv(path, index=False)`"),
+    (b"%PDF", "a PDF", "export the table itself as CSV"),
+    (b"{", "JSON", "write one line a clip, values separated by commas, below a line with the columns' names"),
+    (b"[{", "JSON", "write one line a clip, values separated by commas, below a line with the columns' names"),
+    (b"<", "a web page or XML, as a download without login gives it", "download the file itself"),
+)
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """An opened CSV.
+
+    Attributes:
+      columns: the columns' names by `word_key`; empty for one without a name.
+      rows: each row's line in the file and its values without surrounding blanks, one a column.
+    """
+
+    columns: tuple[str, ...]
+    rows: Iterator[tuple[int, list[str]]]
+
+
+def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable:
+    """Opens a CSV, streaming.
+
+    Args:
+      lines: the file's bytes in pieces, such as an open file's lines.
+      name: the file's name for errors.
+      required: the columns that must be there, by `word_key`.
+
+    Raises:
+      InputError: the file is empty, no CSV, of an unknown coding, or lacks a column; also while its rows are read.
+    """
+    texts = text_lines(lines, name)
+    first = next(texts, "")
+    skipped = 0
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's note to itself.
+        first, skipped = next(texts, ""), 1
+    delimiter = _delimiter(first, required)
+    reader = csv.reader(itertools.chain([first], texts), delimiter=delimiter)
+    try:
+        columns = tuple(word_key(column) for column in next(reader, []))
+    except csv.Error as error:
+        raise InputError(f"{name}, line 1: not a CSV row: {error}.") from None
+    _check(columns, name, required)
+    return CsvTable(columns, _rows(reader, len(columns), skipped, name))
+
+
+def _rows(reader: object, columns: int, skipped: int, name: str) -> Iterator[tuple[int, list[str]]]:
+    try:
+        for values in reader:
+            values = [value.strip() for value in values]
+            while len(values) > columns and not values[-1]:  # Spreadsheets end lines with empty cells.
+                values.pop()
+            if any(values):
+                yield reader.line_num + skipped, values
+    except csv.Error as error:
+        raise InputError(f"{name}, line {reader.line_num + skipped}: not a CSV row: {error}.") from None
+
+
+def _delimiter(header: str, required: Sequence[str]) -> str:
+    """The mark that gives most of the required columns; a comma when none gives any."""
+
+    def known(mark: str) -> int:
+        names = {word_key(column) for column in next(csv.reader([header], delimiter=mark), [])}
+        return len(names & set(required))
+
+    return max(DELIMITERS, key=known)
+
+
+def _check(columns: Sequence[str], name: str, required: Sequence[str]) -> None:
+    named = [column for column in columns if column]
+    if not named:
+        raise InputError(f"{name} is empty; its first line must name the columns {tuple(required)}.")
+    missing = [column for column in required if column not in columns]
+    if missing:
+        raise InputError(
+            f"{name}, line 1: column `{missing[0]}` is missing; the first line must name the columns "
+            f"{tuple(required)}. Received: {named}."
+        )
+    repeated = sorted({column for column in named if named.count(column) > 1})
+    if repeated:
+        raise InputError(f"{name}, line 1: column `{repeated[0]}` stands there twice; rename or delete one of them.")
+
+
+def text_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    """Yields a text file's lines, decoded; raises InputError when it is no text."""
+    pieces = iter(lines)
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= 4:
+            break
+    coding = _coding(head, name)
+    decoder = codecs.getincrementaldecoder(coding)()
+    rest, number = "", 1
+    for piece in itertools.chain([head], pieces, [None]):
+        try:
+            rest += decoder.decode(piece or b"", final=piece is None)
+        except UnicodeDecodeError as error:
+            raise _not_in_coding(name, number, coding, error) from None
+        *whole, rest = rest.split("\n")
+        for line in whole:
+            yield line + "\n"
+        number += len(whole)
+    # The last line, or in a file of an old Macintosh all of them.
+    yield from (f"{line}\n" for line in rest.split("\r") if line)
+
+
+def _coding(head: bytes, name: str) -> str:
+    for mark, coding in _MARKS:
+        if head.startswith(mark):
+            return coding
+    for begin, what, advice in _OTHERS:
+        if head.startswith(begin):
+            raise InputError(f"{name} is no CSV but {what}: {advice}.")
+    # UTF-16 without its mark: every other byte of Latin letters is zero.
+    if head[1:2] == b"\0" and head[:1] != b"\0":
+        return "utf-16-le"
+    return "utf-16-be" if head[:1] == b"\0" and head[1:2] != b"\0" else "utf-8"
+
+
+def _not_in_coding(name: str, line: int, coding: str, error: UnicodeDecodeError) -> InputError:
+    if coding.startswith("utf-8"):
+        advice = "Save it as UTF-8; a file of Windows or of an old editor with `iconv -f cp1252 -t utf-8`"
+    else:
+        advice = "Save it as UTF-8; the file seems to be cut off"
+    return InputError(f"{name}, line {line}: not {coding.removesuffix('-sig').upper()} ({error.reason}). {advice}.")
