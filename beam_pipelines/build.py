@@ -32,7 +32,7 @@ from fer_tf.evaluation import agreement
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.faces.subject import SUBJECTS
-from fer_tf.labels import TASKS
+from fer_tf.labels import POSES, TASKS
 from fer_tf.lock import only_writer
 from fer_tf.reports import build_page
 from fer_tf.resources import samples_folder
@@ -128,8 +128,10 @@ class Build:
     def run(self) -> int:
         """Builds, as the only one that writes into the output, and returns the command's exit code."""
         start = time.monotonic()
-        for name in ("annotations", "output", "extracted"):
+        for name in ("output", "extracted"):
             files.refuse_patterns(name, getattr(self, name))
+        if not files.is_local(self.annotations):
+            files.refuse_patterns("annotations", self.annotations)
         if not files.exists(self.annotations):
             raise InputError(
                 f"`annotations` {self.annotations!r} does not exist; name the CSV with --annotations "
@@ -146,7 +148,11 @@ class Build:
         files.delete_folder(self.building)
         census = chunks.partition(self.annotations, self.building, self._annotation_options())
         labels = assign.labels_of(census)
+        self._check_rare_pose(labels)
         _LOGGER.info("annotations: %d rows, %d clips kept, %s", census.rows, census.clips, _words(census.rejected))
+        for entry in census.merged:
+            spellings = ", ".join(f"{name!r} {count} times" for name, count in entry["spellings"].items())
+            _LOGGER.warning("annotations: %s %r is read for %s", entry["column"], entry["name"], spellings)
         with ProgressLog(files.join(self.building, "progress"), census.clips, self.settings.progress_s) as progress:
             self._extract(census)
             _LOGGER.info("%s", progress.line())
@@ -175,6 +181,12 @@ class Build:
         faults = {reason for reason in dataset["rejected"] if reason not in EXPECTED_REASONS}
         return config.EXIT_INCOMPLETE if faults else config.EXIT_OK
 
+    def _check_rare_pose(self, labels: Labels) -> None:
+        """A usual pose may be missing in a corpus; one that nobody knows is a typing error."""
+        rare = self.settings.tasks.rare_pose
+        if rare not in (*POSES, *labels.poses):
+            raise not_one_of("rare_pose", rare, labels.poses)
+
     def _annotation_options(self) -> AnnotationOptions:
         labels: tuple[str, ...] = ()
         if self.settings.labels_file:
@@ -183,7 +195,11 @@ class Build:
             with files.open_to_read(self.settings.labels_file) as file:
                 labels = annotations.read_labels(file, self.settings.labels_file).names
         return AnnotationOptions(
-            self.settings.review, self.settings.reviewer_columns, tuple(self.settings.group_columns), labels
+            self.settings.review,
+            self.settings.reviewer_columns,
+            tuple(self.settings.group_columns),
+            labels,
+            self.videos.root,
         )
 
     def _pipeline(self) -> contextlib.AbstractContextManager[beam.Pipeline]:
@@ -267,6 +283,7 @@ class Build:
                 "persons": len(persons),
             },
             "rejected": summary["rejected"],
+            "merged_names": census.merged,
             # Without reviewers there is nothing to agree on.
             "agreement": agreement.describe(census.ballots, self.settings.tasks.seed)
             if census.ballots.reviewers

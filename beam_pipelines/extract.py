@@ -1,6 +1,6 @@
 """Stage 1: each clip's faces, found once and kept in a file of the clip's own.
 
-A finished clip's file is named by the clip's path, size and time of change, the extractor's options and code, so a
+A finished clip's file is named by the clip's path, size and time of change, the extractor's options and version, so a
 killed build, another seed or other labels find it again, and a changed clip does not.
 """
 
@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -37,12 +38,13 @@ from fer_tf.faces.extractor import (
     ExtractorOptions,
     FaceExtractor,
 )
+from fer_tf.labels import key_of
 
 JPEG_QUALITY = 95
 # Options that change how fast faces are found, not which.
 SPEED_OPTIONS = ("threads", "decode_timeout_s")
 # What finds faces besides this project's own code.
-LIBRARIES = ("mtcnn", "dlib-bin", "av", "opencv-python-headless", "face_recognition_models")
+LIBRARIES = ("mtcnn", "dlib-bin", "av", "pillow", "pi_heif", "opencv-python-headless", "face_recognition_models")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Videos:
 
     Attributes:
       root: folder that the annotations' paths start from.
-      pattern: glob that clips must match, or empty.
+      pattern: glob below the root that clips must match, or empty.
     """
 
     root: str
@@ -59,12 +61,8 @@ class Videos:
 
     @classmethod
     def parse(cls, root_or_glob: str) -> Videos:
-        """Returns the place that a folder, or a glob such as `clips/*/*.mp4`, names."""
-        parts = root_or_glob.rstrip("/").split("/")
-        wild = next((i for i, part in enumerate(parts) if any(mark in part for mark in "*?[")), None)
-        if wild is None:
-            return cls(root_or_glob.rstrip("/") or "/")
-        return cls("/".join(parts[:wild]) or ("/" if root_or_glob.startswith("/") else "."), root_or_glob)
+        """Returns the place that a folder, or a glob such as `clips/*/*.mp4`, names; an existing folder is no glob."""
+        return cls(*files.folder_and_pattern(root_or_glob))
 
     def locate(self, clip_id: str) -> tuple[str, str]:
         """Returns a clip's path and a fingerprint of the file there.
@@ -73,10 +71,11 @@ class Videos:
           ClipError: `outside_root`, `outside_glob` or `missing`.
         """
         path = files.join(self.root, clip_id)
-        if self.pattern and not fnmatchcase(path, self.pattern):
-            raise ClipError("outside_glob", path, f"does not match {self.pattern}")
+        if self.pattern and not fnmatchcase(clip_id, self.pattern):
+            raise ClipError("outside_glob", path, f"does not match {files.join(self.root, self.pattern)}")
         if not files.is_local(path):
             return path, self._remote_stamp(path)
+        path = _as_it_is_called(self.root, clip_id)
         real, root = os.path.realpath(path), os.path.realpath(self.root)
         if os.path.commonpath([real, root]) != root:
             raise ClipError("outside_root", path, "leads out of the videos' root through a link")
@@ -94,6 +93,20 @@ class Videos:
         except OSError as error:
             raise ClipError("missing", path, error.strerror or str(error)) from None
         return f"{size}/{changed}"
+
+
+def _as_it_is_called(root: str, clip_id: str) -> str:
+    """A local clip's path, also where a folder's or file's name differs from the annotations' as names may differ."""
+    path = os.path.join(root, clip_id)
+    if os.path.exists(path):
+        return path
+    path = root
+    for part in clip_id.split("/"):
+        names = [] if os.path.exists(os.path.join(path, part)) or not os.path.isdir(path) else os.listdir(path)
+        alike = [name for name in names if key_of(name) == key_of(part)]
+        same = [name for name in alike if unicodedata.normalize("NFC", name) == part] or alike
+        path = os.path.join(path, same[0] if len(same) == 1 else part)
+    return path
 
 
 @functools.cache

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam import pvalue
-from apache_beam.io import fileio
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
 from beam_pipelines import runner
@@ -48,7 +45,7 @@ class PredictConfig:
     Attributes:
       runner: the Beam runner, such as DirectRunner, FlinkRunner or DataflowRunner; Beam's own flags pass through.
       model: the exported model's folder (its newest version is taken) or one version's.
-      inputs: folder, searched to its depths, or glob of videos and pictures, on any filesystem that Beam knows.
+      inputs: file, folder, searched to its depths, or glob of videos and pictures, on any filesystem that Beam knows.
       output: folder to write predictions.jsonl, rejected.jsonl and summary.json into.
       batch_size: most faces that the network takes at once.
       faces: how files become faces.
@@ -80,13 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     runner.log_plainly()
     version_dir = newest_version(settings.model)
-    pattern = pattern_of(samples_folder(settings.inputs))
-    if not any(found.metadata_list for found in FileSystems.match([pattern], limits=[1])):
+    inputs = samples_folder(settings.inputs)
+    if not files.listed(inputs):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
     alignment.check(networks.landmark_model_of(version_dir), settings.faces)
     with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
-        Predict(settings, version_dir, pattern).apply_to(pipeline)
+        Predict(settings, version_dir, inputs).apply_to(pipeline)
     _delete_earlier(settings)
     summary = files.read_json(files.join(settings.output, SUMMARY))
     _LOGGER.info(
@@ -126,38 +123,28 @@ def newest_version(model: str) -> str:
     return versions[max(versions)]
 
 
-def pattern_of(inputs: str) -> str:
-    """Returns the glob of everything below a folder, or the glob itself; what exists is taken by its name."""
-    if files.is_local(inputs) and os.path.exists(inputs):
-        name = re.sub(r"([*?[])", r"[\1]", inputs)
-        return name if os.path.isfile(inputs) else files.join(name.rstrip("/") or "/", "**")
-    if any(mark in inputs for mark in "*?["):
-        return inputs
-    return files.join(inputs.rstrip("/") or "/", "**")
-
-
 class Predict:
     """The pipeline: files to faces, faces in batches through the network, one line a file.
 
     Args:
       settings: the command's config.
       version_dir: the SavedModel.
-      pattern: glob of the inputs.
+      inputs: file, folder or glob.
     """
 
-    def __init__(self, settings: PredictConfig, version_dir: str, pattern: str):
-        self.settings, self.version_dir, self.pattern = settings, version_dir, pattern
+    def __init__(self, settings: PredictConfig, version_dir: str, inputs: str):
+        self.settings, self.version_dir, self.inputs = settings, version_dir, inputs
 
     def apply_to(self, pipeline: beam.Pipeline) -> None:
         settings = self.settings
+        # Of the files of a folder nobody said that each is a video or a picture.
+        find = FindFaces(settings.faces, named=not files.is_folder(self.inputs))
         found = (
             pipeline
-            | "Match" >> fileio.MatchFiles(self.pattern)
-            | "Paths" >> beam.Map(lambda metadata: metadata.path)
-            | "Visible" >> beam.Filter(lambda path: not os.path.basename(path).startswith("."))
+            | "Inputs" >> beam.Create([self.inputs])
+            | "List" >> beam.FlatMap(files.listed)
             | "Spread" >> beam.Reshuffle()
-            | "Faces"
-            >> beam.ParDo(FindFaces(settings.faces, self.pattern == settings.inputs)).with_outputs(*TAGS, main="faces")
+            | "Faces" >> beam.ParDo(find).with_outputs(*TAGS, main="faces")
         )
         answers = (
             found.faces
@@ -193,7 +180,7 @@ class FindFaces(beam.DoFn):
 
     Args:
       options: the extractor's options.
-      named: whether the user named the files by a pattern: then each should be a video or a picture.
+      named: whether the user named the files, by a pattern too: then each should be a video or a picture.
     """
 
     def __init__(self, options: ExtractorOptions, named: bool):

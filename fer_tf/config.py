@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from fer_tf import start_up
+from fer_tf.environment import check_keras
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.files import CannotWrite
 
@@ -235,7 +236,12 @@ def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str]
 
     if f"--{VERBOSE}" not in (sys.argv[1:] if argv is None else argv):
         start_up.quiet()
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show is shown with marks in its place: it must not end the work.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
+        check_keras()
         return main(argv)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -235,6 +236,43 @@ def delete_folder(folder: str) -> None:
     """Deletes a folder and all it holds; one that is missing is no error."""
     with _as_os_errors(folder):
         system_of(folder).delete_folder(folder)
+
+
+def folder_and_pattern(path: str) -> tuple[str, str]:
+    """Parts a path with marks of patterns, such as `clips/*/*.mp4`, for `matching`; what exists has no such marks.
+
+    Returns:
+      The folder, or the path itself when nothing in it is a pattern, and the pattern below it or nothing.
+    """
+    parts = path.rstrip("/").split("/")
+    for count in range(1, len(parts) + 1):
+        begun = "/".join(parts[:count])
+        if any(mark in parts[count - 1] for mark in "*?[") and not (is_local(path) and os.path.exists(begun)):
+            folder = "/".join(parts[: count - 1]) or ("/" if path.startswith("/") else "")
+            return folder, "/".join(parts[count - 1 :])
+    return path.rstrip("/") or "/", ""
+
+
+def is_folder(path: str) -> bool:
+    """Returns whether a path names a folder: no file and no pattern."""
+    if is_local(path):
+        return os.path.isdir(path)
+    return not folder_and_pattern(path)[1] and bool(matching(path, ANY_DEPTH))
+
+
+def listed(inputs: str) -> list[str]:
+    """Returns the file, all files below the folder but hidden ones, or those that the glob names; what exists is none.
+
+    Args:
+      inputs: what a user wrote; a file that does not exist gives nothing.
+    """
+    folder, pattern = folder_and_pattern(inputs)
+    if pattern:
+        return matching(folder, pattern)
+    if is_folder(folder):
+        found = matching(folder, ANY_DEPTH)
+        return [path for path in found if not re.search(r"/\.", path[len(folder.rstrip("/")) :])]
+    return [inputs] if exists(inputs) else []
 
 
 def refuse_patterns(field: str, path: str) -> None:

@@ -69,7 +69,7 @@ class _Local:
         if pattern == ANY_DEPTH:
             return [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
         # The folder's own name may hold marks of patterns.
-        paths = (os.path.join(folder, name) for name in glob.glob(pattern, root_dir=folder or None))
+        paths = (os.path.join(folder, name) for name in glob.glob(pattern, root_dir=folder or None, recursive=True))
         return [path for path in paths if os.path.isfile(path)]
 
     def make_folder(self, folder: str) -> None:

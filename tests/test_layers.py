@@ -14,6 +14,7 @@ PACKAGES = ("fer_tf", "beam_pipelines", "trainer", "serving")
 # Inside fer_tf each layer may import those before it.
 LAYERS = (
     "errors",
+    "environment",
     "labels",
     "filesystems",
     "files",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import platform
@@ -18,6 +17,7 @@ import tensorflow as tf
 from fer_tf import files, start_up
 from fer_tf.config import to_dict
 from fer_tf.data.folder import DataFolder
+from fer_tf.environment import Workers
 from fer_tf.errors import InputError
 from trainer.config import FA_NET, TaskConfig
 
@@ -125,16 +125,12 @@ def _all_workers() -> tf.distribute.Strategy:
 
 def worker() -> int:
     """Returns this worker's number among those that TF_CONFIG names; 0 is the chief."""
-    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-    task = config.get("task", {})
-    before = len(config.get("cluster", {}).get("chief", [])) if task.get("type") == "worker" else 0
-    return before + int(task.get("index", 0))
+    return Workers.read().number
 
 
 def workers() -> int:
     """Returns how many workers TF_CONFIG names; 1 without it."""
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    return max(1, len(cluster.get("chief", [])) + len(cluster.get("worker", [])))
+    return Workers.read().count
 
 
 def is_chief() -> bool:

@@ -331,7 +331,7 @@ def read_labels(lines: Iterable[bytes], name: str) -> Vocabulary:
     if not labels:
         raise InputError(f"{name} names no label; write one a line.")
     keys = [key_of(label) for label in labels]
-    for label, key in zip(labels, keys, strict=True):
-        if keys.count(key) > 1:
-            raise InputError(f"{name} names a label twice. Received: {[one for one in labels if key_of(one) == key]}.")
+    twice = [label for label, key in zip(labels, keys, strict=True) if keys.count(key) > 1]
+    if twice:
+        raise InputError(f"{name} names a label twice. Received: {twice}.")
     return Vocabulary(tuple(labels))

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import SPLITS, TASKS
+from fer_tf.labels import SPLITS, TASKS, word_key
 
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, -1
 UNITS = ("image", "clip", "person")
@@ -39,7 +39,7 @@ class TaskOptions:
     Attributes:
       seed: changes every random choice of a split.
       er_ss_unit: what ER-SS shuffles: `image` as the paper does, or whole clips or persons.
-      rare_pose: ER-UP's rare pose.
+      rare_pose: ER-UP's rare pose, any of the annotations'.
       val_share: share of the training part that ER-UE, ER-UP and ER-ZID give to validation, 0 to 0.5; the paper
         has no validation part there, and 0 gives its counts.
     """
@@ -54,6 +54,7 @@ class TaskOptions:
             raise not_one_of("er_ss_unit", self.er_ss_unit, UNITS)
         if not self.rare_pose.strip():
             raise InputError("`rare_pose` must name a pose of the annotations. Received: none.")
+        object.__setattr__(self, "rare_pose", word_key(self.rare_pose))
         if not 0 <= self.val_share <= 0.5:
             raise InputError(f"`val_share` must be from 0 to 0.5. Received: {self.val_share}.")
 

@@ -22,7 +22,7 @@ __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExt
 
 # Raise it with any change of this package after which the same clip may give other faces: builds then detect anew
 # instead of taking what an earlier version kept.
-FACES_VERSION = 1
+FACES_VERSION = 2
 # Smaller faces of a frame than its largest few are not even followed: nobody films a clip of the fifth face.
 MOST_FACES = 4
 # Landmarks whose eyes, nose tip and mouth corners lie farther than this from MTCNN's (mean distance, share of the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.faces import media
 from fer_tf.faces.media import ClipError, Frame, Limits
@@ -138,22 +138,11 @@ def _sources_of_one(value: Any, number: int) -> list[Source]:
 
 
 def _files_of(path: str) -> list[str]:
-    """A file, a folder's files, or what a pattern matches; what exists is taken by its name, marks or not."""
-    if os.path.isdir(path):
-        return [os.path.join(folder, name) for folder, name in _walk(path)]
-    if not os.path.exists(path) and any(mark in path for mark in "*?["):
-        matches = sorted(glob.glob(path, recursive=True))
-        if not matches:
-            raise InputError(f"`inputs`: no file matches {path!r}")
-        return [match for match in matches if os.path.isfile(match)]
+    found = files.listed(path)
+    if not found and (files.folder_and_pattern(path)[1] or os.path.isdir(path)):
+        raise InputError(f"`inputs`: no file matches {path!r}")
     # A missing file is one input's error and listed with the others.
-    return [path]
-
-
-def _walk(folder: str) -> Iterator[tuple[str, str]]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from ((parent, name) for name in sorted(names) if not name.startswith("."))
+    return found or [path]
 
 
 def _checked(array: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from beam_pipelines import predict
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
-from tests.fer_tf.faces.clips import write_clip
+from tests.fer_tf.faces.clips import read_frames, write_clip
+from tests.fer_tf.faces.heic import heic
 from tests.serving.conftest import exported, fa_net_dir  # noqa: F401
 
 ANSWER = ("expression", "probabilities")
@@ -108,7 +109,6 @@ def test_a_photo_of_two_gives_two_persons_and_one_where_the_subject_is_meant(
             # The file's answer is the main person's, who is the larger.
             assert {key: line[key] for key in ANSWER} == {key: line["persons"][0][key] for key in ANSWER}
         assert [len(line["faces"]) for _, line in sorted(found.items())] == [count, 2 * count]
-    assert predict.pattern_of(str(photo)) == str(photo).replace("[", "[[]")
 
 
 def test_another_predictor_than_the_networks_is_refused(
@@ -125,6 +125,34 @@ def test_another_predictor_than_the_networks_is_refused(
     with pytest.raises(InputError, match=r"aligned by 'of_our_own .*--landmark_model=packaged"):
         predict.main(flags)
     assert predict.main([*flags, f"--landmark_model={other_predictor}"]) == EXIT_OK
+
+
+def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed(
+    exported: str,  # noqa: F811
+    samples: Path,
+    tmp_path: Path,
+) -> None:
+    from PIL import Image
+
+    root = tmp_path / "clips [raw]*"
+    (root / ".thumbnails").mkdir(parents=True)
+    frame = read_frames(samples / CLIP)[-1]
+    for name in ("a.webp", "a.bmp", "a.tiff", "a.avif", "no_suffix.jpg", "wrong.txt.gif"):
+        Image.fromarray(frame).save(root / name)
+    (root / "no_suffix.jpg").rename(root / "no_suffix")
+    (root / "a.heic").write_bytes(heic([frame], 1, *frame.shape[1::-1]))
+    Image.fromarray(frame).save(root / "moving.webp", save_all=True, append_images=[Image.fromarray(frame)])
+    shutil.copy(samples / CLIP, root / "a.3gp")
+    (root / "annotations.csv").write_text("video,person\n")
+    (root / ".thumbnails" / "a.jpg").write_bytes(b"x")
+    out = tmp_path / "out"
+    assert predict.main([f"--model={exported}", f"--inputs={root}", f"--output={out}", "--max_keyframes=1"]) == EXIT_OK
+    found = lines(out / "predictions.jsonl")
+    assert {name for name, line in found.items() if len(line["faces"]) == 1} == {
+        *("a.webp", "a.bmp", "a.tiff", "a.avif", "a.heic", "no_suffix", "wrong.txt.gif", "moving.webp", "a.3gp"),
+    }
+    bad = lines(out / "rejected.jsonl")
+    assert {name: line["reason"] for name, line in bad.items()} == {"annotations.csv": "not_a_video"}
 
 
 def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> None:  # noqa: F811

@@ -112,3 +112,18 @@ def test_neither_beam_nor_tensorflow_is_loaded_for_files_of_this_machine(tmp_pat
     )
     argv = [sys.executable, "-c", code, str(tmp_path / "a")]
     assert subprocess.check_output(argv, text=True).strip() == "[]"
+
+
+def test_what_exists_is_no_glob_and_hidden_files_of_a_folder_are_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "clips [raw]"
+    (root / ".thumbnails").mkdir(parents=True)
+    for name in ("a[1].mp4", "b.mp4", ".hidden.mp4", ".thumbnails/c.jpg"):
+        (root / name).touch()
+    both = [str(root / "a[1].mp4"), str(root / "b.mp4")]
+    assert files.listed(str(root)) == files.listed(f"{root}/") == files.listed(f"{root}/*.mp4") == both
+    assert files.listed(str(root / "a[1].mp4")) == both[:1]
+    assert files.listed(str(tmp_path / "clips*" / "b.mp4")) == files.listed(f"{tmp_path}/**/b.mp4") == both[1:]
+    assert files.listed(str(tmp_path / "clips [w]")) == files.listed(str(tmp_path / "no.mp4")) == []
+    assert files.folder_and_pattern("gs://bucket/a/*/b[1].mp4") == ("gs://bucket/a", "*/b[1].mp4")
+    assert files.folder_and_pattern("*.mp4") == ("", "*.mp4")
+    assert files.folder_and_pattern("/*.mp4") == ("/", "*.mp4")

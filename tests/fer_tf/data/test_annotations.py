@@ -165,7 +165,7 @@ def test_the_labels_files_spelling_stands() -> None:
     content = b"video,person,expression,pose\na.mp4,P1,HAPPY,front\nb.mp4,P1,happy,front\n"
     clips, merged = parsed(content, labels=("Happy",))
     assert {clip.expression for clip in clips} == {"Happy"} and merged[0]["name"] == "Happy"
-    with pytest.raises(InputError, match="names a label twice.*Happy.*happy"):
+    with pytest.raises(InputError, match=r"names a label twice.*Happy.*happy"):
         annotations.read_labels([b"Happy\n", b"happy\n"], "l.txt")
 
 

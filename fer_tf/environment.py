@@ -1,0 +1,101 @@
+"""What the environment says, checked as flags are: each variable is read here alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fer_tf.errors import InputError, not_one_of
+
+# The jobs of a cluster whose workers train together.
+JOBS = ("chief", "worker")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers that TF_CONFIG names.
+
+    Attributes:
+      count: how many; 1 without TF_CONFIG.
+      number: this one's number; 0 is the chief.
+    """
+
+    count: int = 1
+    number: int = 0
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> Workers:
+        """Returns what TF_CONFIG says; raises InputError when TensorFlow could not use it."""
+        text = (os.environ if environ is None else environ).get("TF_CONFIG", "").strip()
+        if not text:
+            return cls()
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise _bad(f"is no JSON: {error.msg} at character {error.pos + 1}", text) from None
+        cluster = _object(value, "", text).get("cluster", {})
+        jobs = {name: _addresses(name, places, text) for name, places in _object(cluster, "cluster", text).items()}
+        _check_jobs(jobs, text)
+        count = sum(map(len, jobs.values()))
+        if count < 2 and "task" not in value:
+            return cls()
+        task = _object(value.get("task", {}), "task", text)
+        return cls(max(1, count), _number(task, jobs, count, text))
+
+
+def _object(value: Any, field: str, text: str) -> dict:
+    if not isinstance(value, dict):
+        raise _bad(f"{f'field `{field}` ' if field else ''}must be an object such as {{...}}", text)
+    return value
+
+
+def _addresses(job: str, places: Any, text: str) -> list[str]:
+    if not isinstance(places, list):
+        raise _bad(f"field `cluster.{job}` must be a list of HOST:PORT", text)
+    for place in places:
+        host, _, port = place.rpartition(":") if isinstance(place, str) else ("", "", "")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise _bad(f"field `cluster.{job}` must name HOST:PORT; {place!r} is none", text)
+    return places
+
+
+def _check_jobs(jobs: Mapping[str, list[str]], text: str) -> None:
+    for name in jobs:
+        if name not in JOBS:
+            raise not_one_of("TF_CONFIG's cluster", name, JOBS, "only workers that train together are supported")
+    if len(jobs.get("chief", [])) > 1:
+        raise _bad(f"names {len(jobs['chief'])} chiefs; there is one", text)
+    every = [place for places in jobs.values() for place in places]
+    twice = sorted({place for place in every if every.count(place) > 1})
+    if twice:
+        raise _bad(f"names {twice[0]!r} twice", text)
+
+
+def _number(task: Mapping[str, Any], jobs: Mapping[str, list[str]], count: int, text: str) -> int:
+    if count < 2 and not (task and jobs):
+        return 0
+    kind, index = task.get("type"), task.get("index")
+    if kind not in jobs:
+        raise _bad(f"field `task.type` must be one of {tuple(jobs)}, it is {kind!r}", text)
+    if isinstance(index, str) and index.isdigit():
+        index = int(index)
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(jobs[kind]):
+        raise _bad(f"field `task.index` must be a number from 0 to {len(jobs[kind]) - 1}, it is {index!r}", text)
+    return index + (len(jobs.get("chief", [])) if kind == "worker" else 0)
+
+
+def _bad(what: str, text: str) -> InputError:
+    shown = text if len(text) <= 200 else f"{text[:200]}..."
+    return InputError(
+        f"the environment's TF_CONFIG {what}. Received: {shown} (unset it to train on this machine alone)."
+    )
+
+
+def check_keras() -> None:
+    """Raises InputError when Keras would run on another library than TensorFlow; call before it is imported."""
+    backend = os.environ.get("KERAS_BACKEND", "")
+    if backend not in ("", "tensorflow"):
+        raise not_one_of("the environment's KERAS_BACKEND", backend, ("tensorflow",), "unset it")
