@@ -60,7 +60,7 @@ def mixed(built: Built, samples: Path, tmp_path_factory: pytest.TempPathFactory)
     cv2.imwrite(str(root / "none.png"), np.full((200, 200, 3), 90, np.uint8))
     bad = ["empty.mp4", "text.mp4", "cut.mp4", "folder.mp4", "link.mp4", "none.png", "gone.mp4", "../secret.mp4"]
     rows = [good_row(video) for video in GOOD] + [row(name) for name in bad]
-    rows += [row("one.png"), row("two.png"), row(GOOD[0], pose="up"), good_row(GOOD[1])]
+    rows += [row("one.png"), row("two.png"), row(GOOD[0], pose=""), good_row(GOOD[1])]
     rows += [row("clash.mp4"), row("clash.mp4", person="P009")]
     return out, run(write_rows(base / "a.csv", rows), root, out)
 
@@ -84,7 +84,7 @@ def test_clips_that_cannot_be_read_give_exit_code_3_and_each_its_reason(mixed: t
         ("none.png", "no_face"),
         ("none.png", "no_face_in_clip"),
         ("two.png", "other_face"),
-        (GOOD[0], "unknown_pose"),
+        (GOOD[0], "empty_value"),
         (GOOD[1], "duplicate_row"),
         ("clash.mp4", "conflicting_rows"),
     ):
@@ -132,7 +132,7 @@ def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
         ("--landmark_model=nowhere.dat", "must be a dlib shape predictor file. Received: 'nowhere.dat'"),
         ("--output=/proc/faces", "`output` '/proc/faces' cannot be written to"),
         ("--output=faces[2]", "`output` must not hold *, ? or [, which are marks of patterns. Received: "),
-        ("--annotations=take?.csv", "`annotations` must not hold *, ? or ["),
+        ("--annotations=take?.csv", "take?.csv' does not exist"),
     ],
 )
 def test_places_that_are_not_there_are_named(
@@ -162,6 +162,34 @@ def test_what_stops_a_worker_is_told_without_a_traceback(
     assert config.run_command(build.main, argv) == config.EXIT_USAGE
     error = capsys.readouterr().err
     assert f"error: {cut} is damaged or cut off" in error and "Traceback" not in error and "while running" not in error
+
+
+def test_a_folder_with_marks_in_its_name_and_annotations_as_a_spreadsheet_writes_them(
+    built: Built, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "clips [raw]*"
+    (root / "Rene\u0301e").mkdir(parents=True)
+    for number, video in enumerate(GOOD):
+        shutil.copyfile(samples / video, root / "Rene\u0301e" / f"{number}.mp4")
+    lines = [
+        "Video;Person;Expression;Pose;Reviewer_1;",
+        "Ren\u00e9e\\0.mp4;Ren\u00e9e;Happy;Cam 7;happy;",
+        f"{root}/Rene\u0301e/1.mp4;Rene\u0301e;happy;half right;HAPPY;",
+        "Ren\u00e9e/2.mp4;P009;happy;cam-7;angry;",
+        "Ren\u00e9e/3.MP4;P009;happy;half_right;happy;",
+    ]
+    (root / "annotations.csv").write_text("\n".join(lines), encoding="utf-16")
+    out = tmp_path / "out"
+    argv = [f"--videos_root={root}", f"--output={out}", *FLAGS, "--max_keyframes=1", "--rare_pose=cam 7"]
+    assert config.run_command(build.main, [*argv, "--rare_pose=cam 8"]) == config.EXIT_USAGE
+    assert "`rare_pose` must be one of ('half_right', 'cam_7'). Received: 'cam_8'" in capsys.readouterr().err
+    assert config.run_command(build.main, [*argv, f"--annotations={root}/annotations.csv"]) == config.EXIT_OK
+    dataset = json.loads((out / "dataset.json").read_text())
+    assert dataset["expressions"] == ["happy"] and dataset["poses"] == ["half_right", "cam_7"]
+    assert len(dataset["persons"]) == 2 and dataset["counts"]["faces"] == 3
+    assert dataset["tasks"]["er_up"]["rare_pose"] == "cam_7"
+    assert dataset["rejected"] == {"reviewers_contradict_label": 1}
+    assert {entry["column"] for entry in dataset["merged_names"]} == {"person", "expression", "pose"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -91,7 +91,7 @@ def test_keras_runs_on_tensorflow_alone(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("KERAS_BACKEND", value)
         check_keras()
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with pytest.raises(InputError, match="KERAS_BACKEND.*'jax'"):
+    with pytest.raises(InputError, match=r"KERAS_BACKEND.*'jax'"):
         check_keras()
 
 
