@@ -152,7 +152,7 @@ class Build:
         _LOGGER.info("annotations: %d rows, %d clips kept, %s", census.rows, census.clips, _words(census.rejected))
         for entry in census.merged:
             # Two Unicode forms of one name look alike.
-            spellings = ", ".join(f"{ascii(name)} {count} times" for name, count in entry["spellings"].items())
+            spellings = ", ".join(f"{name!a} {count} times" for name, count in entry["spellings"].items())
             _LOGGER.warning("annotations: %s %r is read for %s", entry["column"], entry["name"], spellings)
         with ProgressLog(files.join(self.building, "progress"), census.clips, self.settings.progress_s) as progress:
             self._extract(census)

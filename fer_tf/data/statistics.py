@@ -53,7 +53,9 @@ def describe(
             "images": len(faces),
             "sequences": len(np.unique(faces.clip)),
             "resolution": f"{FACE_SIZE} × {FACE_SIZE}",
-            "pose_list": ", ".join(POSE_LETTERS.get(pose, pose) for pose, count in zip(poses, per_pose, strict=True) if count),
+            "pose_list": ", ".join(
+                POSE_LETTERS.get(pose, pose) for pose, count in zip(poses, per_pose, strict=True) if count
+            ),
         },
         "images_per_expression": dict(zip(expressions, per_expression.tolist(), strict=True)),
         "images_per_pose": dict(zip(poses, per_pose.tolist(), strict=True)),
