@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -52,11 +52,11 @@ class SynthesizeConfig:
 class FindFaces(beam.DoFn):
     """From a record file to the facts of its real training faces."""
 
-    def __init__(self, task: str):
-        self.task = task
+    def __init__(self, task: str, tags: Mapping[str, str] | None):
+        self.task, self.tags = task, tags
 
     def process(self, path: str) -> Iterator[FaceFacts]:
-        yield from training_faces([path], self.task)
+        yield from training_faces([path], self.task, self.tags)
 
 
 class Plan(beam.DoFn):
@@ -101,15 +101,17 @@ class Synthesize(beam.PTransform):
 
     Attributes:
       job: what to make, and where.
+      tags: each image's part of the task, where a draw says it.
     """
 
     job: Job
+    tags: Mapping[str, str] | None = None
 
     def expand(self, paths: beam.PCollection) -> beam.PCollection:
         return (
             paths
             | "SpreadFiles" >> beam.Reshuffle()
-            | "FindFaces" >> beam.ParDo(FindFaces(self.job.task))
+            | "FindFaces" >> beam.ParDo(FindFaces(self.job.task, self.tags))
             | "AllFaces" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
             | "Plan" >> beam.ParDo(Plan(self.job))
             | "ByShard" >> beam.GroupByKey()
@@ -132,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return config.EXIT_OK
     paths = data.face_files
     with runner.running(settings.runner, beam_flags, job.folder) as pipeline:
-        pipeline | "Files" >> beam.Create(paths) | "Synthesize" >> Synthesize(job)
+        pipeline | "Files" >> beam.Create(paths) | "Synthesize" >> Synthesize(job, data.tags(job.task))
     return _finish(job)
 
 

@@ -86,7 +86,7 @@ def judge_table(config: BenchmarkConfig) -> None:
     run = RunFolder(config.run_dir)
     flags = run.read_flags(needs="trainer.task")
     data = DataFolder(config.data or flags["data"])
-    faces = training_faces(data.face_files, flags["task"])
+    faces = training_faces(data.face_files, flags["task"], data.tags(flags["task"]))
     job = shards.job_of(run, "", flags, config.faces / len(faces), data)
     requests = [request for request in job.plan(faces) if not request.item.spare]
     print(f"\n{len(requests)} faces by the generator of {config.run_dir}, of {len(faces)} training faces of {job.task}")

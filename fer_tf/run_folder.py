@@ -138,6 +138,10 @@ class RunFolder:
         """The folder of the synthetic faces: records as in a data folder, and the plan that they were made by."""
         return files.join(self.path, "synthetic")
 
+    def draw(self, split_seed: int) -> str:
+        """The folder of a draw of the data's splits, which the runs below this folder share."""
+        return files.join(self.path, "draws", str(split_seed))
+
     @property
     def has_synthetic(self) -> bool:
         """Whether there are records of synthetic faces."""

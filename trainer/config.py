@@ -53,6 +53,9 @@ class TaskConfig:
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
       strategy: auto takes multi_worker under TF_CONFIG, mirrored over several GPUs, else one device.
       seed: seed of weights, order and augmentation.
+      split_seed: splits the data anew before anything else: other rare classes, another rare pose (each in turn), other
+        unseen persons; -1 keeps the split that the data was built with. --task=all chooses on this draw, and reports on
+        those after it.
       deterministic: makes every operation reproducible bit by bit, at some cost in speed.
       init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained; a
         light_cnn_29 may begin with a light_cnn_9.
@@ -102,6 +105,7 @@ class TaskConfig:
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
     seed: int = 0
+    split_seed: int = -1
     deterministic: bool = False
     init_from: str = ""
     teacher: str = ""
@@ -132,6 +136,12 @@ class TaskConfig:
         for name in ("epochs", "batch_size", "image_size", *gan, "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        if self.split_seed < -1:
+            raise InputError(
+                f"`split_seed` must be at least 0, or -1 for the data's split. Received: {self.split_seed}."
+            )
+        if self.split_seed >= 0 and self.is_public:
+            raise InputError(f"`split_seed` draws the four tasks' splits; `task` {self.task!r} is a set with its own.")
         for name in ("gan_checkpoint_steps", "seeds"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from fer_tf import files, start_up
 from fer_tf.config import to_dict
+from fer_tf.data import draws
 from fer_tf.data.folder import DataFolder
 from fer_tf.environment import Workers
 from fer_tf.errors import InputError
@@ -81,6 +83,14 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], config: TaskConfig)
                 f"`{name}` was {before[name]!r} when this run began. Received: {value!r} ({config.folder.config}). "
                 "Give the same flags to go on, or another --run_dir to begin anew."
             )
+
+
+def drawn(config: TaskConfig) -> TaskConfig:
+    """Returns the config with the draw of its data that --split_seed asks for, which is made in the run folder."""
+    if config.split_seed < 0:
+        return config
+    data = draws.draw(DataFolder(config.data), config.folder.draw(config.split_seed), config.split_seed)
+    return dataclasses.replace(config, data=data.path)
 
 
 def strategy(config: TaskConfig) -> tf.distribute.Strategy:

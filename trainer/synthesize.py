@@ -35,7 +35,7 @@ def run(config: TaskConfig) -> None:
     if shards.is_finished(job):
         logging.info("synthetic faces are finished: %s", folder)
         return
-    faces = training_faces(data.face_files, config.task)
+    faces = training_faces(data.face_files, config.task, data.tags(config.task))
     requests = job.plan(faces)
     if not requests:
         raise job.nothing_to_make(len(faces))

@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_stages(config: TaskConfig) -> None:
     from trainer import runtime
 
+    config = runtime.drawn(config)
     with runtime.run_log(config):
         runtime.set_up(config)
         for stage in stages_of(config):

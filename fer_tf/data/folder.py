@@ -10,6 +10,7 @@ No other module spells a file name of a data folder. `dataset.json` comes last a
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import os
 import shutil
@@ -18,14 +19,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from fer_tf import files
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.errors import InputError
+from fer_tf.labels import SPLITS
 
 DATASET_FILE = "dataset.json"
 _DIGEST_BITS = 256
-_REJECTED, _LEAKS, _PAGE = "rejected.jsonl", "leaks.jsonl", "report.html"
+_REJECTED, _LEAKS, _PAGE, _TAGS = "rejected.jsonl", "leaks.jsonl", "report.html", "tags.npz"
 # What a build replaces as a whole.
 _FOLDERS = ("records", "pairs", "landmarks")
 
@@ -61,6 +65,37 @@ class DataFolder:
             raise InputError(f"{path} cannot be read: {error}; run beam_pipelines.build again.") from None
 
     @property
+    def drawn_from(self) -> str:
+        """The folder that this is another draw of (`fer_tf.data.draws`) and where its records lie, or empty."""
+        return self.dataset.get("draw", {}).get("of", "") if files.exists(files.join(self.path, _TAGS)) else ""
+
+    @cached_property
+    def _records_in(self) -> str:
+        """The folder of the records; raises InputError when they were built anew since they were drawn from."""
+        if not self.drawn_from:
+            return self.path
+        now, then = DataFolder(self.drawn_from).dataset["fingerprint"], self.dataset["draw"]["fingerprint"]
+        if now != then:
+            raise InputError(
+                f"{self.drawn_from} was built anew since the draw in {self.path}; remove the draw's folder."
+            )
+        return self.drawn_from
+
+    def tags(self, task: str) -> dict[str, str] | None:
+        """Returns each image's part of a task, where a draw says it; None where the records' own tags do."""
+        if not self.drawn_from:
+            return None
+        with files.open_to_read(files.join(self.path, _TAGS)) as file, np.load(io.BytesIO(file.read())) as arrays:
+            parts = [SPLITS[code] if code >= 0 else "" for code in arrays[task].tolist()]
+            return dict(zip(arrays["image_id"].tolist(), parts, strict=True))
+
+    def write_tags(self, columns: dict[str, np.ndarray]) -> None:
+        """Writes a draw's tags: `image_id` str (N,), and for each task int8 (N,), positions in SPLITS, -1 for none."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **columns)
+        files.write_bytes(files.join(self.path, _TAGS), buffer.getvalue())
+
+    @property
     def has_faces(self) -> bool:
         """Whether there is any file of face records, in a full set or not."""
         return bool(files.matching(self.path, schema.FACES_GLOB))
@@ -68,12 +103,12 @@ class DataFolder:
     @property
     def face_files(self) -> tuple[str, ...]:
         """The files of face records, a full set; raises InputError when there are none or some are missing."""
-        return record_files(self.path, schema.FACES_GLOB)
+        return record_files(self._records_in, schema.FACES_GLOB)
 
     @property
     def pair_files(self) -> tuple[str, ...]:
         """The files of pair records, a full set; raises InputError when there are none or some are missing."""
-        return record_files(self.path, schema.PAIRS_GLOB)
+        return record_files(self._records_in, schema.PAIRS_GLOB)
 
     def faces(self, about: int = 0) -> Iterator[FaceRecord]:
         """Yields face records in order.

@@ -64,7 +64,7 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: 
             "was published, or the same share."
         )
     remedy = f"remove {data}, it is made again" if found else "run beam_pipelines.build again"
-    parts = survey(folder.face_files, task, len(dataset["expressions"]), remedy)
+    parts = survey(folder.face_files, task, len(dataset["expressions"]), remedy, folder.tags(task))
     splits = dataset.get("splits" if found else "tasks", {})
     for split, part in parts.items():
         expected = splits.get(split) if found else splits.get(task, {}).get(split)

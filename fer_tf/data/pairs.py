@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
+from fer_tf.data.parts import TagsById
 from fer_tf.data.schema import FACE_SIZE, PairRecord
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS, TASKS
@@ -58,10 +60,10 @@ def survey(data: str, task: str) -> PairSurvey:
 
     if task not in TASKS:
         raise not_one_of("task", task, TASKS)
-    names = (task, "source_pose", "target_pose", "target_id", "target_mask", "same_moment")
-    tally = _Tally()
-    dataset = tf.data.TFRecordDataset(list(DataFolder(data).pair_files)).batch(READ_BATCH)
-    dataset = dataset.map(lambda batch: _facts(schema.parse(batch, PairRecord, names), task))
+    tally, folder = _Tally(), DataFolder(data)
+    split_of = _split_of(folder, task)
+    dataset = tf.data.TFRecordDataset(list(folder.pair_files)).batch(READ_BATCH)
+    dataset = dataset.map(lambda batch: _facts(batch, split_of(batch)))
     for batch in dataset.as_numpy_iterator():
         _count(batch, tally)
     found = PairSurvey(
@@ -84,11 +86,30 @@ def survey(data: str, task: str) -> PairSurvey:
     return found
 
 
-def _facts(parsed: dict[str, Any], task: str) -> dict[str, Any]:
+def _facts(serialized: Any, split: Any) -> dict[str, Any]:
     import tensorflow as tf
 
-    facts = {name: parsed[name] for name in ("source_pose", "target_pose", "target_id", "same_moment")}
-    return {**facts, "split": parsed[task], "masked": tf.strings.length(parsed["target_mask"]) > 0}
+    names = ("source_pose", "target_pose", "target_id", "same_moment")
+    parsed = schema.parse(serialized, PairRecord, (*names, "target_mask"))
+    masked = tf.strings.length(parsed.pop("target_mask")) > 0
+    return {**parsed, "split": split, "masked": masked}
+
+
+def _split_of(data: DataFolder, task: str) -> Callable[[Any], Any]:
+    """Returns a function from serialized pairs, scalar or (B,), to their part: that of both faces, or empty."""
+    import tensorflow as tf
+
+    tags = data.tags(task)
+    if tags is None:
+        return lambda serialized: schema.parse(serialized, PairRecord, (task,))[task]
+    table = TagsById(tags)
+
+    def drawn(serialized: Any) -> Any:
+        parsed = schema.parse(serialized, PairRecord, ("source_id", "target_id"))
+        source, target = table.of(parsed["source_id"]), table.of(parsed["target_id"])
+        return tf.where(source == target, source, "")
+
+    return drawn
 
 
 def _count(batch: dict[str, np.ndarray], tally: _Tally) -> None:
@@ -192,10 +213,8 @@ class PairStream:
     def _serialized(self, files: list[str]) -> Any:
         import tensorflow as tf
 
-        def belongs(record: Any) -> Any:
-            return schema.parse(record, PairRecord, (self.task,))[self.task] == self.split
-
-        return tf.data.TFRecordDataset(files).filter(belongs)
+        split_of = _split_of(DataFolder(self.data), self.task)
+        return tf.data.TFRecordDataset(files).filter(lambda record: split_of(record) == self.split)
 
     def _flips(self, epoch: int, step: Any) -> Any:
         import tensorflow as tf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -23,6 +23,7 @@ TABLE_FIELDS = ("image_id", "expression_id", "person", "pose", "gender", "age", 
 MAJORITY = 0.5
 # A target that says nothing about a class, because the face's set does not have it.
 UNKNOWN = -1.0
+_HASHES = (1 << 63) - 1
 
 Labels = Literal["distribution", "majority", "draw"]
 
@@ -45,6 +46,32 @@ class Sampling:
 AS_THEY_ARE = Sampling()
 
 
+class TagsById:
+    """Each image's part of a task by its id, where a draw says it and the records' own tags do not.
+
+    Args:
+      tags: parts, or empty texts, by image id.
+    """
+
+    def __init__(self, tags: Mapping[str, str]) -> None:
+        import tensorflow as tf
+
+        # By hash, in order: a lookup table would be a resource, which nested datasets handle badly.
+        hashes = tf.strings.to_hash_bucket_fast(list(tags), _HASHES).numpy()
+        order = np.argsort(hashes)
+        self._hashes, self._tags = hashes[order], np.array(list(tags.values()))[order]
+
+    def of(self, image_ids: Any) -> Any:
+        """Returns the parts of images, string tensor of any shape; empty for an id that is not known."""
+        import tensorflow as tf
+
+        hashes = tf.strings.to_hash_bucket_fast(image_ids, _HASHES)
+        known = tf.constant(self._hashes)
+        place = tf.minimum(tf.searchsorted(known, tf.reshape(hashes, [-1])), len(self._hashes) - 1)
+        place = tf.reshape(place, tf.shape(hashes))
+        return tf.where(tf.gather(known, place) == hashes, tf.gather(tf.constant(self._tags), place), "")
+
+
 @dataclass(frozen=True)
 class Stored:
     """Where some faces of a part lie.
@@ -56,6 +83,7 @@ class Stored:
       classes: the part's class for each class of the records, -1 for one whose faces are left out.
       weight: how often a face is seen in an epoch.
       record_bytes: mean size of the files' records.
+      tags: what counts in the place of the records' tags; None when they do.
     """
 
     files: tuple[str, ...]
@@ -65,6 +93,17 @@ class Stored:
     classes: tuple[int, ...]
     weight: float = 1.0
     record_bytes: float = 0.0
+    tags: TagsById | None = None
+
+    @property
+    def told_by(self) -> str:
+        """The field of a record that tells which part it belongs to."""
+        return tag_of(self.task) if self.tags is None else "image_id"
+
+    def includes(self, fields: dict[str, Any]) -> Any:
+        """Returns which records belong to the part, bool (B,), by their fields as tensors."""
+        told = fields[self.told_by]
+        return (told if self.tags is None else self.tags.of(told)) == self.split
 
 
 def _unknown(count: int) -> np.ndarray:
@@ -180,7 +219,7 @@ def _targets(stored: Stored, num_classes: int, sampling: Sampling, factor: np.nd
     import tensorflow as tf
 
     classes = np.array(stored.classes)
-    kept, tag = classes >= 0, tag_of(stored.task)
+    kept, told_by = classes >= 0, stored.told_by
     to_part = np.zeros((len(classes), num_classes), np.float32)
     to_part[np.flatnonzero(kept), classes[kept]] = 1.0
     unknown = (to_part.sum(axis=0) == 0).astype(np.float32) * UNKNOWN
@@ -188,12 +227,12 @@ def _targets(stored: Stored, num_classes: int, sampling: Sampling, factor: np.nd
 
     @tf.autograph.experimental.do_not_convert
     def of_split(step: Any, raw: Any) -> tuple:
-        fields = parse(raw, FaceRecord, ("image", "expression_id", "distribution", tag))
+        fields = parse(raw, FaceRecord, ("image", "expression_id", "distribution", told_by))
         label = fields["expression_id"]
         own_seed = tf.stack([tf.cast(seed, tf.int64), step])
         draws = tf.random.stateless_uniform([2, tf.shape(raw)[0]], own_seed)
         shares, clear = _shares(fields["distribution"], label, kept, sampling, draws[0])
-        rate = tf.where(clear & (fields[tag] == stored.split), tf.gather(tf.constant(rates), label), 0.0)
+        rate = tf.where(clear & stored.includes(fields), tf.gather(tf.constant(rates), label), 0.0)
         # A rate of 2.3 is two or three times.
         times = tf.cast(tf.floor(rate + draws[1]), tf.int32)
         index = tf.repeat(tf.range(tf.shape(raw)[0]), times)
@@ -255,13 +294,13 @@ def from_records(stored: Stored, names: tuple[str, ...]) -> Any:
     """Returns a tf.data.Dataset of tuples of fields of some faces, in order."""
     import tensorflow as tf
 
-    tag = tag_of(stored.task)
+    told_by = stored.told_by
     kept = np.array(stored.classes) >= 0
 
     @tf.autograph.experimental.do_not_convert
     def of_split(raw: Any) -> tuple:
-        fields = parse(raw, FaceRecord, (*dict.fromkeys((*names, "expression_id", tag)),))
-        wanted = fields[tag] == stored.split
+        fields = parse(raw, FaceRecord, (*dict.fromkeys((*names, "expression_id", told_by)),))
+        wanted = stored.includes(fields)
         if not kept.all():
             wanted &= tf.gather(tf.constant(kept), fields["expression_id"])
         return tuple(tf.boolean_mask(fields[name], wanted) for name in names)
@@ -270,7 +309,11 @@ def from_records(stored: Stored, names: tuple[str, ...]) -> Any:
 
 
 def survey(
-    files: Sequence[str], task: str, num_classes: int, remedy: str = "run beam_pipelines.build again"
+    files: Sequence[str],
+    task: str,
+    num_classes: int,
+    remedy: str = "run beam_pipelines.build again",
+    tags: Mapping[str, str] | None = None,
 ) -> dict[str, Part]:
     """Returns the tables of train, val and test, reading the records once; no image is decoded.
 
@@ -279,6 +322,7 @@ def survey(
       task: one of er_ss, er_ue, er_up, er_zid, or a public set.
       num_classes: how many classes the records have.
       remedy: what to do about a corrupt file, for the error.
+      tags: each image's part by its id, in the place of the records' own tags.
 
     Raises:
       InputError: naming the file when a shard is cut off or corrupt.
@@ -298,6 +342,9 @@ def survey(
             raise InputError(f"{path} is corrupt ({reason}); {remedy}.") from None
     votes = _padded(columns.pop("distribution"))
     table = {name: np.concatenate(values) if values else np.zeros(0, object) for name, values in columns.items()}
+    if tags is not None:
+        table[tag_of(task)] = np.array([tags[name.decode()].encode() for name in table["image_id"]], object)
+    by_id = None if tags is None else TagsById(tags)
     record_bytes = sum(tf.io.gfile.stat(path).length for path in files) / max(1, len(table["age"]))
     parts = {}
     for split in SPLITS:
@@ -316,7 +363,7 @@ def survey(
             genders=_decoded(table["gender"][chosen]),
             ages=table["age"][chosen].astype(np.int64),
             votes=votes[chosen],
-            stored=(Stored(tuple(files), task, split, faces, classes, record_bytes=record_bytes),),
+            stored=(Stored(tuple(files), task, split, faces, classes, record_bytes=record_bytes, tags=by_id),),
         )
     return parts
 

@@ -6,7 +6,7 @@ import bisect
 import dataclasses
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fer_tf import files
@@ -209,12 +209,13 @@ def _nth_besides(left_out: Sequence[int], number: int) -> int:
     return number + before
 
 
-def training_faces(paths: Iterable[str], task: str) -> list[FaceFacts]:
+def training_faces(paths: Iterable[str], task: str, tags: Mapping[str, str] | None = None) -> list[FaceFacts]:
     """Returns the facts of a task's real training faces and where their records are, reading the files once.
 
     Args:
       paths: face record files of a data folder, local or remote.
       task: one of er_ss, er_ue, er_up, er_zid.
+      tags: each image's part by its id, in the place of the records' own tags (`DataFolder.tags`).
 
     Raises:
       InputError: for an unknown task, or a damaged file.
@@ -225,7 +226,8 @@ def training_faces(paths: Iterable[str], task: str) -> list[FaceFacts]:
     for path in paths:
         for offset, raw in files.read_placed_records(path):
             record = schema.decode(raw)
-            if getattr(record, task) == "train" and not record.synthetic:
+            split = getattr(record, task) if tags is None else tags[record.image_id]
+            if split == "train" and not record.synthetic:
                 found.append(
                     FaceFacts(
                         record.image_id,

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from beam_pipelines import build, runner
-from fer_tf.data import schema
+from fer_tf.data import draws, schema
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord, PairRecord
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
@@ -265,3 +266,9 @@ def test_without_arguments_the_samples_go_to_data_faces(monkeypatch: pytest.Monk
     assert job.output == str(tmp_path / "data/faces")
     with open(job.annotations, newline="") as file:
         assert len(list(csv.DictReader(file))) == 144
+
+
+def test_a_draw_with_the_builds_seed_gives_its_tags(built: Built, faces: list[FaceRecord], tmp_path: Path) -> None:
+    drawn = draws.draw(DataFolder(str(built.folder)), str(tmp_path / "draw"), 0)
+    for task in ("er_ss", "er_ue", "er_zid"):
+        assert drawn.tags(task) == {face.image_id: getattr(face, task) for face in faces}
