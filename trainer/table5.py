@@ -8,17 +8,14 @@ import importlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from fer_tf import files
-from fer_tf.evaluation import metrics
 from fer_tf.labels import TASKS
-from fer_tf.reports import wording
-from fer_tf.reports.paper_tables import TABLE_5 as PAPER
+from fer_tf.reports import paper_tables, tables
+from fer_tf.run_folder import Run, RunFolder
 from trainer import fa_net, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
@@ -101,81 +98,25 @@ def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
     keras.backend.clear_session()
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """One row's test results of a task: `right` float (seeds, faces) of 0 and 1, and the faces' ids and persons."""
-
-    right: np.ndarray
-    image_ids: np.ndarray
-    persons: np.ndarray
-    seeds: list[int]
-
-
-def _scores(config: TaskConfig, task: str, row: str) -> _Scores | None:
-    """Returns what is finished of a row, or None."""
-    found, seeds = [], []
-    for seed in range(config.seed, config.seed + config.seeds):
-        run = _config(config, task, f"seed-{seed}", FOLDERS[row]).folder
-        if not run.is_evaluated:
-            continue
-        found.append(run.read_predictions("test"))
-        seeds.append(seed)
-    if not found:
-        return None
-    right = np.stack([part["logits"].argmax(1) == part["label"] for part in found]).astype(float)
-    return _Scores(right, found[0]["image_id"], found[0]["person"], seeds)
-
-
-def results(config: TaskConfig) -> dict[str, Any]:
-    """Returns the table's numbers so far: each row's accuracies in % by seed, and the paired difference."""
-    table: dict[str, Any] = {}
-    for task in TASKS:
-        rows = {row: _scores(config, task, row) for row in ROWS}
-        entry: dict[str, Any] = {
-            row: {"accuracy": (100 * scores.right.mean(1)).tolist(), "seeds": scores.seeds}
-            for row, scores in rows.items()
-            if scores is not None
-        }
-        if all(scores is not None for scores in rows.values()):
-            entry["difference"] = _difference(*rows.values())
-        table[task] = entry
-    return table
-
-
-def _difference(first: _Scores, second: _Scores) -> dict[str, float]:
-    """Returns the mean difference in points with its interval: faces are paired, persons and seeds are drawn."""
-    order_1, order_2 = np.argsort(first.image_ids), np.argsort(second.image_ids)
-    found = metrics.paired_bootstrap(first.right[:, order_1], second.right[:, order_2], first.persons[order_1])
-    return {name: value if name == "p" else 100 * value for name, value in found.items()}
+def finished(config: TaskConfig) -> list[Run]:
+    """Returns the table's evaluated runs, which may lie on a remote file system."""
+    names = [
+        files.join(task, f"seed-{seed}", FOLDERS[row])
+        for task in TASKS
+        for seed in range(config.seed, config.seed + config.seeds)
+        for row in ROWS
+    ]
+    folders = {name: RunFolder(files.join(config.run_dir, name)) for name in names}
+    return [
+        Run(folder, name, folder.read_metrics(), folder.read_config())
+        for name, folder in folders.items()
+        if folder.is_evaluated
+    ]
 
 
 def _write(config: TaskConfig) -> str:
-    """Writes what is finished of the table; returns it as text."""
-    table = results(config)
-    text = as_text(table)
-    config.folder.write_table_5({"tasks": table, "paper": PAPER}, text)
+    """Writes what is finished of the table, which is the report's; returns it as text."""
+    runs = finished(config)
+    text = tables.to_markdown(paper_tables.table_5(runs))
+    config.folder.write_table_5({"tasks": paper_tables.numbers_5(runs), "paper": paper_tables.TABLE_5}, text)
     return text
-
-
-def as_text(table: dict[str, Any]) -> str:
-    """Returns the table in Markdown: the two rows, their difference with its 95 % interval, the paper's numbers."""
-    head = ["accuracy, %", *(task.upper().replace("_", "-") for task in TASKS)]
-    body = [[row, *(_accuracy(table[task].get(row)) for task in TASKS)] for row in ROWS]
-    body.append(["difference [95 % interval]", *(_points(table[task].get("difference")) for task in TASKS)])
-    body += [[f"{row}, paper on F2ED", *(f"{PAPER[row][task]}" for task in TASKS)] for row in ROWS]
-    lines = [head, ["---"] * len(head), *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _accuracy(entry: dict[str, Any] | None) -> str:
-    if entry is None:
-        return "-"
-    values = np.array(entry["accuracy"])
-    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread} ({len(values)} seed{'s' if len(values) > 1 else ''})"
-
-
-def _points(entry: dict[str, float] | None) -> str:
-    if entry is None:
-        return "-"
-    return f"{entry['difference']:+.1f} {wording.brackets(entry['low'], entry['high'], 'persons', '+')}"

@@ -24,6 +24,7 @@ class Accuracy:
       faces: test faces.
       over: what the bootstrap draws, `persons` or `faces`.
       runs: the runs.
+      p: of a difference, the two-sided p value; nan where unknown.
     """
 
     value: float
@@ -32,6 +33,7 @@ class Accuracy:
     faces: int
     over: str
     runs: tuple[Run, ...]
+    p: float = float("nan")
 
 
 def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
@@ -71,7 +73,8 @@ def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | Non
     groups = _persons(seen)
     found = paired_bootstrap(*(np.array([[run[key] for key in seen] for run in runs]) for runs in hits), groups)
     low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
-    return Accuracy(value, low, high, len(seen), "faces" if groups is None else "persons", (*first, *second))
+    over = "faces" if groups is None else "persons"
+    return Accuracy(value, low, high, len(seen), over, (*first, *second), found["p"])
 
 
 def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
@@ -85,9 +88,9 @@ def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
 
 
 def _persons(faces: Iterable[tuple[str, str]]) -> list[str] | None:
-    """The person of each face, or None when they are not known."""
+    """The person of each face, or None when they are not known; one person alone gives no interval, as in `scores`."""
     persons = [person for _, person in faces]
-    return persons if len(set(persons) - {""}) > 1 else None
+    return persons if set(persons) - {""} else None
 
 
 def _hits(predictions: dict[str, np.ndarray]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ TABLE_1 = (
 # Table 4: without and with pre-training on F2ED.
 TABLE_4 = {"fer2013": (62.3, 71.1), "jaffe": (82.9, 95.7)}
 # Table 5.
+ALONE = "Fa-Net"
 TABLE_5 = {
     "Fa-Net": {"er_ss": 72.7, "er_ue": 27.3, "er_up": 36.3, "er_zid": 6.7},
     "FaPE-GAN+Fa-Net": {"er_ss": 73.6, "er_ue": 30.8, "er_up": 39.9, "er_zid": 7.1},
@@ -93,17 +95,12 @@ def table_5(runs: Sequence[Run]) -> Table:
     gains = [TABLE_5["FaPE-GAN+Fa-Net"][task] - TABLE_5["Fa-Net"][task] for task in TASKS]
     rows.append((Cell("difference, paper"), *(Cell(f"{gain:+.1f}", PAPER) for gain in gains)))
     used: list[Run] = []
-    by_row: dict[str, list[list[Run]]] = {}
-    for row in TABLE_5:
-        cells = []
-        for task in TASKS:
-            with_gan = row != "Fa-Net"
-            chosen = same_but_seed([run for run in runs if run.task == task and run.synthetic == with_gan])
-            used += chosen
-            by_row.setdefault(row, []).append(chosen)
-            flag = "" if with_gan else " --synthetic=false"
-            cells.append(own_cell(chosen, f"needs a run: python -m trainer.task --task={task}{flag}"))
-        rows.append((Cell(f"{row}, this system", OWN), *cells))
+    by_row = {row: [runs_5(runs, row, task) for task in TASKS] for row in TABLE_5}
+    for row, found in by_row.items():
+        flag = " --synthetic=false" if row == ALONE else ""
+        needs = [f"needs a run: python -m trainer.task --task={task}{flag}" for task in TASKS]
+        used += [run for chosen in found for run in chosen]
+        rows.append((Cell(f"{row}, this system", OWN), *map(own_cell, found, needs)))
     pairs = zip(*by_row.values(), strict=True)
     rows.append((Cell("difference, this system", OWN), *(_difference_cell(*pair) for pair in pairs)))
     chance = [
@@ -118,6 +115,34 @@ def table_5(runs: Sequence[Run]) -> Table:
     return Table(
         "table_5", "Table 5. Accuracy on the four tasks, with and without FaPE-GAN", columns, tuple(rows), notes
     )
+
+
+def runs_5(runs: Sequence[Run], row: str, task: str) -> list[Run]:
+    """Returns the runs, equal but for their seed, that stand in a cell of Table 5."""
+    return same_but_seed([run for run in runs if run.task == task and run.synthetic == (row != ALONE)])
+
+
+def numbers_5(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns Table 5's own numbers as JSON values: each row's accuracies in % by seed, and the paired difference."""
+    table: dict[str, Any] = {}
+    for task in TASKS:
+        rows = {row: runs_5(of_fa_net(runs), row, task) for row in TABLE_5}
+        entry: dict[str, Any] = {
+            row: {
+                "accuracy": [100 * run.test["accuracy"] for run in found],
+                "seeds": [run.seed for run in found],
+            }
+            for row, found in rows.items()
+            if found
+        }
+        if found := difference_of(*rows.values()):
+            ends = {
+                name: None if math.isnan(value) else value
+                for name, value in (("low", found.low), ("high", found.high), ("p", found.p))
+            }
+            entry["difference"] = {"difference": found.value, **ends}
+        table[task] = entry
+    return table
 
 
 def of_fa_net(runs: Sequence[Run]) -> list[Run]:

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from fer_tf.labels import TASKS
+from fer_tf.reports import paper_tables
+from fer_tf.run_folder import find_runs
 from trainer import runtime, table5
 from trainer.config import TaskConfig
 from trainer.task import main
 
 
-def write_run(folder: Path, right: np.ndarray, order: np.ndarray) -> None:
+def write_run(folder: Path, right: np.ndarray, order: np.ndarray, persons: int = 6) -> None:
     """A finished Fa-Net's predictions: face i of 12, two for each of six persons, right or wrong as told."""
     logits = np.zeros((len(right), 3), np.float32)
     logits[np.arange(len(right)), np.where(right, 1, 2)] = 1
@@ -24,11 +26,18 @@ def write_run(folder: Path, right: np.ndarray, order: np.ndarray) -> None:
     np.savez(
         folder / "fa_net" / "predictions_test.npz",
         image_id=np.array([f"face{i:02d}" for i in range(len(right))])[order],
-        person=np.array([f"P{i // 2}" for i in range(len(right))])[order],
+        person=np.array([f"P{i * persons // len(right)}" for i in range(len(right))])[order],
         label=np.ones(len(right), np.int64),
         logits=logits[order],
     )
-    (folder / "metrics.json").write_text("{}")
+    task, seed = folder.parts[-3], int(folder.parts[-2].removeprefix("seed-"))
+    test = {"faces": len(right), "accuracy": float(right.mean()), "accuracy_interval": None, "interval_over": "persons"}
+    if persons > 1:
+        test["accuracy_interval"] = [0.25, 0.75]
+    metrics = {"task": task, "finished": True, "test": test | {"chance": 1 / 3}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    flags = {"task": task, "seed": seed, "synthetic": folder.name == "synthetic", "synthetic_from": "gan"}
+    (folder / "config.json").write_text(json.dumps({"flags": flags}))
 
 
 @pytest.fixture
@@ -46,7 +55,7 @@ def half_done(tmp_path: Path) -> TaskConfig:
 
 
 def test_the_difference_is_paired_by_face_and_its_interval_drawn_by_person(half_done: TaskConfig) -> None:
-    found = table5.results(half_done)
+    found = paper_tables.numbers_5(find_runs(half_done.run_dir))
     assert found["er_ue"]["Fa-Net"] == {"accuracy": [50.0, 50.0], "seeds": [0, 1]}
     difference = found["er_ue"]["difference"]
     assert difference["difference"] == pytest.approx(25.0)
@@ -57,20 +66,28 @@ def test_the_difference_is_paired_by_face_and_its_interval_drawn_by_person(half_
     assert found["er_ss"] == {}
 
 
-def test_the_text_has_both_rows_the_difference_and_the_papers_numbers(half_done: TaskConfig) -> None:
-    lines = table5.as_text(table5.results(half_done)).splitlines()
+def test_the_text_is_the_reports_table(half_done: TaskConfig) -> None:
+    lines = table5._write(half_done).splitlines()
     assert lines[0] == "| accuracy, % | ER-SS | ER-UE | ER-UP | ER-ZID |"
-    assert lines[2] == "| Fa-Net | - | 50.0 ± 0.0 (2 seeds) | 50.0 (1 seed) | - |"
-    assert lines[3].startswith("| FaPE-GAN+Fa-Net | - | 75.0 ± 0.0 (2 seeds) | - |")
-    assert "+25.0 [+0.0, " in lines[4]
-    assert lines[5] == "| Fa-Net, paper on F2ED | 72.7 | 27.3 | 36.3 | 6.7 |"
-    assert lines[6] == "| FaPE-GAN+Fa-Net, paper on F2ED | 73.6 | 30.8 | 39.9 | 7.1 |"
+    assert lines[2] == "| Fa-Net, paper on F2ED | 72.7 | 27.3 | 36.3 | 6.7 |"
+    assert lines[3] == "| FaPE-GAN+Fa-Net, paper on F2ED | 73.6 | 30.8 | 39.9 | 7.1 |"
+    own, both, difference = lines[5:8]
+    assert (
+        own.startswith("| Fa-Net, this system | - | 50.0 [") and "seeds 0, 1 | 50.0 [" in own and own.endswith("| - |")
+    )
+    assert both.startswith("| FaPE-GAN+Fa-Net, this system | - | 75.0 [") and both.endswith("| - | - |")
+    assert "| +25.0 [+0.0, " in difference and "nan" not in "".join(lines)
+    kept = json.loads(Path(half_done.run_dir, "table5.json").read_text())
+    assert kept["paper"]["Fa-Net"]["er_zid"] == 6.7 and kept["tasks"]["er_up"]["Fa-Net"]["seeds"] == [0]
 
 
-def test_one_persons_difference_has_no_interval_and_says_so() -> None:
-    found = {"difference": 0.2, "low": float("nan"), "high": float("nan"), "p": float("nan")}
-    table = {task: {"difference": found} for task in TASKS}
-    assert "| +0.2 no interval: fewer than two persons |" in table5.as_text(table)
+def test_one_persons_difference_has_no_interval_and_says_so(tmp_path: Path) -> None:
+    for row, right in (("real", 6), ("synthetic", 9)):
+        write_run(tmp_path / "er_ss" / "seed-0" / row, np.arange(12) < right, np.arange(12), persons=1)
+    config = TaskConfig(task="all", run_dir=str(tmp_path), seeds=1)
+    assert "| +25.0 no interval: fewer than two persons; same faces |" in table5._write(config)
+    found = json.loads((tmp_path / "table5.json").read_text())["tasks"]["er_ss"]["difference"]
+    assert found == {"difference": 25.0, "low": None, "high": None, "p": None}
 
 
 def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +132,7 @@ def test_the_command_trains_all_four_tasks_and_is_resumable(
     # What was finished when it stopped is in the table already.
     assert json.loads((tmp_path / "table5.json").read_text())["tasks"]["er_ss"]["Fa-Net"]["accuracy"] == [50.0]
     table5.run(config)
-    assert capsys.readouterr().out.count("50.0 (1 seed)") == 2 * len(TASKS)
+    assert capsys.readouterr().out.count("50.0 [25.0, 75.0] seed 0") == 2 * len(TASKS)
 
 
 def test_each_cell_has_a_log_folder_of_its_own(
