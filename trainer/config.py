@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fer_tf import competitors
-from fer_tf.data import public
+from fer_tf.data import mixed, public
 from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import TASKS
 from fer_tf.run_folder import RunFolder
 
-PUBLIC_TASKS = public.NAMES
+PUBLIC_TASKS = (*public.NAMES, mixed.NAME)
 STAGES = ("fape_gan", "synthesize", "fa_net", "evaluate")
 
 # jsonargparse takes the choices from it; a type checker is content with a text.
@@ -29,11 +29,15 @@ class TaskConfig:
     """What to train, on what, and how; 0 and empty mean the recipe's own value.
 
     Attributes:
-      task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), or all four
-        tasks.
+      task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), mixed for
+        several sets together, or all four tasks.
       stage: one stage alone, or all of them in order; a finished stage is skipped.
       method: Fa-Net, or one of the paper's competitors (docs/competitors.md), which takes Fa-Net's stage.
-      data: data folder written by beam_pipelines.build, or the public set's folder or CSV file.
+      data: data folder written by beam_pipelines.build, or the public set's folder or CSV file; of several sets
+        task=path with commas, such as ferplus=PATH,er_ss=data/faces.
+      mapping: of several sets, other names of their labels, such as er_ss.laughing=happy, or - for a label whose faces
+        are left out, such as ckplus.contempt=-.
+      set_weights: of several sets, how often one's faces are seen in an epoch, such as jaffe=3; once when not named.
       run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
       recipe: the paper's training of Fa-Net, or this project's strongest.
       variant: the backbone, light_cnn_9, light_cnn_29 or light_cnn_29_v2.
@@ -48,6 +52,10 @@ class TaskConfig:
       labels: what Fa-Net learns of a face that several people voted on (ferplus): distribution, the shares of their
         votes; draw, one class drawn by them anew each epoch; majority, the class of more than half, and no face without
         one.
+      balance: against rare classes: sampling shows each class equally often; softmax adds the logarithm of the classes'
+        shares to the logits while training, so that the network answers as if they were equally frequent.
+      framing: smallest and largest share of the face's side that Fa-Net sees in training, drawn for each face, such as
+        0.75,1.0, so that its answer does not depend on how tightly a face is cut; the recipe's one share when empty.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
@@ -90,6 +98,8 @@ class TaskConfig:
     stage: Stage = "all"
     method: str = FA_NET
     data: str = "data/faces"
+    mapping: str = ""
+    set_weights: str = ""
     run_dir: str = ""
     recipe: Literal["paper", "best"] = "best"
     variant: Literal["light_cnn_9", "light_cnn_29", "light_cnn_29_v2"] = "light_cnn_9"
@@ -100,6 +110,8 @@ class TaskConfig:
     keep: Literal["auto", "best", "last"] = "auto"
     held_out: float = HELD_OUT
     labels: Labels = "distribution"
+    balance: Literal["none", "sampling", "softmax"] = "none"
+    framing: str = ""
     image_size: int = 0
     channels: Literal[1, 3] = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
@@ -166,6 +178,13 @@ class TaskConfig:
         if self.is_competitor and (self.stage in ("fape_gan", "synthesize") or self.task == "all"):
             what = "`task` 'all'" if self.task == "all" else f"`stage` {self.stage!r}"
             raise InputError(f"{what} belongs to --method=fa_net. Received: `method` {self.method!r}.")
+        if self.task != mixed.NAME and (self.mapping or self.set_weights):
+            raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
+        if self.framing and self.framing_range is None:
+            raise InputError(
+                f"`framing` must be two shares from 0.3 to 1.3, the smaller first, such as 0.75,1.0. Received: "
+                f"{self.framing!r}."
+            )
         if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):
             raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
         if not self.run_dir:
@@ -186,6 +205,14 @@ class TaskConfig:
     def is_competitor(self) -> bool:
         """Whether another method than Fa-Net is trained."""
         return self.method != FA_NET
+
+    @property
+    def framing_range(self) -> tuple[float, float] | None:
+        """The two shares of `framing`, or None without any or for something else."""
+        if not re.fullmatch(r"\d*\.?\d+,\d*\.?\d+", self.framing):
+            return None
+        low, high = map(float, self.framing.split(","))
+        return (low, high) if 0.3 <= low <= high <= 1.3 else None
 
     @property
     def is_public(self) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
+from fer_tf.data import mixed
 from fer_tf.data.copies import test_copies
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
-from fer_tf.evaluation.scores import score, score_distribution
+from fer_tf.evaluation.scores import among, score, score_distribution
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import wording
@@ -57,7 +58,7 @@ def run(config: TaskConfig) -> None:
     splits: dict[str, Any] = {}
     for split in ("val", "test"):
         whole, began = faces.parts[split], time.monotonic()
-        answers = judged.logits(whole)
+        answers = mixed.answerable(faces, split, judged.logits(whole))
         speed = len(whole) / max(time.monotonic() - began, 1e-9)
         # What a single label is compared with must be one that more than half agree on.
         clear = whole.has_majority
@@ -65,6 +66,8 @@ def run(config: TaskConfig) -> None:
         competitor.save_predictions(run, split, part, logits)
         splits[split] = score(part, logits, faces.expressions, judged.temperature)
         splits[split] |= score_distribution(whole, answers, judged.temperature)
+        if faces.set_classes:
+            splits[f"{split}_by_set"] = _by_set(faces, whole, answers, judged.temperature)
     if faces.may_repeat:
         splits |= _without_copies(faces, part, logits, judged.temperature)
     splits |= _without_persons(run, faces)
@@ -86,9 +89,10 @@ def run(config: TaskConfig) -> None:
     write_tensorboard(whole, answers)
     test = splits["test"]
     logging.info(
-        "evaluated in %.1f s: test accuracy %s of %d faces, 95 %% interval over %s; chance %s %%; %s",
+        "evaluated in %.1f s: test accuracy %s, mean class %s %%, %d faces, 95 %% interval over %s; chance %s %%; %s",
         time.monotonic() - started,
         wording.accuracy(test["accuracy"], test["accuracy_interval"], test["interval_over"]),
+        wording.percent(test["mean_class_accuracy"]),
         test["faces"],
         test["interval_over"],
         wording.percent(test["chance"]),
@@ -147,6 +151,19 @@ def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
     if found is None:
         return {}
     return {"persons_left_out": score(competitor.part_of_all(faces), found["logits"], faces.expressions, 1.0)}
+
+
+def _by_set(faces: FaceSet, whole: Part, answers: np.ndarray, temperature: float) -> dict[str, Any]:
+    """The scores of each set's faces apart, among the classes that it has."""
+    found = {}
+    for task, classes in faces.set_classes.items():
+        own = whole.sets == task
+        part, logits = among(whole.rows(own), answers[own], classes)
+        clear = part.has_majority
+        names = [faces.expressions[label] for label in classes]
+        found[task] = score(part.rows(clear), logits[clear], names, temperature)
+        found[task] |= score_distribution(part, logits, temperature)
+    return found
 
 
 def _without_copies(faces: FaceSet, part: Part, logits: np.ndarray, temperature: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fer_tf.data import inputs, public
+from fer_tf.data import inputs, mixed, public
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
 from fer_tf.data.parts import AS_THEY_ARE, Sampling
@@ -64,6 +64,8 @@ def run(config: TaskConfig) -> None:
 
 def read_faces(config: TaskConfig) -> FaceSet:
     """Returns the task's faces, with the run's synthetic ones in the training part when there are any."""
+    if config.task == mixed.NAME:
+        return mixed.read(config.data, config.mapping, config.set_weights, config.held_out)
     if config.is_public:
         return public.read(config.task, config.data, config.held_out)
     run = RunFolder(config.synthetic_from or config.run_dir)
@@ -194,7 +196,15 @@ def _train_phase(
 
 def sampling_of(config: TaskConfig) -> Sampling:
     """Returns what a run's targets are."""
-    return Sampling(config.labels)
+    return Sampling(config.labels, balanced=config.balance == "sampling")
+
+
+def _prior(config: TaskConfig, faces: FaceSet) -> np.ndarray | None:
+    """Returns each class's share of what an epoch shows, where the loss is to undo it."""
+    if config.balance != "softmax":
+        return None
+    counts = faces.parts["train"].counts(len(faces.expressions), sampling_of(config)).sum(axis=0)
+    return counts / counts.sum()
 
 
 def epoch_faces(train: inputs.Part, num_classes: int, sampling: Sampling) -> int:
@@ -265,7 +275,7 @@ def _restored(
             model = pupil(model, load_teacher(config.teacher, spec), config.teacher_weight, mirror)
         model.compile(
             optimizer,
-            LabelCrossentropy(recipe.label_smoothing),
+            LabelCrossentropy(recipe.label_smoothing, _prior(config, faces)),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             jit_compile=False,
         )
@@ -287,7 +297,7 @@ class _Judge:
     ) -> None:
         self._folder = config.folder.fa_net.path
         self._spec = spec
-        self._part = faces.parts["val"]
+        self._faces, self._part = faces, faces.parts["val"]
         self._model, self._pictures = model, pictures
         self._judged = fa_net.build(spec)
         self._statistics = None if measured_on is None else BatchStatistics(self._judged, measured_on)
@@ -302,10 +312,13 @@ class _Judge:
             self._statistics.refresh()
         if not len(self._part):
             return {}
-        logits = predict(self._judged, self._part, self._spec)
+        logits = mixed.answerable(self._faces, "val", predict(self._judged, self._part, self._spec))
         self._pictures.validation(self._part.labels, logits, epoch)
         return {
             "val_accuracy": metrics.accuracy(self._part.labels, logits.argmax(1)),
+            "val_mean_class_accuracy": metrics.mean_class_accuracy(
+                metrics.confusion_matrix(self._part.labels, logits.argmax(1), self._spec.num_classes)
+            ),
             "val_loss": calibration.cross_entropy(logits, self._part.labels),
         }
 
@@ -429,8 +442,10 @@ def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:
         return
     folder = config.folder.fa_net
     model, spec = fa_net.load(folder.path)
-    val = faces.parts["val"]
-    temperature = calibration.fit_temperature(predict(model, val, spec), val.labels) if len(val) else state.temperature
+    val, temperature = faces.parts["val"], state.temperature
+    if len(val):
+        logits = mixed.answerable(faces, "val", predict(model, val, spec))
+        temperature = calibration.fit_temperature(logits, val.labels)
     fa_net.save_spec(folder.path, dataclasses.replace(spec, temperature=temperature))
     folder.write_history(dataclasses.asdict(state))
     folder.finish(f"{state.epoch} epochs, {state.seconds:.0f} s")

@@ -89,9 +89,14 @@ class Recipe:
         phases = (
             Phase(0, early, self.early_size, self.augmentation),
             Phase(early, mild, self.image_size, self.augmentation),
-            Phase(mild, self.epochs, self.image_size, dataclasses.replace(MILD, enlarge=self.augmentation.enlarge)),
+            Phase(mild, self.epochs, self.image_size, self._mild),
         )
         return tuple(phase for phase in phases if phase.first < phase.end)
+
+    @property
+    def _mild(self) -> Augmentation:
+        kept = {"enlarge": self.augmentation.enlarge, "framing": self.augmentation.framing}
+        return dataclasses.replace(MILD, **kept)
 
     def build_schedule(self, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
         """Returns the learning rate as a function of the step."""
@@ -196,8 +201,8 @@ BEST = {
 }
 
 
-# Sets that are trained as another is: FER+ has FER2013's pictures.
-LIKE = {"ferplus": "fer2013"}
+# What is trained as another set is: FER+ has FER2013's pictures, and sets are mixed to be right about faces as wild.
+LIKE = {"ferplus": "fer2013", "mixed": "fer2013"}
 
 
 def recipe_of(config: TaskConfig) -> Recipe:
@@ -209,6 +214,8 @@ def recipe_of(config: TaskConfig) -> Recipe:
         for name in ("epochs", "batch_size", "learning_rate", "image_size", "decay_epochs")
         if getattr(config, name)
     }
+    if config.framing_range:
+        changes["augmentation"] = dataclasses.replace(recipe.augmentation, framing=config.framing_range)
     if config.image_size:
         changes |= {"early_size": 0, "early_share": 0.0}
     return dataclasses.replace(recipe, **changes)

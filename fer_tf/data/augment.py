@@ -21,6 +21,8 @@ class Augmentation:
       enlarge: how many times the faces are enlarged (bicubic) before they are moved, so that moving blurs them less:
         stripes four pixels wide lose up to 29 % of their contrast at 1, 14 % at 3. Odd numbers leave an unmoved face
         as it is.
+      framing: smallest and largest share of the side that a face keeps, drawn for each face in the place of the one
+        share; None draws none.
       mixup: alpha of the beta distribution of two mixed faces' weights; 0 mixes none.
     """
 
@@ -33,6 +35,7 @@ class Augmentation:
     erase: float = 0.0
     enlarge: int = 1
     mixup: float = 0.0
+    framing: tuple[float, float] | None = None
 
 
 # Sides of an erased rectangle, share of the image's side.
@@ -97,7 +100,8 @@ def _warp(images: Any, image_size: int, crop: float, draws: _Draws, options: Aug
         images = tf.clip_by_value(tf.image.resize(images, size, "bicubic"), 0.0, 1.0)
     side = tf.cast(tf.shape(images)[1], tf.float32)
     angle = draws.around(0.0, options.rotation) * (3.14159265 / 180.0)
-    zoom = draws.around(1.0, options.scale) * (side * crop / image_size)
+    kept = draws.uniform(*options.framing) if options.framing else crop
+    zoom = draws.around(1.0, options.scale) * (side * kept / image_size)
     mirror = tf.where(draws.uniform(0.0, 1.0) < (0.5 if options.flip else 0.0), -1.0, 1.0)
     centre_x = (side - 1.0) / 2.0 + draws.around(0.0, options.shift) * side
     centre_y = (side - 1.0) / 2.0 + draws.around(0.0, options.shift) * side

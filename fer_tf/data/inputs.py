@@ -28,6 +28,7 @@ class FaceSet:
       notes: what a reader of the scores must know, such as how val was made.
       val_of_training: whether val was held out of the set's own training part, so that a network from elsewhere may
         have been trained on it.
+      set_classes: of several sets (see `fer_tf.data.mixed`), which classes each has; empty for one.
       may_repeat: whether nobody has checked that the parts share no picture, as with a public set's own parts.
     """
 
@@ -39,6 +40,7 @@ class FaceSet:
     val_of_training: bool = False
     synthetic_fingerprint: str = ""
     may_repeat: bool = False
+    set_classes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: float | None = None) -> FaceSet:

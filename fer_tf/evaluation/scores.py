@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,22 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
             "calibrated": _calibration(logits, part.labels, temperature),
         },
     }
+
+
+def among(part: Part, logits: np.ndarray, classes: Sequence[int]) -> tuple[Part, np.ndarray]:
+    """Returns the faces of some classes and what is answered when only these may be: labels and columns by their place.
+
+    Args:
+      part: the faces; those of other classes are left out.
+      logits: float (N, num_classes) in the part's order.
+      classes: the classes, by their positions, in the order that they are to have.
+    """
+    place = np.full(logits.shape[1], -1)
+    place[list(classes)] = np.arange(len(classes))
+    chosen = place[part.labels] >= 0
+    rows = part.rows(chosen)
+    votes = rows.votes[:, list(classes)] if rows.votes.shape[1] else rows.votes
+    return replace(rows, labels=place[rows.labels], votes=votes), logits[chosen][:, list(classes)]
 
 
 def score_distribution(part: Part, logits: np.ndarray, temperature: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.data.inputs import FaceSet, Part
+from fer_tf.data.mixed import NAME as MIXED
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net
@@ -180,8 +181,8 @@ def _check_one(who: str, training: Training, faces: FaceSet, task: str, part_has
             f"{who} was trained on this data for the task {training.task!r}, whose training part has faces that "
             f"{task!r} tests. Take a network from other data."
         )
-    # The pipeline's aligned faces and the public sets share no image.
-    if training.task and (training.task in TASKS) != (task in TASKS):
+    # The pipeline's aligned faces and the public sets share no image; a mixture may have both.
+    if training.task and MIXED not in (training.task, task) and (training.task in TASKS) != (task in TASKS):
         return ""
     if training.images is None:
         return _of_unknown_images(who, training, faces, task)

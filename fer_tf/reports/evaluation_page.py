@@ -63,15 +63,21 @@ def _headline(test: dict[str, Any]) -> str:
         else f"95 % bootstrap interval {wording.between(interval)} %, drawn over {over}"
     )
     return (
-        f"{percent(test['accuracy'])} % of {test['faces']:,} test faces are right ({known}). Guessing gives "
+        f"{percent(test['accuracy'])} % of {test['faces']:,} test faces are right ({known}); the mean over the classes "
+        f"is {percent(test['mean_class_accuracy'])} %. Guessing gives "
         f"{percent(test['chance'])} %, always answering with the most frequent class {percent(test['majority'])} %."
     )
 
 
 def _scores(result: dict[str, Any]) -> Table:
     rows = []
-    for name, title in PARTS.items():
-        split = result.get(name, {})
+    splits = [(title, result.get(name, {})) for name, title in PARTS.items()]
+    splits += [
+        (f"{PARTS[part]}, {SET_NAMES.get(task, TASK_NAMES.get(task, task))} alone", split)
+        for part in ("val", "test")
+        for task, split in result.get(f"{part}_by_set", {}).items()
+    ]
+    for title, split in splits:
         if split.get("faces"):
             calibration = split["calibration"]
             values = [split["accuracy"], split["mean_class_accuracy"], split["macro_f1"]]

@@ -60,7 +60,15 @@ def test_the_run_folder_tells_what_was_done(run_dir, toy_data):
     assert spec.expressions == ("angry", "happy", "sad", "surprise") and spec.task == "er_ss"
     history = read(run_dir, "fa_net", "history.json")
     assert [set(row) for row in history["history"]] == [
-        {"loss", "accuracy", "images_per_second", "val_accuracy", "val_loss", "learning_rate"}
+        {
+            "loss",
+            "accuracy",
+            "images_per_second",
+            "val_accuracy",
+            "val_mean_class_accuracy",
+            "val_loss",
+            "learning_rate",
+        }
     ] * 2
     with open(os.path.join(run_dir, "log.txt")) as file:
         assert len([line for line in file if " epoch " in line and "/2 " in line]) == 2

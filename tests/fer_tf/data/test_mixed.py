@@ -1,0 +1,118 @@
+"""Several sets are one under declared names; what a set lacks it says nothing about; weights and balance are kept."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer_tf.data import mixed
+from fer_tf.data.parts import UNKNOWN, Sampling
+from fer_tf.data.public.fer2013 import EXPRESSIONS
+from fer_tf.errors import InputError
+from tests.fer_tf.data.test_public import png, write
+
+
+@pytest.fixture(scope="module")
+def fer2013(tmp_path_factory) -> str:
+    """Three training and one test faces of each expression but disgust, which has one and one."""
+    folder, number = tmp_path_factory.mktemp("mixed") / "fer2013", 0
+    for part, count in (("train", 3), ("test", 1)):
+        for expression in EXPRESSIONS:
+            for _ in range(1 if expression == "disgust" else count):
+                number += 1
+                write(f"{folder}/{part}/{expression}/{number}.png", png(number))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(fer2013, toy_data) -> str:
+    return f"fer2013={fer2013}, er_ss={toy_data}"
+
+
+def targets(faces, split="train", sampling=None) -> list[tuple[float, ...]]:
+    found = faces.parts[split].targets(len(faces.expressions), tf.constant(3, tf.int64), sampling or Sampling())
+    return [tuple(target.tolist()) for _, target in found.as_numpy_iterator()]
+
+
+def test_the_classes_are_the_first_sets_then_what_others_add(data):
+    faces = mixed.read(data, "er_ss.surprise=delight,fer2013.fear=-", held_out=0.0)
+    assert faces.expressions == ("angry", "disgust", "happy", "sad", "surprise", "neutral", "delight")
+    train = faces.parts["train"]
+    assert Counter(train.sets) == {"fer2013": 16, "er_ss": 96}
+    toy = train.rows(train.sets == "er_ss")
+    for name, label in zip(toy.image_ids, toy.labels, strict=True):
+        assert faces.expressions[label] == name.split("/")[1].replace("surprise", "delight")
+    assert "fer2013: left out: fear" in faces.notes and "er_ss: surprise is delight" in faces.notes
+    assert faces.landmark_model == "drawn"
+
+
+def test_a_target_says_nothing_of_what_its_set_lacks(data):
+    faces = mixed.read(data, "er_ss.surprise=delight", held_out=0.0)
+    rows = targets(faces)
+    assert len(rows) == 19 + 96
+    place = faces.expressions.index("delight")
+    own = [row for row in rows if row[place] == UNKNOWN]
+    other = [row for row in rows if row[place] != UNKNOWN]
+    assert (len(own), len(other)) == (19, 96)
+    assert all(sorted(row[:place]) == [0.0] * 6 + [1.0] for row in own)
+    lacks = [faces.expressions.index(name) for name in ("disgust", "fear", "surprise", "neutral")]
+    assert all(all(row[label] == UNKNOWN for label in lacks) and sum(row) == 1 + 4 * UNKNOWN for row in other)
+
+
+def test_a_set_counts_as_often_as_its_weight_says_and_balance_makes_classes_equal(data):
+    faces = mixed.read(data, weights="fer2013=2.5", held_out=0.0)
+    rows = targets(faces)
+    lacking = sum(row[EXPRESSIONS.index("fear")] != UNKNOWN for row in rows)
+    assert 19 * 2 <= lacking <= 19 * 3 and len(rows) - lacking == 96
+    counts = faces.parts["train"].counts(7, Sampling())
+    np.testing.assert_allclose(counts.sum(1), [19 * 2.5, 96])
+    balanced = Counter(row.index(1.0) for row in targets(faces, sampling=Sampling(balanced=True)))
+    wanted = counts.sum() / 7
+    assert all(abs(balanced[label] - wanted) < 0.25 * wanted for label in range(7)), balanced
+
+
+def test_nothing_is_answered_that_a_set_lacks(data):
+    faces = mixed.read(data, held_out=0.0)
+    part = faces.parts["test"]
+    answers = mixed.answerable(faces, "test", np.tile(np.arange(7, dtype=np.float32), (len(part), 1))).argmax(1)
+    best = {"fer2013": "neutral", "er_ss": "surprise"}
+    assert [faces.expressions[label] for label in answers] == [best[name] for name in part.sets]
+
+
+def test_images_and_labels_stand_in_the_tables_order(data):
+    part = mixed.read(data, "er_ss.happy=-", held_out=0.0).parts["test"]
+    assert [label for _, label in part.encoded().as_numpy_iterator()] == part.labels.tolist()
+    assert len(part) == 7 + 24
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"data": "fer2013=x"}, "must name two sets or more"),
+        ({"data": "fer2013=x,face=y"}, "`data` must be one of .*'face'"),
+        ({"data": "fer2013"}, "`data` must be key=value"),
+        ({"mapping": "er_ss.smile=happy"}, r"`mapping` must be one of .*'er_ss\.smile'"),
+        ({"weights": "jaffe=2"}, "`set_weights` must be one of .*'jaffe'"),
+        ({"weights": "fer2013=0"}, "`set_weights` of fer2013 must be a number above 0. Received: '0'"),
+    ],
+)
+def test_wrong_flags_are_named(data, given, message):
+    with pytest.raises(InputError, match=message):
+        mixed.read(**{"data": data, **given})
+
+
+def test_the_fingerprint_changes_with_data_names_and_weights(data, fer2013):
+    first = mixed.read(data).fingerprint
+    assert first == mixed.read(data).fingerprint
+    assert (
+        len({first, mixed.read(data, "er_ss.sad=angry").fingerprint, mixed.read(data, "", "er_ss=2").fingerprint}) == 3
+    )
+    write(f"{fer2013}/train/sad/new.png", png(999))
+    try:
+        assert mixed.read(data).fingerprint != first
+    finally:
+        os.remove(f"{fer2013}/train/sad/new.png")

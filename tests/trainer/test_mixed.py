@@ -1,0 +1,49 @@
+"""A training on several sets at once: each set's scores stand apart, on the classes that it has."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fer_tf.errors import InputError
+from tests.fer_tf.data.test_ferplus import folders  # noqa: F401
+from trainer.config import TaskConfig
+from trainer.recipes import recipe_of
+from trainer.task import main
+
+
+@pytest.fixture(scope="module")
+def run_dir(folders, toy_data, tmp_path_factory):  # noqa: F811
+    folder = tmp_path_factory.mktemp("mixed") / "run"
+    flags = [f"--data=ferplus={folders},er_ss={toy_data}", "--held_out=0", "--mapping=er_ss.surprise=delight"]
+    flags += ["--set_weights=ferplus=0.5", "--balance=softmax", "--framing=0.7,1.1", "--keep=last"]
+    size = ["--epochs=1", "--batch_size=32", "--image_size=33", "--precision=float32"]
+    assert main(["--task=mixed", f"--run_dir={folder}", *flags, *size]) == 0
+    return folder
+
+
+def test_each_sets_scores_stand_apart_among_its_own_classes(run_dir):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    by_set = metrics["test_by_set"]
+    assert metrics["spec"]["expressions"][-2:] == ["contempt", "delight"]
+    assert by_set["er_ss"]["expressions"] == ["angry", "happy", "sad", "delight"] and by_set["er_ss"]["chance"] == 0.25
+    assert by_set["er_ss"]["faces"] == 32 and np.sum(by_set["er_ss"]["confusion"]) == 32
+    # Of its two test faces, one has a majority.
+    assert by_set["ferplus"]["faces"] == 1 and by_set["ferplus"]["distribution"]["faces"] == 2
+    assert metrics["test"]["faces"] == 33
+    page = (run_dir / "evaluation.html").read_text()
+    assert "test, FER+ alone" in page and "test, ER-SS alone" in page and "the mean over the classes is" in page
+    assert any(note == "er_ss: surprise is delight" for note in metrics["notes"])
+
+
+def test_framing_and_mixing_are_checked_and_reach_the_recipe():
+    recipe = recipe_of(TaskConfig(task="fer2013", framing="0.75,1.0"))
+    assert {phase.augmentation.framing for phase in recipe.phases()} == {(0.75, 1.0)}
+    assert {phase.augmentation.framing for phase in recipe_of(TaskConfig(task="fer2013")).phases()} == {None}
+    for wrong in ("1", "0.9,0.8", "0.1,1", "a,b"):
+        with pytest.raises(InputError, match=r"`framing` must be two shares from 0\.3 to 1\.3"):
+            TaskConfig(framing=wrong)
+    with pytest.raises(InputError, match="`mapping` and `set_weights` are for --task=mixed"):
+        TaskConfig(mapping="a.b=c")
