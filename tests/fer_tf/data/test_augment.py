@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf.data.augment import Augmentation, augment
+from fer_tf.data.augment import Augmentation, augment, mixed_labels
 from fer_tf.data.preprocess import preprocess
 
 LABELS = tf.one_hot([0, 1, 2, 0, 1, 2, 0, 1], 3)
@@ -111,6 +111,27 @@ def test_mixup_mixes_labels_as_it_mixes_faces(faces):
         )
         own, other = LABELS[number].numpy(), LABELS[7 - number].numpy()
         np.testing.assert_allclose(labels[number], weight * own + (1 - weight) * other, atol=1e-3)
+
+
+def test_a_mixture_knows_what_both_of_its_faces_know():
+    first = tf.constant([[1.0, 0.0, -1.0, 0.0], [0.0, 0.5, 0.5, 0.0]])
+    second = tf.constant([[0.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.0, -1.0]])
+    mixed = mixed_labels(first, second, tf.constant([[0.75], [0.5]])).numpy()
+    np.testing.assert_allclose(mixed, [[0.75, 0.0, -1.0, 0.25], [0.25, 0.5, 0.25, -1.0]], atol=1e-6)
+    # All of one face's label is of a class that the other does not know: the other's is what is left.
+    left = mixed_labels(tf.constant([[0.0, 1.0, 0.0]]), tf.constant([[1.0, -1.0, 0.0]]), tf.constant([[0.75]])).numpy()
+    np.testing.assert_allclose(left, [[1.0, -1.0, 0.0]], atol=1e-6)
+
+
+def test_framing_shows_each_face_at_a_share_of_its_own(faces):
+    wide, _ = run(faces, Augmentation(), crop=0.9)
+    same, _ = run(faces, Augmentation(framing=(0.9, 0.9)), crop=0.5)
+    np.testing.assert_allclose(same, wide, atol=1e-5)
+    # A ramp's slope tells the share that is seen of it.
+    ramp = tf.tile(tf.linspace(0.0, 1.0, 48)[None, None, :, None], [64, 48, 1, 1])
+    seen = augment(ramp, tf.one_hot([0] * 64, 3), 48, 1.0, [0, 1], Augmentation(framing=(0.6, 1.0)))[0].numpy()
+    shares = (seen[:, 24, 40, 0] - seen[:, 24, 8, 0]) * 47 / 32
+    assert shares.min() > 0.58 and shares.max() < 1.02 and shares.max() - shares.min() > 0.3
 
 
 def test_values_stay_between_black_and_white(faces):
