@@ -71,13 +71,13 @@ def _headline(test: dict[str, Any]) -> str:
 
 def _scores(result: dict[str, Any]) -> Table:
     rows = []
-    splits = [(title, result.get(name, {})) for name, title in PARTS.items()]
+    splits = [(name, title, result.get(name, {})) for name, title in PARTS.items()]
     splits += [
-        (f"{PARTS[part]}, {SET_NAMES.get(task, TASK_NAMES.get(task, task))} alone", split)
+        (part, f"{PARTS[part]}, {SET_NAMES.get(task, TASK_NAMES.get(task, task))} alone", split)
         for part in ("val", "test")
         for task, split in result.get(f"{part}_by_set", {}).items()
     ]
-    for title, split in splits:
+    for name, title, split in splits:
         if split.get("faces"):
             calibration = split["calibration"]
             values = [split["accuracy"], split["mean_class_accuracy"], split["macro_f1"]]
