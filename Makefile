@@ -13,7 +13,7 @@ help:
 	@echo "make test       set up and pass the tests"
 	@echo "make test-slow  the longer proofs"
 	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
-	@echo "make lint       ruff check and format check"
+	@echo "make lint       ruff check, format check and types (mypy)"
 	@echo "make clean      remove what setup, demo and tests made; data/, runs/, models/ and report/ are yours and stay"
 
 setup: $(VENV)/.installed
@@ -44,13 +44,14 @@ cluster-test: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 # The commands' default folders (data, runs, models/fa_net, report) are not in this list: they may hold weeks of work.
-MADE := demo build .cluster .pytest_cache .ruff_cache .coverage fer_tf.egg-info $(VENV)
+MADE := demo build .cluster .pytest_cache .ruff_cache .mypy_cache .coverage fer_tf.egg-info $(VENV)
 
 clean:
 	rm -rf $(MADE)

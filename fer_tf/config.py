@@ -171,7 +171,7 @@ def parse(
     try:
         return _filled(config_class, {}, {name: values[name] for name in flags}), unknown
     except InputError as error:
-        parser.error(str(error))
+        return parser.error(str(error))
 
 
 def _parser(flags: dict[str, _Flag], prog: str, description: str, positional: str) -> Any:

@@ -21,13 +21,12 @@ from serving.tensors import RequestError
 
 logger = logging.getLogger(__name__)
 State = get_model_status_pb2.ModelVersionStatus.State
-ModelConfig = model_server_config_pb2.ModelConfig
 LoadFn = Callable[[str, int, str], LoadedVersion]
 
 
 @dataclass
 class _Model:
-    config: ModelConfig
+    config: model_server_config_pb2.ModelConfig
     loaded: dict[int, LoadedVersion] = field(default_factory=dict)
     states: dict[int, int] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
@@ -53,7 +52,7 @@ class ModelManager:
         self._loader = ThreadPoolExecutor(1, "loader")
         self._scanning = asyncio.Lock()
 
-    async def set_configs(self, configs: list[ModelConfig]) -> None:
+    async def set_configs(self, configs: list[model_server_config_pb2.ModelConfig]) -> None:
         """Serves exactly these models; returns when their versions are loaded.
 
         Raises:
@@ -76,7 +75,7 @@ class ModelManager:
                     self._models[name] = _Model(config)
             await self._scan(staged)
 
-    async def _stage(self, wanted: dict[str, ModelConfig]) -> dict[str, LoadedVersion]:
+    async def _stage(self, wanted: dict[str, model_server_config_pb2.ModelConfig]) -> dict[str, LoadedVersion]:
         """Loads, by folder, a version of each model that has none loaded from the folder it is to be served from."""
         staged: dict[str, LoadedVersion] = {}
         for name, config in wanted.items():
@@ -239,7 +238,7 @@ class ModelManager:
         return self._models[name]
 
 
-def versions_to_serve(config: ModelConfig) -> list[int]:
+def versions_to_serve(config: model_server_config_pb2.ModelConfig) -> list[int]:
     """Returns the versions in the model's folder that its policy asks for, newest first."""
     return _wanted(_versions_on_disk(config.base_path), config)
 
@@ -253,7 +252,7 @@ def _versions_on_disk(base_path: str) -> list[int]:
     return sorted(v for v in found if os.path.exists(os.path.join(base_path, str(v), "saved_model.pb")))
 
 
-def _wanted(found: list[int], config: ModelConfig) -> list[int]:
+def _wanted(found: list[int], config: model_server_config_pb2.ModelConfig) -> list[int]:
     """The versions to serve by the model's policy, newest first."""
     policy = config.model_version_policy
     kind = policy.WhichOneof("policy_choice")

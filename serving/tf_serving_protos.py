@@ -38,7 +38,7 @@ _MESSAGES: dict[str, tuple[tuple[str, Any, bool], ...]] = {
 }
 
 
-def _message_classes() -> dict[str, type]:
+def _message_classes() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(name="fer_tf/tf_serving.proto", package=_PACKAGE, syntax="proto3")
     file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
     for name, fields in _MESSAGES.items():
@@ -63,7 +63,7 @@ MonitoringConfig = _CLASSES["MonitoringConfig"]
 SSLConfig = _CLASSES["SSLConfig"]
 
 
-def read_text(path: str, message_class: type, flag: str) -> Any:
+def read_text(path: str, message_class: Any, flag: str) -> Any:
     """Returns the message in a text-format file.
 
     Args:

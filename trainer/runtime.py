@@ -243,7 +243,7 @@ def tensorboard_dir(config: TaskConfig) -> str:
 @contextlib.contextmanager
 def run_log(config: TaskConfig) -> Iterator[None]:
     """Sends log lines to standard error and to the run folder's log.txt (where the folder is a local one)."""
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers: list[logging.StreamHandler] = [logging.StreamHandler()]
     if files.is_local(config.run_dir) and is_chief():
         os.makedirs(config.run_dir, exist_ok=True)
         handlers.append(logging.FileHandler(config.folder.log))

@@ -60,8 +60,10 @@ class Faces:
 def joined(parts: Sequence[Faces]) -> Faces:
     """Returns several parts as one, in their order."""
     points = None if parts[0].landmarks is None else np.concatenate([part.landmarks for part in parts])
-    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "persons"))
-    return Faces(*columns, points)
+    images, labels, persons = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "persons")
+    )
+    return Faces(images, labels, persons, points)
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,10 @@ class View:
             images = [_uint8(batch)[..., 0] for batch in _pictures(part, self.side, 1)]
             return Faces(_stacked(images, (self.side, self.side)), part.labels, persons)
         crops, points = self._found(part)
-        images = (
-            np.stack([_resized(crop, self.side) for crop in crops]) if crops else np.zeros((0, self.side, self.side))
-        )
+        resized = [_resized(crop, self.side) for crop in crops]
+        stacked = np.stack(resized) if resized else np.zeros((0, self.side, self.side))
         scaled = _stacked([points], (68, 2)) * np.float32(self.side / CROP_SIDE)
-        return Faces(images.astype(np.uint8), part.labels, persons, scaled if self.landmarks else None)
+        return Faces(stacked.astype(np.uint8), part.labels, persons, scaled if self.landmarks else None)
 
     def _found(self, part: Part) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Crops, uint8 (256, 256, 3), and their points, float32 (68, 2)."""
@@ -108,9 +109,7 @@ class View:
                 crops.append(crop)
                 points.append(face_points)
         if missing:
-            logging.warning(
-                "%s: no face was found in %d of %d pictures; they are taken whole", part.split, missing, len(part)
-            )
+            logging.warning("no face was found in %d of %d pictures; they are taken whole", missing, len(part))
         return crops, points
 
 

@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ class ClipEnd:
     corrupt: int
 
 
-def ahead(items: Iterator[T], count: int, cancel: Callable[[], None]) -> Iterator[T]:
+def ahead(items: Generator[T, None, None], count: int, cancel: Callable[[], None]) -> Generator[T, None, None]:
     """Yields the items while a thread fetches up to `count` more, so that decoding overlaps the caller's work.
 
     Args:
@@ -99,7 +99,7 @@ class Decoder:
         self._process: subprocess.Popen | None = None
         self._buffer = b""
 
-    def keyframes(self, path: str, rule: str, limit: int) -> Iterator[Frame | ClipEnd]:
+    def keyframes(self, path: str, rule: str, limit: int) -> Generator[Frame | ClipEnd, None, None]:
         """Yields the clip's keyframes as they are decoded, then one ClipEnd.
 
         Raises:

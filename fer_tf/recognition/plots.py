@@ -59,7 +59,7 @@ def _course(name: str, faces: Sequence[Face]) -> Plot:
     if not shown:
         return figure
     expressions = faces[0].answer.expressions
-    colours = matplotlib.colormaps[COLOURS].colors
+    colours = matplotlib.colormaps[COLOURS].colors  # type: ignore[attr-defined]
     for axes, number in zip(figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0], shown, strict=True):
         own = [face for face in faces if face.number == number]
         times = [face.time for face in own]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fer_tf.config import EXIT_OK, parse
 from fer_tf.errors import InputError
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store.close()
 
 
-def serve(config: ReviewConfig, study: object) -> int:
+def serve(config: ReviewConfig, study: Any) -> int:
     """Serves the page until Ctrl-C."""
     import socket
 
@@ -111,7 +112,7 @@ def serve(config: ReviewConfig, study: object) -> int:
     return EXIT_OK
 
 
-def _say_links(config: ReviewConfig, study: object, port: int) -> None:
+def _say_links(config: ReviewConfig, study: Any, port: int) -> None:
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(f"{len(study.clips)} clips, {len(study.labels)} expressions, {len(study.left_out)} rows left out", flush=True)
     for row in study.left_out[:5]:

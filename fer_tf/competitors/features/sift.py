@@ -29,5 +29,5 @@ def descriptors(image: np.ndarray, points: np.ndarray, width: float) -> np.ndarr
 
     # Four cells a side, each three standard deviations wide, of half the keypoint's size.
     keypoints = [cv2.KeyPoint(float(x), float(y), width / 6, 0.0) for x, y in points]
-    _, found = cv2.SIFT_create().compute(image, keypoints)
+    _, found = cv2.SIFT_create().compute(image, keypoints)  # type: ignore[attr-defined]
     return np.sqrt(found / np.maximum(found.sum(1, keepdims=True), 1e-6)).astype(np.float32)
