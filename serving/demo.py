@@ -6,6 +6,7 @@ server does not give: it is computed here, from the weights that travel with the
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import functools
@@ -22,6 +23,7 @@ from fer_tf.config import EXIT_FAILED, EXIT_OK, group, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.resources import samples_folder
+from serving.demo_video import VideoLooker, build_tab, styles
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from fer_tf.recognition.answers import Answer
 
 SAMPLE_CLIPS = 8
+SAMPLE_VIDEOS = 3
 # A picture with more pixels than this is refused before it is unpacked.
 MAX_PICTURE_PIXELS = 24_000_000
 # Nothing is fetched from elsewhere: the browser refuses it, whatever the page's template names.
@@ -55,6 +58,8 @@ class DemoConfig:
       landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
         not the packaged one; `packaged` goes on with the packaged one all the same.
       timeout: deadline of a request to the server, seconds.
+      max_upload_mb: the largest file that may be uploaded, megabytes.
+      max_seconds: of longer clips the beginning is looked at, seconds.
     """
 
     server: str = "localhost:8500"
@@ -65,10 +70,15 @@ class DemoConfig:
     port: int = 7860
     faces: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
     timeout: float = 10.0
+    max_upload_mb: int = 100
+    max_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise InputError(f"`port` must be a port number. Received: {self.port}.")
+        for name in ("max_upload_mb", "max_seconds"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"`{name}` must be more than 0. Received: {getattr(self, name)}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,6 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A face of the picture that the page shows: the crop, its box (x, y, width, height, pixels) and its answer."""
+
+    image: np.ndarray
+    box: np.ndarray
+    answer: Answer
+
+
 class Explorer:
     """What the page's controls call.
 
@@ -103,11 +122,14 @@ class Explorer:
         from fer_tf.recognition.alignment import extractor_for
 
         self._config, self._connection = config, connection
-        self._extractor = extractor_for(connection.landmark_model, config.faces)
+        make_extractor = functools.partial(extractor_for, connection.landmark_model, config.faces)
+        self._extractor = make_extractor()
+        # Clips have a face finder of their own: pictures do not wait for them.
+        self.videos = VideoLooker(connection.classify, make_extractor, config.max_seconds)
         self._live = functools.lru_cache(maxsize=1)(_live_model)
 
-    def look(self, picture: np.ndarray | None) -> tuple[np.ndarray | None, list[tuple[np.ndarray, Answer]], list[str]]:
-        """Returns the picture with its faces drawn in, each face with its answer, and a name for each.
+    def look(self, picture: np.ndarray | None) -> tuple[np.ndarray | None, list[Shown], list[str]]:
+        """Returns the picture with its faces drawn in, what is known of each face, and a name for each.
 
         Raises:
           ServerError: when the server does not answer.
@@ -118,9 +140,9 @@ class Explorer:
         if picture is None:
             return None, [], []
         found = look_at_picture(np.ascontiguousarray(picture[..., :3]), self._extractor, self._connection.classify)
-        faces = [(face.image, answer) for face, answer in found]
-        boxes = [(number, face.box, answer) for number, (face, answer) in enumerate(found, 1)]
-        names = [f"{number}: {answer.best()[0][0]}" for number, (_, answer) in enumerate(faces, 1)]
+        faces = [Shown(face.image, face.box, answer) for face, answer in found]
+        boxes = [(number, face.box, face.answer) for number, face in enumerate(faces, 1)]
+        names = [f"{number}: {face.answer.best()[0][0]}" for number, face in enumerate(faces, 1)]
         return annotate(picture[..., :3], boxes), faces, names
 
     def explain(self, face: np.ndarray, answer: Answer, method: str) -> np.ndarray:
@@ -146,8 +168,9 @@ class Explorer:
             return f"No model card: {error}"
 
     def close(self) -> None:
-        """Ends what the extractor started."""
+        """Ends what the extractors started."""
         self._extractor.close()
+        self.videos.close()
 
 
 def _live_model(model_base_path: str, version: int) -> tuple[Any, Any]:
@@ -176,6 +199,23 @@ def sample_pictures(folder: str) -> list[tuple[np.ndarray, str]]:
     return shown
 
 
+def sample_clips(folder: str) -> list[str]:
+    """Returns a few clips of a folder, spread over it."""
+    folder = samples_folder(folder)
+    clips = sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.mp4"), recursive=True))
+    return clips[:: max(1, len(clips) // SAMPLE_VIDEOS)][:SAMPLE_VIDEOS]
+
+
+def face_at(faces: Sequence[Shown], x: float, y: float) -> int | None:
+    """Returns which face was pointed at: the smallest whose box holds the point, or None."""
+    inside = [
+        (float(face.box[2] * face.box[3]), number)
+        for number, face in enumerate(faces)
+        if 0 <= x - face.box[0] <= face.box[2] and 0 <= y - face.box[1] <= face.box[3]
+    ]
+    return min(inside)[1] if inside else None
+
+
 def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     """Returns the page; nothing runs yet."""
     import gradio as gr
@@ -197,10 +237,11 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     def explain(faces: list, name: str | None, method: str) -> tuple:
         if not faces or not name:
             return None, None
-        face, answer = faces[int(name.split(":")[0]) - 1]
+        face = faces[int(name.split(":")[0]) - 1]
+        answer = face.answer
         bars = {label: float(value) for label, value in zip(answer.expressions, answer.probabilities, strict=True)}
         try:
-            return bars, explorer.explain(face, answer, method)
+            return bars, explorer.explain(face.image, answer, method)
         except InputError as error:
             gr.Warning(f"No heat map: {error}")
             return bars, None
@@ -208,11 +249,15 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     def choose(event: gr.SelectData) -> np.ndarray:
         return samples[event.index][0]
 
+    def point(faces: list, name: str | None, event: gr.SelectData) -> str | None:
+        number = face_at(faces, *event.index)
+        return name if number is None else f"{number + 1}: {faces[number].answer.best()[0][0]}"
+
     # Gradio looks at the type itself, and the module does not import gradio before the flags are read.
-    choose.__annotations__["event"] = gr.SelectData
+    choose.__annotations__["event"] = point.__annotations__["event"] = gr.SelectData
 
     with gr.Blocks(title="fer_tf", analytics_enabled=False, delete_cache=(600, 1800)) as page:
-        gr.Markdown("# Which expression does a face show?\nUpload a picture, use the webcam, or choose a sample.")
+        gr.Markdown("# Which expression does a face show?\nUpload a picture or a video, use the webcam, or choose a sample.")
         faces = gr.State([])
         with gr.Tab("Picture"), gr.Row():
             with gr.Column():
@@ -238,11 +283,15 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
                             buttons=["fullscreen", "download"],
                         )
                         method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Heat map by", elem_id="method")
+        with gr.Tab("Video"):
+            build_tab(explorer.videos, config.max_upload_mb, config.max_seconds, sample_clips(config.samples))
         with gr.Tab("Model card"):
             gr.Markdown(explorer.card, elem_id="card")
         gallery.select(choose, None, picture)
         shown = picture.change(look, picture, [drawing, faces, which])
         shown.then(explain, [faces, which, method], [bars, heat])
+        pointed = drawing.select(point, [faces, which], which)
+        pointed.then(explain, [faces, which, method], [bars, heat])
         which.input(explain, [faces, which, method], [bars, heat])
         method.input(explain, [faces, which, method], [bars, heat])
     return page
@@ -258,17 +307,24 @@ def launch(config: DemoConfig, connection: Any) -> tuple[gr.Blocks, str]:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = MAX_PICTURE_PIXELS // 2  # Pillow refuses twice this.
-    page = build_page(config, Explorer(config, connection))
+    explorer = Explorer(config, connection)
+    atexit.register(explorer.close)
+    page = build_page(config, explorer)
     theme = gr.themes.Default(font=SYSTEM_FONTS, font_mono=MONO_FONTS)
+    port = config.port or _free_port(config.host)
+    _refuse_taken(config.host, port)
     _, url, _ = page.queue(max_size=32).launch(
         server_name=config.host,
-        server_port=config.port or _free_port(config.host),
+        server_port=port,
         prevent_thread_lock=True,
         share=False,
         quiet=True,
         theme=theme,
         footer_links=[],
-        max_file_size="10mb",
+        css=styles(),
+        # The annotated clips, which the page plays.
+        allowed_paths=[explorer.videos.folder],
+        max_file_size=f"{config.max_upload_mb}mb",
         state_session_capacity=100,
         enable_monitoring=False,
         app_kwargs={"middleware": [Middleware(_ContentPolicy)], "docs_url": None, "redoc_url": None},
@@ -289,6 +345,17 @@ class _ContentPolicy:
             await send(message)
 
         await self._app(scope, receive, with_policy)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(f"`host` {host!r} with `port` {port} cannot be listened on: {error.strerror}.") from None
 
 
 def _free_port(host: str) -> int:

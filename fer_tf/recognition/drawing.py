@@ -33,11 +33,21 @@ def annotate(image: np.ndarray, faces: Sequence[tuple[int, np.ndarray, Answer]],
         x, y, width, height = (round(float(value)) for value in box)
         line = max(2, round(min(image.shape[:2]) / 250))
         cv2.rectangle(picture, (x, y), (x + width, y + height), colour_of(number), line, cv2.LINE_AA)
+        _tag(picture, number, x, y, width)
     boxes = [np.asarray(box, np.float64) for _, box, _ in faces]
     taken: list[np.ndarray] = []
     for number, box, answer in faces:
         taken.append(_panel(picture, number, box, answer.best(top), boxes, taken))
     return picture
+
+
+def _tag(picture: np.ndarray, number: int, x: int, y: int, wide: int) -> None:
+    """The face's number in the corner of its box."""
+    scale = float(np.clip(wide / 160, 0.5, 1.6))
+    (width, height), below = cv2.getTextSize(str(number), FONT, scale, 2)
+    left, upper = max(x, 0), max(y, 0)
+    cv2.rectangle(picture, (left, upper), (left + width + 8, upper + height + below + 4), colour_of(number), -1)
+    cv2.putText(picture, str(number), (left + 4, upper + height + 4), FONT, scale, PAPER, 2, cv2.LINE_AA)
 
 
 def _panel(

@@ -97,11 +97,15 @@ def serve(config: ReviewConfig, study: Any) -> int:
     from serving.review.app import ReviewApp
     from serving.review.playback import Playback
 
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        listener = socket.create_server((config.host, config.port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"`host` {config.host!r} with `port` {config.port} cannot be listened on: {error.strerror or error}."
+        ) from None
     playback = Playback(study.options.videos_root, os.path.join(config.study, "clips"))
     app = ReviewApp(study, playback, show_label=config.show_label, show_person=config.show_person).asgi()
-    listener = socket.create_server(
-        (config.host, config.port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    )
     _say_links(config, study, listener.getsockname()[1])
     # No access log: it would write the secret links down.
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
