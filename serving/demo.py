@@ -257,7 +257,9 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     choose.__annotations__["event"] = point.__annotations__["event"] = gr.SelectData
 
     with gr.Blocks(title="fer_tf", analytics_enabled=False, delete_cache=(600, 1800)) as page:
-        gr.Markdown("# Which expression does a face show?\nUpload a picture or a video, use the webcam, or choose a sample.")
+        gr.Markdown(
+            "# Which expression does a face show?\nUpload a picture or a video, use the webcam, or choose a sample."
+        )
         faces = gr.State([])
         with gr.Tab("Picture"), gr.Row():
             with gr.Column():

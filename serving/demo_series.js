@@ -1,7 +1,7 @@
 // Runs in the page's time series: the annotated clip, and a plot that moves with it. `element`, `props` and `watch` are
 // Gradio's.
 const SVG = "http://www.w3.org/2000/svg";
-const WIDE = 640, HIGH = 230, LEFT = 44, RIGHT = 10, TOP = 10, BOTTOM = 26;
+const WIDE = 640, HIGH = 240, LEFT = 66, RIGHT = 10, TOP = 14, BOTTOM = 32;
 const SHOWN = 6; // More lines than this cannot be told apart.
 // Okabe and Ito's colours, told apart by every kind of colour blindness; the dashes tell them apart without colour.
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b98900", "#3a93c9"];

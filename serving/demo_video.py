@@ -114,6 +114,7 @@ class VideoLooker:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _steps(self, path: str, folder: str, stop: threading.Event) -> Iterator[Progress | Result]:
+        from fer_tf.recognition.appearance import Describer
         from fer_tf.recognition.command import CsvTable
         from fer_tf.recognition.looking import LookOptions, Unreadable, look
         from fer_tf.recognition.sources import sources_of
@@ -126,7 +127,8 @@ class VideoLooker:
         summary, series = ClipSummary(path), {}
         expressions: tuple[str, ...] = ()
         said, last, cut = 0.0, 0.0, False
-        frames = look(sources_of([path]), self._extractor, self._ask, LookOptions(with_pictures=True))
+        options = LookOptions(with_pictures=True)
+        frames = look(sources_of([path]), self._extractor, self._ask, options, Describer())
         with contextlib.closing(frames), VideoWriter(clip, 3) as writer, CsvTable(table) as rows:
             for seen in frames:
                 if stop.is_set():
@@ -242,7 +244,8 @@ def build_tab(looker: VideoLooker, max_upload_mb: int, max_seconds: float, sampl
                 "",
                 html_template='<div class="series"></div>',
                 js_on_load=_resource("demo_series.js"),
-                css_template="",
+                # The page's style sheet dresses it.
+                apply_default_css=False,
                 elem_id="series",
             )
             with gr.Row():

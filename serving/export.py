@@ -154,13 +154,23 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
         with open(os.path.join(partial, MODEL_FILE), "w") as file:
             json.dump(facts, file, indent=2)
         with open(os.path.join(partial, CARD_FILE), "w", encoding="utf-8") as file:
-            file.write(model_card.exported(facts))
+            file.write(_published_card(fa_net_dir, facts) or model_card.exported(facts))
         warmup.write_warmup(partial, MODEL_NAME)
         os.chmod(partial, 0o755)
         os.replace(partial, version_dir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return version_dir
+
+
+def _published_card(fa_net_dir: str, facts: dict[str, Any]) -> str:
+    """Returns the card that came with published weights, whose run and its metrics are elsewhere; empty without one."""
+    path = os.path.join(fa_net_dir, CARD_FILE)
+    if facts["metrics"] or not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as file:
+        card = file.read().rstrip()
+    return f"{card}\n\nExported as {facts['model_name']}, version {facts['version']}, in {facts['precision']}.\n"
 
 
 def load_live(fa_net_dir: str, precision: str = "float32") -> tuple[Any, Any]:

@@ -67,6 +67,16 @@ def test_the_graph_holds_stock_operations_alone(exported: str) -> None:
     assert not operations & {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
+def test_published_weights_bring_the_card_that_names_their_scores(fa_net_dir: str, tmp_path: Path) -> None:
+    published = shutil.copytree(fa_net_dir, tmp_path / "published")
+    card = Path(__file__).parent.parent.parent / "models/pretrained" / export.CARD_FILE
+    shutil.copyfile(card, published / export.CARD_FILE)
+    version = Path(export.export_saved_model(str(published), str(tmp_path / "models")))
+    text = (version / export.CARD_FILE).read_text()
+    assert "mean class accuracy" in text and "70.2 % (68.7 to 71.8)" in text and "not evaluated" not in text
+    assert text.endswith("Exported as fa_net, version 1, in float32.\n")
+
+
 def test_the_version_carries_its_labels_card_and_warm_up(exported: str) -> None:
     version = Path(exported) / "1"
     assert (version / export.LABELS_FILE).read_text().split() == ["angry", "happy", "sad", "surprise"]
