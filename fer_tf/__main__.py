@@ -18,7 +18,8 @@ COMMANDS = {
     "average": ("trainer.average", "the mean weights of trainings that grew from each other"),
     "export": ("serving.export", "a run folder to a SavedModel"),
     "serve": ("serving.server", "the SavedModel over gRPC"),
-    "recognize": ("serving.client", "pictures and videos by a server: tables and annotated copies"),
+    "recognize": ("fer_tf.recognition.__main__", "pictures and videos to a table and annotated copies"),
+    "client": ("serving.client", "the same by a server"),
     "predict": ("beam_pipelines.predict", "many files by a SavedModel on a Beam runner"),
     "demo": ("serving.demo", "the web page"),
     "look": ("fer_tf.reports.look", "where a network looks"),
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: `command` must be one of {tuple(COMMANDS)}. Received: {argv[0]!r}.", file=out)
     print("usage: fer-tf COMMAND [FLAGS]; fer-tf COMMAND --help lists the flags\n", file=out)
     for name, (module, purpose) in COMMANDS.items():
-        print(f"  {name:<11} {purpose} (python -m {module})", file=out)
+        print(f"  {name:<11} {purpose} (python -m {module.removesuffix('.__main__')})", file=out)
     return EXIT_OK if wanted else EXIT_USAGE
 
 

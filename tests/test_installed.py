@@ -36,6 +36,7 @@ print(json.dumps({
     "annotations": Build(BuildConfig(), []).annotations,
     "clips": sum(name.endswith(".mp4") for _, _, names in os.walk(samples_folder()) for name in names),
     "pictures": len(sample_pictures(samples_folder())),
+    "rows": len(fer_tf.Recognizer.load("pretrained")(os.path.join(samples_folder(), "photo.jpg")).table()),
 }))
 """
 
@@ -69,7 +70,7 @@ def run(installed: Path, folder: Path, *command: str) -> str:
 def test_an_installed_wheel_finds_samples_and_weights_from_any_folder(installed: Path, tmp_path: Path) -> None:
     found = json.loads(run(installed, tmp_path, "-c", LOOKUPS).splitlines()[-1])
     assert found["package"].startswith(str(installed)) and found["annotations"].startswith(str(installed))
-    assert found["task"] == "fer2013" and found["clips"] == 144 and found["pictures"] > 1
+    assert found["task"] == "fer2013" and found["clips"] == 144 and found["pictures"] > 1 and found["rows"] == 1
     for template in (path for package in ("fer_tf", "serving") for path in (ROOT / package).rglob("*")):
         if template.suffix in (".j2", ".html", ".js", ".css"):
             assert (installed / template.relative_to(ROOT)).exists(), f"{template} is not in the wheel"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -19,8 +20,8 @@ from fer_tf.recognition.drawing import annotate
 from fer_tf.recognition.face import Face
 from fer_tf.recognition.sources import Source, pictures_of
 
-# Tells nine expressions apart, and most of them for colour-blind eyes.
-COLOURS = "Set1"
+# Eight colours that a white page shows well; more expressions take them again.
+COLOURS = "Dark2"
 MOST_PERSONS = 6
 
 
@@ -43,11 +44,11 @@ def plot(source: Source, faces: Sequence[Face], options: ExtractorOptions) -> Pl
 def _picture(name: str, frame: Frame, faces: Sequence[Face]) -> Plot:
     drawn = annotate(frame.rgb, [(face.number, face.box * frame.shrink, face.answer) for face in faces])
     height, width = frame.rgb.shape[:2]
-    figure = Plot(figsize=(8 * min(1, width / height), 8 * min(1, height / width)))
+    figure = Plot(figsize=(5 * min(1, width / height), 5 * min(1, height / width)))
     axes = figure.subplots()
     axes.imshow(drawn)
     axes.set_axis_off()
-    axes.set_title(f"{name}: {len(faces)} face{'s' if len(faces) != 1 else ''}", fontsize=9)
+    axes.set_title(f"{os.path.basename(name)}: {len(faces)} face{'s' if len(faces) != 1 else ''}", fontsize=9)
     return figure
 
 
@@ -55,7 +56,7 @@ def _course(name: str, faces: Sequence[Face]) -> Plot:
     persons = sorted({face.number for face in faces}, key=lambda number: -sum(face.number == number for face in faces))
     shown = sorted(persons[:MOST_PERSONS])
     figure = Plot(figsize=(9, 1 + 2 * max(1, len(shown))), layout="constrained")
-    figure.suptitle(f"{name}: {len(persons)} person{'s' if len(persons) != 1 else ''}", fontsize=9)
+    figure.suptitle(f"{os.path.basename(name)}: {len(persons)} person{'s' if len(persons) != 1 else ''}", fontsize=9)
     if not shown:
         return figure
     expressions = faces[0].answer.expressions
@@ -82,7 +83,8 @@ def as_html(title: str, faces: Sequence[Face], crops: Sequence[np.ndarray]) -> s
 
 def _cell(face: Face, crop: np.ndarray) -> str:
     best = "<br>".join(f"{html.escape(name)} {100 * share:.0f}&nbsp;%" for name, share in face.answer.best(2))
-    where = html.escape(f"{face.input} {face.time:.2f} s" if face.frame else face.input)
+    name = os.path.basename(face.input)
+    where = html.escape(f"{name} {face.time:.2f} s" if face.frame else name)
     return (
         f"<div style='width:112px;font-size:11px;overflow-wrap:anywhere'><img width='112' src='{_as_url(crop)}'>"
         f"<br><b>{best}</b><br>{where}</div>"

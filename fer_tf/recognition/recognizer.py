@@ -49,9 +49,9 @@ class Recognizer:
         Args:
           source: `pretrained`, a run folder, an export's folder, or a server's `host:port`.
           faces: `found`, or `given` where each picture is a face that was cut out already.
-          options: those of `fer_tf.faces.extractor.ExtractorOptions`, such as min_score=0.9 or subject="main"; by
-            default all faces count. `landmark_model` is the path of the predictor that aligned the network's training
-            faces where that is not the packaged one.
+          options: those of `fer_tf.faces.extractor.ExtractorOptions`, such as min_score=0.9; `subject`
+            chooses among keyframes, and by default all faces count. `landmark_model` is the path of the predictor that
+            aligned the network's training faces where that is not the packaged one.
 
         Raises:
           InputError: when the source is none of these, an option is unknown, or the network learned from faces aligned
@@ -100,6 +100,11 @@ class Recognizer:
         rate = math.inf if frames_per_second == "all" else frames_per_second
         if not isinstance(rate, (int, float)):
             raise InputError(f"`frames_per_second` must be a number or 'all'. Received: {frames_per_second!r}.")
+        if self.extractor.options.subject != "all" and not keyframes:
+            raise InputError(
+                "`subject` chooses whose keyframes are kept: give keyframes=True too, or leave it out for all faces. "
+                f"Received: {self.extractor.options.subject!r}."
+            )
         look = LookOptions(rate, smoothing, keyframes=keyframes)
         options = RecognizeOptions(look, head_pose, eyes)
         return Faces(self.network, self.extractor, self._describe, sources_of(inputs), options)

@@ -16,6 +16,7 @@ from PIL import Image
 import fer_tf
 from fer_tf.errors import InputError
 from fer_tf.faces import eyes
+from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.recognition import tables
 from fer_tf.recognition.sources import sources_of
 
@@ -116,6 +117,9 @@ def test_every_frame_or_the_keyframes_can_be_asked_for(recognize: fer_tf.Recogni
     kept = recognize(clip, keyframes=True)
     frames = kept.table()["frame"].tolist()
     assert frames == [face.frame for face in recognize.extractor.extract(clip).faces] and len(frames) < 12
+    of_one = fer_tf.Recognizer(recognize.network, FaceExtractor(ExtractorOptions()))
+    with pytest.raises(InputError, match="give keyframes=True"):
+        of_one(clip)
     assert kept.crops.shape[0] == len(frames) and set(kept.table()["face"]) == {1}
 
 
