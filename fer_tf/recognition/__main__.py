@@ -6,6 +6,7 @@ was left out; without `--output` it prints what it sees.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fer_tf.config import EXIT_FAILED, parse, run_command
+from fer_tf.config import EXIT_FAILED, group, parse, run_command
 from fer_tf.errors import InputError
-from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, refuse_equal_names, show
 
 TABLE, REJECTED = "faces", "rejected.csv"
@@ -38,9 +39,7 @@ class RecognizeConfig:
       smoothing: time constant by which a followed face's scores are smoothed, seconds.
       head_pose: whether the table has yaw, pitch and roll, degrees.
       eyes: whether the table has the seven eye features of section 3.2.
-      min_score: the detector's confidence below which a face does not count, 0 to 1.
-      landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
-        not the packaged one; `packaged` goes on with the packaged one all the same.
+      extractor: how faces are found.
     """
 
     inputs: list[str] = field(default_factory=list)
@@ -55,8 +54,7 @@ class RecognizeConfig:
     smoothing: float = 0.4
     head_pose: bool = False
     eyes: bool = False
-    min_score: float = ExtractorOptions.min_score
-    landmark_model: str = ExtractorOptions.landmark_model
+    extractor: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -81,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         recognizer = Recognizer.load(
-            config.model, faces=config.faces, min_score=config.min_score, landmark_model=config.landmark_model
+            config.model, faces=config.faces, **(dataclasses.asdict(config.extractor) | {"subject": "all"})
         )
         with closing(recognizer):
             return _run(config, recognizer)
