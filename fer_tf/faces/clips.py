@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from fer_tf.faces.frame import ClipError, Frame, Limits
 
@@ -49,6 +50,7 @@ class ClipFrame:
       image: as the codec left it.
       aspect: a pixel's width by its height; seldom other than 1.
       unit_side: the long side of the clip's first frame, pixels: the clip's unit.
+      to_grey, to_rgb: the clip's converters; making one anew for each frame costs more than converting.
     """
 
     index: int
@@ -56,6 +58,8 @@ class ClipFrame:
     image: av.VideoFrame
     aspect: float
     unit_side: float
+    to_grey: VideoReformatter
+    to_rgb: VideoReformatter
 
     @property
     def bytes(self) -> int:
@@ -66,7 +70,8 @@ class ClipFrame:
         """Returns a small float32 grey image of the frame as stored, for judging it."""
         scale = JUDGE_SIDE / max(self.image.width, self.image.height)
         width, height = max(8, round(self.image.width * scale)), max(8, round(self.image.height * scale))
-        return self.image.reformat(width, height, "gray", interpolation="AREA").to_ndarray().astype(np.float32)
+        grey = self.to_grey.reformat(self.image, width, height, "gray", interpolation="AREA")
+        return grey.to_ndarray().astype(np.float32)
 
     def frame(self, max_side: int = 0) -> Frame:
         """Returns the frame as upright RGB with square pixels, its long side at most `max_side` (0 for any)."""
@@ -74,7 +79,7 @@ class ClipFrame:
         share = min(1.0, max_side / max(wide, high)) if max_side else 1.0
         width, height = max(1, round(wide * share)), max(1, round(high * share))
         how = "AREA" if share < 1 else "BILINEAR"
-        rgb = self.image.reformat(width, height, "rgb24", interpolation=how).to_ndarray()
+        rgb = self.to_rgb.reformat(self.image, width, height, "rgb24", interpolation=how).to_ndarray()
         shrink = share * max(wide, high) / self.unit_side
         return Frame(upright(rgb, display_matrix(self.image)), self.index, self.time, shrink)
 
@@ -154,11 +159,11 @@ class Clip:
           ClipError: a frame is too large.
         """
         clock = _Clock(self._film.may_jump)
-        unit_side = 0.0
+        unit_side, converters = 0.0, (VideoReformatter(), VideoReformatter())
         for number, (image, at, lasting) in enumerate(self._film):
             self._limits.check(self.path, image.width, image.height)
             unit_side = unit_side or max(image.width * self._film.aspect, image.height)
-            yield ClipFrame(number, clock.tick(at, lasting), image, self._film.aspect, unit_side)
+            yield ClipFrame(number, clock.tick(at, lasting), image, self._film.aspect, unit_side, *converters)
         self.corrupt, self.duration = self._film.corrupt, clock.end
 
     def check_whole(self) -> None:
