@@ -44,7 +44,15 @@ SHARD_BYTES = 150_000_000
 MIN_SHARDS, FACES_FOR_MIN_SHARDS = 4, 250
 VERSIONS = ("tensorflow", "apache-beam", "mtcnn", "dlib-bin", "av", "opencv-python-headless", "numpy")
 # Rejects that are rules at work or honest findings, and no fault of the input.
-EXPECTED_REASONS = (*REVIEW_REASONS, "duplicate_row", "no_face", "landmarks_off", "other_face", "no_face_in_clip")
+EXPECTED_REASONS = (
+    *REVIEW_REASONS,
+    "duplicate_row",
+    "no_face",
+    "landmarks_off",
+    "other_face",
+    "no_face_in_clip",
+    "turned",
+)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class Detections:
         """The same faces in an image `factor` times as large."""
         return Detections(self.boxes * np.float32(factor), self.scores, self.keypoints * np.float32(factor))
 
+    def moved(self, by: float) -> Detections:
+        """The same faces in an image whose corner lies elsewhere, pixels to the right and down."""
+        by = np.float32(by)
+        return Detections(self.boxes + np.array([by, by, 0, 0], np.float32), self.scores, self.keypoints + by)
+
     def above(self, score: float) -> Detections:
         """The faces with at least this confidence."""
         keep = self.scores >= score

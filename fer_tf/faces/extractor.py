@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,17 +17,20 @@ from fer_tf.faces.frame import MAX_PICTURE_PIXELS, MAX_PIXELS, ClipError, Frame,
 from fer_tf.faces.landmarks import LandmarkPredictor, disagreement
 from fer_tf.faces.subject import SUBJECTS, Seen, choose_subject
 from fer_tf.faces.video import ClipEnd, Decoder, ahead
+from fer_tf.faces.views import UPRIGHT, VIEWS, View
 
 __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExtractor", "Rejected"]
 
 # Raise it with any change of this package after which the same clip may give other faces: builds then detect anew
 # instead of taking what an earlier version kept.
-FACES_VERSION = 2
+FACES_VERSION = 3
 # Smaller faces of a frame than its largest few are not even followed: nobody films a clip of the fifth face.
 MOST_FACES = 4
 # Landmarks whose eyes, nose tip and mouth corners lie farther than this from MTCNN's (mean distance, share of the
 # face's size) are a fit that slid off: good fits stay below 0.06.
 MOST_DISAGREEMENT = 0.1
+# Frames of a doubtful clip that are looked at in other ways.
+SAMPLE = 6
 # Options that choose frames of a clip, which mean nothing where all faces of chosen moments are looked at.
 OF_KEYFRAMES = ("max_keyframes", "keyframe_rule", "subject")
 # The smallest face that is looked for in a picture, as a share of its long side.
@@ -50,6 +53,7 @@ class ExtractorOptions:
       max_picture_pixels: pictures with more pixels are refused; larger ones than `max_side` are shrunk while decoded.
       max_side: longer frames are shrunk to this long side before faces are cut out, pixels.
       decode_timeout_s: how long the decoder may stay silent before its clip is given up, seconds.
+      turned: whether a picture without a face is also looked at turned by quarter turns; a clip always is.
       threads: threads that TensorFlow may use for one operation; 0 leaves its setting alone.
     """
 
@@ -62,6 +66,7 @@ class ExtractorOptions:
     max_picture_pixels: int = MAX_PICTURE_PIXELS
     max_side: int = 1920
     decode_timeout_s: float = 20.0
+    turned: bool = False
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -155,16 +160,44 @@ class FaceExtractor:
         Raises:
           ClipError: the clip cannot be read; its `reason` says why. The extractor goes on with the next clip.
         """
-        rule = self.options.keyframe_rule
         with self._lock:
-            clip = self._pass(path, rule)
-            if rule != "uniform" and 2 * len(clip.faces) < clip.frames_kept:
-                # Something else moved more than the face: a cut, a camera, the face leaving.
-                even = self._pass(path, "uniform")
-                clip = even if len(even.faces) > len(clip.faces) else clip
+            clip = self._both_rules(path, UPRIGHT)
+            if 2 * len(clip.faces) < clip.frames_kept and (view := self._better_view(path)) != UPRIGHT:
+                other = self._both_rules(path, view)
+                clip = view.noted(other) if len(other.faces) > len(clip.faces) else clip
         return clip
 
-    def _pass(self, path: str, rule: str) -> ClipFaces:
+    def _both_rules(self, path: str, view: View) -> ClipFaces:
+        rule = self.options.keyframe_rule
+        clip = self._pass(path, rule, view)
+        if rule != "uniform" and 2 * len(clip.faces) < clip.frames_kept > 1:
+            # Something else moved more than the face: a cut, a camera, the face leaving.
+            even = self._pass(path, "uniform", view)
+            clip = even if len(even.faces) > len(clip.faces) else clip
+        return clip
+
+    def _better_view(self, path: str) -> View:
+        """How most of a clip's frames show a face, when few do as they are: not upright, or cut tightly around it.
+
+        A clip of which most frames are left out is in doubt as a whole: a detector finds faces that stand on their
+        head in a few frames, and believes that they stand upright.
+        """
+        frames = [item for item in self._decoder.keyframes(path, "uniform", SAMPLE) if isinstance(item, Frame)]
+        views = VIEWS if len(frames) > 1 or self.options.turned else VIEWS[:2]
+        shown = {view: sum(map(bool, self._faces_of(frames, view))) for view in views}
+        best = max(views, key=lambda view: shown[view])
+        return best if 2 * shown[best] >= len(frames) and shown[best] > 2 * shown[UPRIGHT] else UPRIGHT
+
+    def _faces_of(self, frames: Sequence[Frame], view: View) -> list[list[AlignedFace]]:
+        """Each frame's faces when it is looked at by itself."""
+        found = []
+        for frame in map(view.of, frames):
+            seen = view.find(self._picture_finder(), [frame.rgb])[0]
+            faces = [self._aligned(frame, seen, number) for number in _biggest_first(seen)]
+            found.append([face for face in faces if face is not None])
+        return found
+
+    def _pass(self, path: str, rule: str, view: View) -> ClipFaces:
         finder = ClipFinder(self._detector, self.options.min_score)
         work = _Clip()
         items = self._decoder.keyframes(path, rule, self.options.max_keyframes)
@@ -174,7 +207,8 @@ class FaceExtractor:
                 if work.end is not None and work.end.decoded == 1:
                     # One picture is searched as `search` does: a clip is content with the faces that show first.
                     finder = self._picture_finder()
-                for frame, found in zip(chunk, finder.find([frame.rgb for frame in chunk]), strict=True):
+                chunk = [view.of(frame) for frame in chunk]
+                for frame, found in zip(chunk, view.find(finder, [frame.rgb for frame in chunk]), strict=True):
                     self._collect(frame, found, work)
         finally:
             # After Ctrl-C, or when a library failed, nobody reads what the decoder still sends: end it now.
@@ -203,7 +237,8 @@ class FaceExtractor:
         Args:
           rgb: uint8 (h, w, 3), upright.
           smallest: the smallest face to look for, as a share of the image's long side; half as large takes four
-            times as long. An image without such a face is searched once more for smaller ones.
+            times as long. An image without such a face is searched once more for smaller ones, and then with a
+            border, because pictures that are cut tightly around a face leave the detector no air.
         """
         return self.search(rgb, smallest)[0]
 
@@ -219,14 +254,19 @@ class FaceExtractor:
             raise InputError(f"`smallest` must be in (0, 1]. Received: {smallest}.")
         frame = Frame(rgb, 0, 0.0, 1.0)
         with self._lock:
-            found = self._picture_finder(smallest).find([rgb])[0]
-            order = _biggest_first(found)
-            aligned = [self._aligned(frame, found, number) for number in order]
+            finder = self._picture_finder(smallest)
+            for view in VIEWS if self.options.turned else VIEWS[:2]:
+                seen = view.of(frame)
+                found = view.find(finder, [seen.rgb])[0]
+                order = _biggest_first(found)
+                aligned = [self._aligned(seen, found, number) for number in order]
+                if any(aligned):
+                    break
         off = [number for number, face in zip(order, aligned, strict=True) if face is None]
         rejected = [Rejected("landmarks_off", 0, _place(found.boxes[number])) for number in off]
         if not len(found):
             rejected.append(Rejected("no_face", 0))
-        return [face for face in aligned if face is not None], rejected
+        return [view.back(face, rgb.shape) for face in aligned if face is not None], rejected
 
     def _picture_finder(self, smallest: float = SMALLEST) -> ClipFinder:
         side = max(SIDES[0], round(MIN_FACE / smallest))

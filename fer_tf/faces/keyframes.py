@@ -27,6 +27,8 @@ BLURRED = 0.6
 # A flash, a black frame or one that was decoded badly comes and goes suddenly: by this many grey levels, and by this
 # many times what is usual between frames, for no longer than this.
 SUDDEN_LEVELS, SUDDEN_TIMES, SUDDEN_S = 3.0, 5.0, 0.25
+# At a clip's beginning and end so many frames count as sudden.
+AT_THE_ENDS = 2
 # Frames that come and go suddenly are left out when they would set the scale: by this much above the others.
 SETS_THE_SCALE = 1.5
 
@@ -106,8 +108,11 @@ def _sudden(stats: FrameStats) -> np.ndarray:
     edges = np.unique(np.r_[0, jumps, len(stats)])
     ends = np.r_[stats.times, stats.times[-1] + np.median(np.diff(stats.times))]
     for start, end in itertools.pairwise(edges):
-        back = start == 0 or end == len(stats) or _is_back(stats, start, end)
-        sudden[start:end] = back and ends[end] - ends[start] <= SUDDEN_S
+        if start == 0 or end == len(stats):
+            # Nothing tells whether what was there comes back: a cut looks the same.
+            sudden[start:end] = end - start <= AT_THE_ENDS
+        else:
+            sudden[start:end] = _is_back(stats, start, end) and ends[end] - ends[start] <= SUDDEN_S
     if sudden.all() or not sudden.any():
         return np.zeros(len(stats), bool)
     return sudden & (stats.distance > SETS_THE_SCALE * stats.distance[~sudden].max())

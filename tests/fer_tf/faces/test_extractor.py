@@ -16,6 +16,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces.detect import shrunk
 from fer_tf.faces.extractor import AlignedFace, ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 from fer_tf.faces.subject import Seen, choose_subject
+from fer_tf.faces.views import View
 from fer_tf.labels import F2ED_POSES
 from tests.fer_tf.faces.clips import drawn, read_frames, write_clip
 
@@ -113,6 +114,48 @@ def test_when_the_rules_frames_show_no_face_even_frames_are_tried(
     found = extractor.extract(write_clip(tmp_path / "a.mp4", [*faces, *[np.full_like(faces[0], 255)] * 12]))
     assert [face.frame for face in found.faces] == list(range(12))
     assert [item.frame for item in found.rejected] == list(range(12, 24))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_clip_that_does_not_stand_upright_is_turned_as_a_whole_and_it_is_noted(
+    extractor: FaceExtractor, samples: Path, tmp_path: Path, turns: int
+) -> None:
+    frames = read_frames(samples / "take_1/P001/happy/front.mp4")
+    upright = extractor.extract(write_clip(tmp_path / "a.mp4", frames))
+    turned = extractor.extract(write_clip(tmp_path / "b.mp4", [np.rot90(frame, turns) for frame in frames]))
+    assert [face.frame for face in turned.faces] == [face.frame for face in upright.faces]
+    assert turned.rejected[0].reason == "turned" and str(90 * turns) in turned.rejected[0].detail
+    for one, other in zip(upright.faces, turned.faces, strict=True):
+        assert np.abs(one.frame_landmarks - other.frame_landmarks).mean() < 3
+
+
+def test_a_face_without_air_around_it_is_found_in_a_picture_and_in_a_clip(
+    extractor: FaceExtractor, samples: Path, tmp_path: Path
+) -> None:
+    import cv2
+
+    frame = read_frames(samples / "take_1/P001/happy/front.mp4")[-1]
+    (whole,) = extractor.faces_in_image(frame)
+    x, y, width, height = whole.box
+    x, y = round(x + 0.04 * width), round(y + 0.04 * height)
+    tight = np.ascontiguousarray(frame[y : y + 2 * int(0.46 * height), x : x + 2 * int(0.46 * width)])
+    (found,) = extractor.faces_in_image(tight)
+    assert np.abs(found.frame_landmarks + np.float32([x, y]) - whole.frame_landmarks).mean() < 6
+    cv2.imwrite(str(tmp_path / "a.png"), tight[..., ::-1])
+    assert len(extractor.extract(str(tmp_path / "a.png")).faces) == 1
+    assert len(extractor.extract(write_clip(tmp_path / "a.mp4", [tight] * 4)).faces) == 4
+
+
+def test_a_picture_is_looked_at_turned_where_that_is_asked_for(extractor: FaceExtractor, samples: Path) -> None:
+    frame = read_frames(samples / "take_1/P001/happy/front.mp4")[-1]
+    (upright,) = extractor.faces_in_image(frame)
+    asked = with_options(extractor, turned=True)
+    for turns in (1, 2, 3):
+        lying = np.ascontiguousarray(np.rot90(frame, turns))
+        (found,) = asked.faces_in_image(lying)
+        assert np.abs(found.image.astype(int) - upright.image).mean() < 4, "the crop stands upright"
+        backwards = View(turns).back(found, frame.shape)
+        assert np.abs(backwards.box - upright.box).max() < 8, "the box lies in the picture as it was given"
 
 
 def test_a_still_image_is_a_clip_of_one_frame(extractor: FaceExtractor, samples: Path, tmp_path: Path) -> None:

@@ -100,6 +100,12 @@ def test_a_flash_in_a_clip_in_which_nothing_moves_leaves_even_frames() -> None:
     assert len(kept) == 10 and 40 not in kept
 
 
+def test_a_cut_shortly_before_the_end_is_no_flash() -> None:
+    distance = np.r_[np.zeros(8), np.full(4, 30.0)]
+    assert {8, 9, 10, 11} <= set(keyframes.choose(stats(distance), "apex", 40))
+    assert len(keyframes.choose(stats(distance), "uniform", 40)) == 12
+
+
 def test_a_quick_expression_is_no_flash() -> None:
     quick = np.r_[np.zeros(40), np.linspace(0, 4, 4), [4, 4], np.linspace(4, 0, 4), np.zeros(40)]
     assert {43, 44, 45, 46} <= set(keyframes.choose(stats(quick), "apex", 40))
