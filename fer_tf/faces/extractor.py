@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -164,7 +164,7 @@ class FaceExtractor:
             clip = self._both_rules(path, UPRIGHT)
             if 2 * len(clip.faces) < clip.frames_kept and (view := self._better_view(path)) != UPRIGHT:
                 other = self._both_rules(path, view)
-                clip = view.noted(other) if len(other.faces) > len(clip.faces) else clip
+                clip = _noted(other, view) if len(other.faces) > len(clip.faces) else clip
         return clip
 
     def _both_rules(self, path: str, view: View) -> ClipFaces:
@@ -320,6 +320,15 @@ class _Clip:
             rejected.append(Rejected("damaged_packets", -1, f"{self.end.corrupt} could not be decoded"))
         rejected.sort(key=lambda item: (item.frame, item.reason, item.detail))
         return ClipFaces(faces, tuple(rejected), self.end.decoded, self.end.kept, self.end.duration)
+
+
+def _noted(clip: ClipFaces, view: View) -> ClipFaces:
+    """What a clip gave, with a note when it was turned."""
+    if not view.turns:
+        return clip
+    angle = (360 - 90 * view.turns) % 360
+    note = Rejected("turned", -1, f"its faces stand upright after a turn by {angle} degrees clockwise")
+    return replace(clip, rejected=(note, *clip.rejected))
 
 
 def _chunks(items: Iterator[Frame | ClipEnd], work: _Clip) -> Iterator[list[Frame]]:

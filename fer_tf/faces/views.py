@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from fer_tf.faces.detect import Detections
 from fer_tf.faces.follow import ClipFinder
 from fer_tf.faces.frame import Frame
-
-if TYPE_CHECKING:
-    from fer_tf.faces.extractor import AlignedFace, ClipFaces
 
 # The border, as a share of the frame's long side: of 180 tightly cut film faces in front and side views 130 are found
 # without one, 155 with this, 146 with half of the side, 143 with 80 pixels.
@@ -47,24 +44,14 @@ class View:
         around = [cv2.copyMakeBorder(rgb, wide, wide, wide, wide, cv2.BORDER_REPLICATE) for rgb in frames]
         return [found.moved(-wide) for found in finder.find(around)]
 
-    def back(self, face: AlignedFace, shape: tuple[int, ...]) -> AlignedFace:
-        """Returns a face of an upright frame with its places in the frame of this shape (h, w, ...) before turning."""
+    def back(self, face: Any, shape: tuple[int, ...]) -> Any:
+        """Returns an AlignedFace of an upright frame with its places in the frame of this shape (h, w, ...) before turning."""
         if not self.turns:
             return face
         corners = _turned_back(np.stack([face.box[:2], face.box[:2] + face.box[2:]]), self.turns, shape)
         low, high = corners.min(0), corners.max(0)
         points = _turned_back(face.frame_landmarks, self.turns, shape)
         return dataclasses.replace(face, box=np.concatenate([low, high - low]), frame_landmarks=points)
-
-    def noted(self, clip: ClipFaces) -> ClipFaces:
-        """Returns what a clip gave with a note that it was turned."""
-        from fer_tf.faces.extractor import Rejected
-
-        if not self.turns:
-            return clip
-        angle = (360 - 90 * self.turns) % 360
-        note = Rejected("turned", -1, f"its faces stand upright after a turn by {angle} degrees clockwise")
-        return dataclasses.replace(clip, rejected=(note, *clip.rejected))
 
 
 UPRIGHT = View()
