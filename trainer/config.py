@@ -74,7 +74,11 @@ class TaskConfig:
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
       tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
       synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
-      seeds: how many seeds --task=all trains for each cell of Table 5.
+      seeds: how many seeds --task=all trains for each cell of Table 5 and each draw.
+      draws: on how many draws of the splits --task=all reports, beside the one that chooses the plain remedy; with 0 it
+        reports on the data's own split, and chooses nothing.
+      mirror: mirrors half of Fa-Net's training faces where the recipe does not.
+      mixup: alpha by which two training faces of Fa-Net are mixed; 0 takes the recipe's.
       gan_epochs: passes of FaPE-GAN over the pairs; 0 takes gan_recipe's.
       gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes gan_recipe's.
       gan_image_size: side of FaPE-GAN's images, pixels; 0 takes gan_recipe's.
@@ -126,7 +130,10 @@ class TaskConfig:
     synthetic: bool = True
     tta: Literal["none", "flip"] = "none"
     synthetic_from: str = ""
-    seeds: int = 3
+    seeds: int = 1
+    draws: int = 3
+    mirror: bool = False
+    mixup: float = 0.0
     gan_epochs: int = 0
     gan_batch_size: int = 0
     gan_image_size: int = 0
@@ -145,7 +152,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         gan = ("gan_epochs", "gan_batch_size", "gan_image_size", "gan_channels", "gan_quality_pairs", "gan_final_pairs")
-        for name in ("epochs", "batch_size", "image_size", *gan, "seed"):
+        for name in ("epochs", "batch_size", "image_size", *gan, "seed", "draws"):
             if getattr(self, name) < 0:
                 raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
         if self.split_seed < -1:
@@ -164,6 +171,7 @@ class TaskConfig:
             "max_identity_distance",
             "max_landmark_error",
             "gan_face_weight",
+            "mixup",
         ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")

@@ -214,8 +214,17 @@ def recipe_of(config: TaskConfig) -> Recipe:
         for name in ("epochs", "batch_size", "learning_rate", "image_size", "decay_epochs")
         if getattr(config, name)
     }
-    if config.framing_range:
-        changes["augmentation"] = dataclasses.replace(recipe.augmentation, framing=config.framing_range)
+    recipe = dataclasses.replace(recipe, augmentation=_augmentation(recipe.augmentation, config))
     if config.image_size:
         changes |= {"early_size": 0, "early_share": 0.0}
     return dataclasses.replace(recipe, **changes)
+
+
+def _augmentation(own: Augmentation, config: TaskConfig) -> Augmentation:
+    """Returns a recipe's changes of faces with what the flags add."""
+    return dataclasses.replace(
+        own,
+        flip=own.flip or config.mirror,
+        mixup=config.mixup or own.mixup,
+        framing=config.framing_range or own.framing,
+    )

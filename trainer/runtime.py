@@ -24,7 +24,7 @@ from fer_tf.errors import InputError
 from trainer.config import FA_NET, TaskConfig
 
 # These flags may differ when a run goes on: they do not change what is trained.
-FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds")
+FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds", "draws")
 
 
 class TrainingFailed(RuntimeError):

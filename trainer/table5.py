@@ -1,4 +1,8 @@
-"""`--task=all`: Table 5 of the paper, Fa-Net alone against FaPE-GAN + Fa-Net on the four tasks (section 5)."""
+"""`--task=all`: Table 5 of the paper, Fa-Net alone against FaPE-GAN + Fa-Net on the four tasks (section 5).
+
+Plain remedies are tried on one draw of the splits, and the best of them, Fa-Net and FaPE-GAN + Fa-Net are reported on
+the draws after it: what is chosen on some faces is not reported on the same ones.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +11,168 @@ import dataclasses
 import importlib
 import logging
 import os
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from fer_tf import files
+from fer_tf.data import draws
+from fer_tf.data.folder import DataFolder
+from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables, tables
+from fer_tf.reports.paper_tables import REMEDIES
 from fer_tf.run_folder import Run, RunFolder
 from trainer import fa_net, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
 
 ROWS = ("Fa-Net", "FaPE-GAN+Fa-Net")
-FOLDERS = dict(zip(ROWS, ("real", "synthetic"), strict=True))
+FOLDERS = {"Fa-Net": "real", "FaPE-GAN+Fa-Net": "synthetic", **{name: name.replace(" ", "_") for name in REMEDIES}}
 LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the table.
+
+    Attributes:
+      task: one of the four.
+      draw: the draw of the splits, -1 for the data's own.
+      seed: of the training.
+      row: Fa-Net, FaPE-GAN+Fa-Net, or one of the remedies.
+      chooses: whether settings are chosen on it, so that it is not reported.
+    """
+
+    task: str
+    draw: int
+    seed: int
+    row: str
+    chooses: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Its folder below the table's."""
+        return f"{self._of_draw('-')}seed-{self.seed}/{FOLDERS[self.row]}"
+
+    @property
+    def gan(self) -> str:
+        """The folder, below the table's, of the FaPE-GAN whose faces every seed of the draw is trained on."""
+        return f"{self._of_draw('/')}gan"
+
+    def _of_draw(self, end: str) -> str:
+        kind = "choosing" if self.chooses else "draw"
+        return f"{self.task}/" if self.draw < 0 else f"{self.task}/{kind}-{self.draw}{end}"
 
 
 def run(config: TaskConfig) -> None:
     """Trains what is missing of the table, then writes and prints it; the same command goes on after a stop.
 
-    A task's FaPE-GAN is trained once and its faces serve every seed. Both rows see the same real faces for the same
-    number of optimizer steps: with synthetic faces an epoch is longer, so there are fewer of them.
+    A FaPE-GAN is trained once for a task and draw, and its faces serve every seed. All rows see the same real faces for
+    the same number of optimizer steps: with synthetic faces an epoch is longer, so there are fewer of them.
     """
     runtime.set_up(config)
-    for task in TASKS:
-        gan = _config(config, task, "gan")
-        with _log_folder(config, gan):
-            _stages(gan, ("fape_gan", "synthesize"))
-        for seed in range(config.seed, config.seed + config.seeds):
-            for row in ROWS:
-                cell = row_config(config, task, row, seed)
-                with _log_folder(config, cell):
-                    _stages(cell, ("fa_net", "evaluate"))
-                _write(config)
+    _refuse_the_other_layout(config)
+    first = choosing_cells(config)
+    left = _TimeLeft(config, [*first, *reported_cells(config, dict.fromkeys(TASKS, next(iter(REMEDIES))))])
+    for cell in first:
+        _train(config, cell, left)
+    for cell in reported_cells(config, chosen_remedies(config)):
+        _train(config, cell, left)
     print(_write(config))
 
 
-def _config(config: TaskConfig, task: str, *folders: str, **changes: Any) -> TaskConfig:
-    return dataclasses.replace(config, task=task, run_dir=files.join(config.run_dir, task, *folders), **changes)
+def _refuse_the_other_layout(config: TaskConfig) -> None:
+    """Refuses to begin a table over draws beside one of the data's own split, which an earlier version began."""
+    own = reported_cells(dataclasses.replace(config, draws=0, split_seed=-1), {})
+    if config.draws and any(RunFolder(files.join(config.run_dir, cell.folder)).has_begun for cell in own):
+        raise InputError(
+            f"{config.run_dir} holds a table of the data's own split. Give --draws=0 (and its --seeds) to go on with "
+            "it, or another --run_dir for a table over several draws."
+        )
 
 
-def row_config(config: TaskConfig, task: str, row: str, seed: int) -> TaskConfig:
+def remedies_of(config: TaskConfig) -> list[str]:
+    """Returns the plain remedies that change something: a recipe may mirror or mix faces by itself."""
+    own = recipe_of(dataclasses.replace(config, task=TASKS[0])).augmentation
+    known = {"mirroring": own.flip, "mixup": own.mixup > 0}
+    return [name for name in REMEDIES if not known.get(name)]
+
+
+def choosing_cells(config: TaskConfig) -> list[Cell]:
+    """Returns the trainings on the draw that chooses: none when the data's own split alone is reported."""
+    if not config.draws:
+        return []
+    draw = max(config.split_seed, 0)
+    return [Cell(task, draw, config.seed, row, True) for task in TASKS for row in (ROWS[0], *remedies_of(config))]
+
+
+def reported_cells(config: TaskConfig, remedies: dict[str, str]) -> list[Cell]:
+    """Returns the trainings that are reported, draw after draw.
+
+    Args:
+      config: the table's flags.
+      remedies: the plain remedy that was chosen for each task; no row where there is none.
+    """
+    begin = max(config.split_seed, 0) + 1
+    reported = range(begin, begin + config.draws) if config.draws else [config.split_seed]
+    seeds = range(config.seed, config.seed + config.seeds)
+    return [
+        Cell(task, draw, seed, row)
+        for draw in reported
+        for task in TASKS
+        for seed in seeds
+        for row in (*ROWS, *([remedies[task]] if config.draws and remedies.get(task) else []))
+    ]
+
+
+def chosen_remedies(config: TaskConfig) -> dict[str, str]:
+    """Returns the remedy that is best on the draw that chooses, by task."""
+    runs = finished(config, choosing_cells(config))
+    return {task: paper_tables.best_remedy(runs, task) for task in TASKS}
+
+
+def _train(config: TaskConfig, cell: Cell, left: _TimeLeft) -> None:
+    """Trains and scores one cell, and before it the FaPE-GAN that it needs; what is done is skipped."""
+    drawn = _drawn(config, cell.draw)
+    if cell.row == ROWS[1]:
+        gan = _config(drawn, config, cell.task, cell.gan)
+        with _log_folder(config, gan):
+            _stages(gan, ("fape_gan", "synthesize"))
+    if not RunFolder(files.join(config.run_dir, cell.folder)).is_evaluated:
+        began = time.monotonic()
+        flags = cell_config(drawn, config, cell)
+        with _log_folder(config, flags):
+            _stages(flags, ("fa_net", "evaluate"))
+        left.took(time.monotonic() - began)
+        _write(config)
+
+
+def _drawn(config: TaskConfig, draw: int) -> TaskConfig:
+    """Returns the table's flags with the data of a draw, which all its cells share."""
+    if draw < 0:
+        return config
+    data = draws.draw(DataFolder(config.data), config.folder.draw(draw), draw)
+    return dataclasses.replace(config, data=data.path, split_seed=draw)
+
+
+def _config(drawn: TaskConfig, table: TaskConfig, task: str, folder: str, **changes: Any) -> TaskConfig:
+    return dataclasses.replace(drawn, task=task, run_dir=files.join(table.run_dir, folder), **changes)
+
+
+def cell_config(drawn: TaskConfig, table: TaskConfig, cell: Cell) -> TaskConfig:
     """Returns the flags of one Fa-Net of the table."""
-    run = _config(config, task, f"seed-{seed}", FOLDERS[row], stage="fa_net", seed=seed, synthetic=row != ROWS[0])
-    if row == ROWS[0]:
-        return run
-    gan = _config(config, task, "gan")
-    run = dataclasses.replace(run, synthetic_from=gan.run_dir)
-    return _with_equal_steps(run)
+    changes: dict[str, Any] = {"stage": "fa_net", "seed": cell.seed, "synthetic": cell.row == ROWS[1]}
+    changes |= REMEDIES.get(cell.row, {})
+    if cell.chooses:
+        changes["draws"] = 0
+    flags = _config(drawn, table, cell.task, cell.folder, **changes)
+    if cell.row != ROWS[1]:
+        return flags
+    return _with_equal_steps(dataclasses.replace(flags, synthetic_from=files.join(table.run_dir, cell.gan)))
 
 
 def _with_equal_steps(config: TaskConfig) -> TaskConfig:
@@ -98,15 +214,29 @@ def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
     keras.backend.clear_session()
 
 
-def finished(config: TaskConfig) -> list[Run]:
-    """Returns the table's evaluated runs, which may lie on a remote file system."""
-    names = [
-        files.join(task, f"seed-{seed}", FOLDERS[row])
-        for task in TASKS
-        for seed in range(config.seed, config.seed + config.seeds)
-        for row in ROWS
-    ]
-    folders = {name: RunFolder(files.join(config.run_dir, name)) for name in names}
+class _TimeLeft:
+    """Says after each training how long the rest takes, by what those of this call took.
+
+    Args:
+      config: the table's flags.
+      cells: all trainings of the table.
+    """
+
+    def __init__(self, config: TaskConfig, cells: list[Cell]) -> None:
+        self._all = len(cells)
+        self._done = sum(RunFolder(files.join(config.run_dir, cell.folder)).is_evaluated for cell in cells)
+        self._seconds: list[float] = []
+
+    def took(self, seconds: float) -> None:
+        self._seconds.append(seconds)
+        self._done += 1
+        hours = sum(self._seconds) / len(self._seconds) * (self._all - self._done) / 3600
+        print(f"Table 5: {self._done} of {self._all} trainings are done; about {hours:.1f} hours left", flush=True)
+
+
+def finished(config: TaskConfig, cells: list[Cell]) -> list[Run]:
+    """Returns the evaluated runs among some cells, which may lie on a remote file system."""
+    folders = {cell.folder: RunFolder(files.join(config.run_dir, cell.folder)) for cell in cells}
     return [
         Run(folder, name, folder.read_metrics(), folder.read_config())
         for name, folder in folders.items()
@@ -116,7 +246,10 @@ def finished(config: TaskConfig) -> list[Run]:
 
 def _write(config: TaskConfig) -> str:
     """Writes what is finished of the table, which is the report's; returns it as text."""
-    runs = finished(config)
+    remedies = chosen_remedies(config)
+    runs = finished(config, [*choosing_cells(config), *reported_cells(config, remedies)])
     text = tables.to_markdown(paper_tables.table_5(runs))
-    config.folder.write_table_5({"tasks": paper_tables.numbers_5(runs), "paper": paper_tables.TABLE_5}, text)
+    about = {"chosen_on": [cell.draw for cell in choosing_cells(config)][:1], "remedies": remedies}
+    numbers = {"tasks": paper_tables.numbers_5(runs), "paper": paper_tables.TABLE_5, **about}
+    config.folder.write_table_5(numbers, text)
     return text

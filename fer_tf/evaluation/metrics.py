@@ -106,6 +106,43 @@ def paired_bootstrap(
     return {"difference": difference, "low": float(low), "high": float(high), "p": float(p)}
 
 
+def bootstrap_over_draws(
+    draws: Sequence[Sequence[np.ndarray]], groups: Sequence[Sequence[str]], *, samples: int = 2000, seed: int = 0
+) -> np.ndarray | None:
+    """Returns resampled means over several draws of a split, float64 (methods, samples).
+
+    Each sample takes draws, persons and seeds with replacement: the same persons in every draw, since a person who is
+    easy is so in all of them, and the same draws and persons for all methods, which are compared on them.
+
+    Args:
+      draws: for each draw, the methods' float (seeds, N), 1 for a right prediction and 0 for a wrong one.
+      groups: for each draw, (N,) the person of each face.
+      samples: bootstrap samples.
+      seed: of the samples.
+
+    Returns:
+      the means, nan where a sample has no face; None with fewer than two persons or fewer than two draws.
+    """
+    persons, places = np.unique(np.concatenate([np.asarray(who, str) for who in groups]), return_inverse=True)
+    if len(persons) < 2 or len(draws) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    taken = rng.multinomial(len(persons), np.full(len(persons), 1 / len(persons)), samples).astype(float)
+    shares = rng.multinomial(len(draws), np.full(len(draws), 1 / len(draws)), samples).T
+    index = np.split(places, np.cumsum([len(who) for who in groups])[:-1])
+    totals, weight = np.zeros((len(draws[0]), samples)), np.zeros(samples)
+    for methods, who, share in zip(draws, index, shares, strict=True):
+        faces = taken @ np.bincount(who, minlength=len(persons))
+        # A draw whose tested persons are none of the sample's says nothing in it.
+        known = share * (faces > 0)
+        weight += known
+        for method, rows in enumerate(methods):
+            sums = np.stack([np.bincount(who, weights=row, minlength=len(persons)) for row in rows])
+            seeds = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), samples) / len(rows)
+            totals[method] += known * ((taken @ sums.T) * seeds).sum(axis=1) / np.maximum(faces, 1)
+    return np.where(weight > 0, totals / np.maximum(weight, 1), np.nan)
+
+
 def _bootstrap_means(
     methods: Sequence[np.ndarray], groups: Sequence[str] | None, samples: int, seed: int
 ) -> np.ndarray | None:

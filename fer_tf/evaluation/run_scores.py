@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fer_tf.evaluation.metrics import bootstrap_interval, paired_bootstrap
+from fer_tf.evaluation.metrics import bootstrap_interval, bootstrap_over_draws, paired_bootstrap
 from fer_tf.run_folder import Run
 
 # Flags that say where a run stands and how far it went, not what it is.
-_OF_NO_MATTER = ("seed", "run_dir", "stage", "profile", "synthetic_from")
+_OF_NO_MATTER = ("seed", "run_dir", "stage", "profile", "synthetic_from", "split_seed", "seeds", "draws")
+OVER_DRAWS = "persons, draws and seeds"
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,16 @@ class Accuracy:
 
 
 def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
-    """Returns the accuracy of runs that differ in their seed, or None without any test face.
+    """Returns the accuracy of runs that differ in their seed or their draw of the splits, or None without test face.
 
-    Each face counts with its mean over the runs, and whole persons are drawn where they are known.
+    Each face counts with its mean over the runs, and whole persons are drawn where they are known. Over several draws
+    of the splits it is the mean of theirs.
     """
     runs = tuple(run for run in runs if run.test.get("faces"))
     if not runs:
         return None
+    if len(draws := by_draw(runs)) > 1:
+        return _over_draws([(found,) for found in draws.values()], runs)
     test = runs[0].test
     if len(runs) == 1 or any(run.predictions is None for run in runs):
         # One run's interval is not that of several runs' mean.
@@ -62,10 +67,14 @@ def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
 def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | None:
     """Returns how much more accurate the second runs are on the same faces, in points; None without such faces.
 
-    Each face that all runs have is compared with itself; persons are drawn, and seeds where there are several.
+    Each face that all runs have is compared with itself; persons are drawn, and seeds where there are several. Over
+    several draws of the splits it is the mean of the draws that both have.
     """
     if not first or not second or any(run.predictions is None for run in (*first, *second)):
         return None
+    draws = [by_draw(runs) for runs in (first, second)]
+    if len(both := [draw for draw in draws[0] if draw in draws[1]]) > 1:
+        return _over_draws([(draws[0][draw], draws[1][draw]) for draw in both], (*first, *second))
     hits = [[_mean_hits([run]) for run in runs] for runs in (first, second)]
     seen = [key for key in hits[0][0] if all(key in run for runs in hits for run in runs)]
     if not seen:
@@ -76,6 +85,39 @@ def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | Non
     low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
     over = "faces" if groups is None else "persons"
     return Accuracy(value, low, high, len(seen), over, (*first, *second), found["p"])
+
+
+def by_draw(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Returns runs by the fingerprint of their data, which each draw of the splits has of its own."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.fingerprint or "", []).append(run)
+    return found
+
+
+def is_choosing(run: Run) -> bool:
+    """Whether a run's draw of the splits is one that settings are chosen on, so that nothing is reported of it."""
+    return int(run.flags.get("split_seed", -1)) >= 0 and run.flags.get("draws") == 0
+
+
+def _over_draws(draws: Sequence[tuple[Sequence[Run], ...]], runs: Sequence[Run]) -> Accuracy | None:
+    """The mean over draws of one method's accuracy, or of what the second of two adds to the first's."""
+    if any(run.predictions is None for run in runs):
+        return None
+    rights, persons, faces = [], [], 0
+    for methods in draws:
+        hits = [[_mean_hits([run]) for run in method] for method in methods]
+        seen = [key for key in hits[0][0] if all(key in run for method in hits for run in method)]
+        rights.append([np.array([[run[key] for key in seen] for run in method]) for method in hits])
+        persons.append([person for _, person in seen])
+        faces += len(seen)
+    points = np.mean([[right.mean() for right in methods] for methods in rights], axis=0)
+    means = bootstrap_over_draws(rights, persons)
+    value = points[-1] - (points[0] if len(points) > 1 else 0.0)
+    low = high = np.nan
+    if means is not None:
+        low, high = np.nanquantile(means[-1] - (means[0] if len(points) > 1 else 0.0), [0.025, 0.975])
+    return Accuracy(100 * float(value), 100 * float(low), 100 * float(high), faces, OVER_DRAWS, tuple(runs))
 
 
 def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
@@ -116,4 +158,8 @@ def _settings(run: Run) -> dict[str, Any]:
     flags = {name: value for name, value in run.flags.items() if name not in _OF_NO_MATTER}
     # A run's own synthetic faces follow from its flags, data and seed; another's are known by their fingerprint alone.
     borrowed = run.synthetic_fingerprint if run.flags.get("synthetic_from") else ""
-    return {**flags, "data": run.fingerprint, "borrowed": borrowed}
+    if int(run.flags.get("split_seed", -1)) < 0:
+        return {**flags, "data": run.fingerprint, "borrowed": borrowed}
+    # The draws of a table stand side by side; where there are more faces, the same steps are fewer epochs.
+    of_table = {"data": os.path.dirname(str(run.flags.get("data", ""))), "epochs": 0, "decay_epochs": 0.0}
+    return {**flags, **of_table, "borrowed": bool(borrowed)}

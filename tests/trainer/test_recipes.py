@@ -86,3 +86,10 @@ def test_the_phases_of_any_length_leave_no_epoch_out(epochs):
 def test_flags_override_the_recipe():
     recipe = recipe_of(TaskConfig(epochs=3, batch_size=8, learning_rate=0.5))
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (3, 8, 0.5)
+
+
+def test_the_plain_remedies_change_what_the_papers_recipe_sees():
+    plain = recipe_of(TaskConfig(task="er_up", recipe="paper")).augmentation
+    assert not plain.flip and not plain.mixup
+    remedied = recipe_of(TaskConfig(task="er_up", recipe="paper", mirror=True, mixup=0.2)).augmentation
+    assert remedied == dataclasses.replace(plain, flip=True, mixup=0.2)

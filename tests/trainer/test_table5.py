@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fer_tf.config import to_dict
+from fer_tf.data.folder import DataFolder
+from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables
 from fer_tf.run_folder import find_runs
@@ -18,7 +21,9 @@ from trainer.config import TaskConfig
 from trainer.task import main
 
 
-def write_run(folder: Path, right: np.ndarray, order: np.ndarray, persons: int = 6) -> None:
+def write_run(
+    folder: Path, right: np.ndarray, order: np.ndarray, persons: int = 6, config: TaskConfig | None = None
+) -> None:
     """A finished Fa-Net's predictions: face i of 12, two for each of six persons, right or wrong as told."""
     logits = np.zeros((len(right), 3), np.float32)
     logits[np.arange(len(right)), np.where(right, 1, 2)] = 1
@@ -30,13 +35,19 @@ def write_run(folder: Path, right: np.ndarray, order: np.ndarray, persons: int =
         label=np.ones(len(right), np.int64),
         logits=logits[order],
     )
-    task, seed = folder.parts[-3], int(folder.parts[-2].removeprefix("seed-"))
+    task, seed = folder.parts[-3], int(folder.parts[-2].rsplit("seed-", 1)[1])
     test = {"faces": len(right), "accuracy": float(right.mean()), "accuracy_interval": None, "interval_over": "persons"}
     if persons > 1:
         test["accuracy_interval"] = [0.25, 0.75]
     metrics = {"task": task, "finished": True, "test": test | {"chance": 1 / 3}}
+    if config:
+        metrics["data_fingerprint"] = DataFolder(config.data).dataset["fingerprint"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    flags = {"task": task, "seed": seed, "synthetic": folder.name == "synthetic", "synthetic_from": "gan"}
+    flags = (
+        to_dict(config)
+        if config
+        else {"task": task, "seed": seed, "synthetic": folder.name == "synthetic", "synthetic_from": "gan"}
+    )
     (folder / "config.json").write_text(json.dumps({"flags": flags}))
 
 
@@ -51,12 +62,12 @@ def half_done(tmp_path: Path) -> TaskConfig:
         # The faces come in another order: they are paired by their ids.
         write_run(tmp_path / "er_ue" / f"seed-{seed}" / "synthetic", better, turned)
     write_run(tmp_path / "er_up" / "seed-0" / "real", base, np.arange(12))
-    return TaskConfig(task="all", run_dir=str(tmp_path), seeds=2)
+    return TaskConfig(task="all", run_dir=str(tmp_path), seeds=2, draws=0)
 
 
 def test_the_difference_is_paired_by_face_and_its_interval_drawn_by_person(half_done: TaskConfig) -> None:
     found = paper_tables.numbers_5(find_runs(half_done.run_dir))
-    assert found["er_ue"]["Fa-Net"] == {"accuracy": [50.0, 50.0], "seeds": [0, 1]}
+    assert found["er_ue"]["Fa-Net"] == {"accuracy": [50.0, 50.0], "seeds": [0, 1], "draws": [-1, -1]}
     difference = found["er_ue"]["difference"]
     assert difference["difference"] == pytest.approx(25.0)
     # Faces 6, 7 and 8 turned right: one person wholly, one by half, four unchanged.
@@ -84,7 +95,7 @@ def test_the_text_is_the_reports_table(half_done: TaskConfig) -> None:
 def test_one_persons_difference_has_no_interval_and_says_so(tmp_path: Path) -> None:
     for row, right in (("real", 6), ("synthetic", 9)):
         write_run(tmp_path / "er_ss" / "seed-0" / row, np.arange(12) < right, np.arange(12), persons=1)
-    config = TaskConfig(task="all", run_dir=str(tmp_path), seeds=1)
+    config = TaskConfig(task="all", run_dir=str(tmp_path), seeds=1, draws=0)
     assert "| +25.0 no interval: fewer than two persons; same faces |" in table5._write(config)
     found = json.loads((tmp_path / "table5.json").read_text())["tasks"]["er_ss"]["difference"]
     assert found == {"difference": 25.0, "low": None, "high": None, "p": None}
@@ -92,7 +103,7 @@ def test_one_persons_difference_has_no_interval_and_says_so(tmp_path: Path) -> N
 
 def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), epochs=30)
-    real = table5.row_config(config, "er_ue", "Fa-Net", 4)
+    real = table5.cell_config(config, config, table5.Cell("er_ue", -1, 4, "Fa-Net"))
     assert (real.epochs, real.synthetic, real.seed) == (30, False, 4)
     read = table5.fa_net.read_faces
 
@@ -106,7 +117,7 @@ def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch
         return faces
 
     monkeypatch.setattr(table5.fa_net, "read_faces", with_twice_as_many)
-    both = table5.row_config(config, "er_ue", "FaPE-GAN+Fa-Net", 4)
+    both = table5.cell_config(config, config, table5.Cell("er_ue", -1, 4, "FaPE-GAN+Fa-Net"))
     assert (both.epochs, both.decay_epochs) == (15, 5.0)
 
 
@@ -119,20 +130,73 @@ def test_the_command_trains_all_four_tasks_and_is_resumable(
     def run_stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
         calls.append((config.run_dir.removeprefix(f"{tmp_path}/"), stages[0], config.synthetic))
         if stages[-1] == "evaluate" and not Path(config.run_dir, "metrics.json").exists():
-            if len(calls) == 8:
+            if len(calls) == 7:
                 raise KeyboardInterrupt
             write_run(Path(config.run_dir), np.arange(12) < 6, np.arange(12))
 
     monkeypatch.setattr(table5, "_stages", run_stages)
     monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
-    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), seeds=1)
+    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), seeds=1, draws=0)
     with pytest.raises(KeyboardInterrupt):
         table5.run(config)
-    assert calls[:3] == [("er_ss/gan", "fape_gan", True), ("er_ss/seed-0/real", "fa_net", False)] + calls[2:3]
+    assert calls[:2] == [("er_ss/seed-0/real", "fa_net", False), ("er_ss/gan", "fape_gan", True)]
     # What was finished when it stopped is in the table already.
     assert json.loads((tmp_path / "table5.json").read_text())["tasks"]["er_ss"]["Fa-Net"]["accuracy"] == [50.0]
     table5.run(config)
     assert capsys.readouterr().out.count("50.0 [25.0, 75.0] seed 0") == 2 * len(TASKS)
+
+
+def test_the_plain_remedy_is_chosen_on_one_draw_and_all_rows_are_reported_on_others(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    score = {"real": 6, "synthetic": 10, "oversampling": 8, "balanced_softmax": 9, "mixup": 7}
+    trained: list[TaskConfig] = []
+
+    def run_stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
+        folder = Path(config.run_dir)
+        if stages[-1] == "evaluate" and not (folder / "metrics.json").exists():
+            trained.append(config)
+            write_run(folder, np.arange(12) < score[folder.name], np.arange(12), config=config)
+
+    monkeypatch.setattr(table5, "_stages", run_stages)
+    monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
+    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path))
+    table5.run(config)
+    text = capsys.readouterr().out
+    # Recipe best mirrors by itself; on the reported draws the chosen remedy alone is trained beside the two rows.
+    assert len(trained) == len(TASKS) * (4 + 3 * 3)
+    assert "Table 5: 52 of 52 trainings are done; about 0.0 hours left" in text
+    on = {(flags.split_seed, flags.draws, Path(flags.run_dir).name) for flags in trained}
+    assert {row for draw, _, row in on if draw == 0} == {"real", "oversampling", "balanced_softmax", "mixup"}
+    assert {(draw, row) for draw, reported, row in on if reported} == {
+        (draw, row) for draw in (1, 2, 3) for row in ("real", "synthetic", "balanced_softmax")
+    }
+    assert {flags.balance for flags in trained if Path(flags.run_dir).name == "balanced_softmax"} == {"softmax"}
+    # Each draw has data of its own, and the synthetic row the faces of its draw's FaPE-GAN.
+    assert {Path(flags.data).name for flags in trained if flags.split_seed == 2} == {"2"}
+    borrowed = {flags.synthetic_from for flags in trained if flags.synthetic and flags.split_seed == 2}
+    assert borrowed == {f"{tmp_path}/{task}/draw-2/gan" for task in TASKS}
+    kept = json.loads((tmp_path / "table5.json").read_text())
+    assert kept["chosen_on"] == [0] and set(kept["remedies"].values()) == {"balanced softmax"}
+    entry = kept["tasks"]["er_up"]
+    assert entry["FaPE-GAN+Fa-Net"]["draws"] == [1, 2, 3] and entry["difference"]["difference"] == pytest.approx(
+        100 / 3
+    )
+    assert entry["beside_remedy"]["difference"] == pytest.approx(100 / 12)
+    notes = str(paper_tables.notes_5(find_runs(config.run_dir)))
+    assert "Draw 0 chose the plain remedy (balanced softmax for ER-SS" in notes
+    # One face of one of six persons: no proof.
+    assert "not shown to add more than the plain remedy on ER-SS, ER-UE" in notes
+    # A second call finds all done.
+    trained.clear()
+    table5.run(config)
+    assert trained == []
+
+
+def test_a_table_of_the_datas_own_split_is_not_mixed_with_one_over_draws(toy_data: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "er_ss" / "seed-0" / "real", np.arange(12) < 6, np.arange(12))
+    with pytest.raises(InputError, match=r"holds a table of the data's own split\. Give --draws=0"):
+        table5.run(TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path)))
 
 
 def test_each_cell_has_a_log_folder_of_its_own(
@@ -144,9 +208,9 @@ def test_each_cell_has_a_log_folder_of_its_own(
         "_stages",
         lambda cell, _: folders.update({cell.run_dir.removeprefix(f"{tmp_path}/"): runtime.tensorboard_dir(cell)}),
     )
-    monkeypatch.setattr(table5, "row_config", lambda config, task, row, seed: table5._config(config, task, row))
+    monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", "gs://bucket/logs")
-    config = TaskConfig(task="all", data=toy_data, run_dir=f"{tmp_path}/", seeds=1)
+    config = TaskConfig(task="all", data=toy_data, run_dir=f"{tmp_path}/", seeds=1, draws=0)
     table5.run(config)
     assert len(folders) == 3 * len(TASKS)
     assert folders == {cell: f"gs://bucket/logs/{cell}" for cell in folders}

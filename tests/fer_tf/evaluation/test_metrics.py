@@ -98,3 +98,27 @@ def test_seeds_that_differ_widen_the_interval_of_two_methods():
     assert steady["high"] == pytest.approx(alone["high"], abs=0.01)
     with pytest.raises(InputError, match="400 faces"):
         metrics.paired_bootstrap(first, second[:, :10], groups)
+
+
+def test_an_interval_over_draws_takes_draws_persons_and_seeds_anew() -> None:
+    persons = ["a", "a", "b", "c"]
+    # Within a draw all are alike, so that the draws alone differ: both, or one of them twice.
+    means = metrics.bootstrap_over_draws([[np.zeros((2, 4))], [np.ones((2, 4))]], [persons, persons], samples=4000)
+    values, counts = np.unique(means[0], return_counts=True)
+    assert values.tolist() == [0.0, 0.5, 1.0]
+    np.testing.assert_allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
+    # Draws alike and persons not: person b is all that is right, in each draw the same.
+    right = np.array([[0.0, 0.0, 1.0, 0.0]])
+    means = metrics.bootstrap_over_draws([[right], [right]], [persons, persons], samples=4000)
+    shares = np.array([[a, b, c] for a, b, c in np.random.default_rng(1).multinomial(3, [1 / 3] * 3, 4000)])
+    expected = shares[:, 1] / (2 * shares[:, 0] + shares[:, 1] + shares[:, 2])
+    np.testing.assert_allclose(np.quantile(means[0], [0.05, 0.5, 0.9]), np.quantile(expected, [0.05, 0.5, 0.9]))
+    # Two methods are compared on the same draws and persons.
+    means = metrics.bootstrap_over_draws([[right, right]] * 2, [persons] * 2, samples=50)
+    assert means[0].tolist() == means[1].tolist()
+
+
+def test_one_draw_or_one_person_gives_no_interval_over_draws() -> None:
+    right = np.ones((1, 2))
+    assert metrics.bootstrap_over_draws([[right]], [["a", "b"]]) is None
+    assert metrics.bootstrap_over_draws([[right], [right]], [["a", "a"], ["a", "a"]]) is None
