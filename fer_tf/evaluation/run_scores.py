@@ -80,8 +80,7 @@ def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | Non
     if not seen:
         return None
     groups = _persons(seen)
-    first, second = (np.array([[run[key] for key in seen] for run in runs]) for runs in hits)
-    found = paired_bootstrap(first, second, groups)
+    found = paired_bootstrap(*(np.array([[run[key] for key in seen] for run in runs]) for runs in hits), groups)
     low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
     over = "faces" if groups is None else "persons"
     return Accuracy(value, low, high, len(seen), over, (*first, *second), found["p"])
