@@ -67,7 +67,7 @@ def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable
     skipped = 0
     if first.lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's note to itself.
         first, skipped = next(texts, ""), 1
-    delimiter = _delimiter(first, required)
+    delimiter = delimiter_of(first, required)
     reader = csv.reader(itertools.chain([first], texts), delimiter=delimiter)
     try:
         columns = tuple(word_key(column) for column in next(reader, []))
@@ -89,7 +89,7 @@ def _rows(reader: object, columns: int, skipped: int, name: str) -> Iterator[tup
         raise InputError(f"{name}, line {reader.line_num + skipped}: not a CSV row: {error}.") from None
 
 
-def _delimiter(header: str, required: Sequence[str]) -> str:
+def delimiter_of(header: str, required: Sequence[str]) -> str:
     """The mark that gives most of the required columns; a comma when none gives any."""
 
     def known(mark: str) -> int:
@@ -122,7 +122,7 @@ def text_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         head += piece
         if len(head) >= 4:
             break
-    coding = _coding(head, name)
+    coding = coding_of(head, name)
     decoder = codecs.getincrementaldecoder(coding)()
     rest, number = "", 1
     for piece in itertools.chain([head], pieces, [None]):
@@ -138,7 +138,8 @@ def text_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
     yield from (f"{line}\n" for line in rest.split("\r") if line)
 
 
-def _coding(head: bytes, name: str) -> str:
+def coding_of(head: bytes, name: str) -> str:
+    """Returns the coding of a file that begins with these bytes, four or more; raises InputError when it is no text."""
     for mark, coding in _MARKS:
         if head.startswith(mark):
             return coding

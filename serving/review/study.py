@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import math
+import os
 import posixpath
 import statistics
 import string
@@ -17,10 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fer_tf import files
-from fer_tf.data import annotations
-from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip
+from fer_tf.data import annotations, csv_rows
+from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings
 from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.errors import InputError
+from fer_tf.labels import word_key
 from serving.review.store import FIRST, SECOND, Store, Vote
 
 # A longer gap between two votes is a break.
@@ -74,7 +76,8 @@ class Study:
     def __init__(self, options: StudyOptions, store: Store):
         self.options, self.store = options, store
         self.clips, self.left_out = _read_clips(options)
-        self.labels = _labels(options, self.clips.values())
+        named = sorted({clip.expression for clip in self.clips.values()})
+        self.labels = _labels_of_file(options.labels_file) or tuple(named)
         if CANNOT_TELL in self.labels:
             raise InputError(f"`expression` may not be {CANNOT_TELL!r}: the export writes it for votes that name none.")
         self.reviewers = _reviewers(options, store)
@@ -177,7 +180,8 @@ def keys_for(labels: Sequence[str]) -> list[str]:
 
 def column_of(reviewer: str, pattern: str) -> str:
     """Returns a reviewer's column: the name itself where it fits the pattern, else the name in the star's place."""
-    return reviewer if fnmatch.fnmatchcase(reviewer, pattern) else pattern.replace("*", reviewer, 1)
+    fits = fnmatch.fnmatchcase(word_key(reviewer), word_key(pattern))
+    return reviewer if fits else pattern.replace("*", reviewer, 1)
 
 
 def export(study: Study, path: str, first_round: bool = False) -> int:
@@ -199,67 +203,82 @@ def export(study: Study, path: str, first_round: bool = False) -> int:
 def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     """Returns the annotations with the reviewers' columns as CSV, and how many votes are in it.
 
-    Every other column, every row and their order stay. A cell of a reviewer without a vote keeps what it said.
+    Every other column, every row and their order stay, as do the file's coding and its separator. A cell of a reviewer
+    without a vote keeps what it said.
     """
-    content = files.read_bytes(study.options.annotations)
-    text = content.decode("utf-8-sig")
-    rows = list(csv.reader(io.StringIO(text, newline="")))
-    header = [name.strip() for name in rows[0]]
+    path = study.options.annotations
+    content = files.read_bytes(path)
+    # Read anew: rows may have been added since the study began.
+    clip_ids = {row.line: row.clip_id for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, Clip)}
+    texts = list(csv_rows.text_lines([content], path))
+    note = [texts.pop(0)] if texts[0].lower().startswith("sep=") else []
+    delimiter = csv_rows.delimiter_of(texts[0], annotations.REQUIRED_COLUMNS)
+    reader = csv.reader(texts, delimiter=delimiter)
+    rows = [(reader.line_num + len(note), row) for row in reader]
+    width = len(rows[0][1])
+    for line, row in rows:
+        # What a spreadsheet adds at the end of a line is no column.
+        if line in clip_ids:
+            del row[width:]
     votes = study.standing(FIRST) if first_round else study.final()
     remarks = any(vote.remark for cast in votes.values() for vote in cast.values())
-    places = {reviewer: _column_place(rows, header, study.column(reviewer)) for reviewer in study.reviewers}
-    remark_places = {
-        reviewer: _column_place(rows, header, f"remark_{reviewer}") for reviewer in study.reviewers if remarks
-    }
+    places = {name: _column_place(rows, study.column(name)) for name in study.reviewers}
+    remark_places = {name: _column_place(rows, f"remark_{name}") for name in study.reviewers if remarks}
     written = 0
-    for row in rows[1:]:
-        if len(row) != len(header):
-            continue
-        clip_id = posixpath.normpath(row[header.index("video")].strip())
-        for reviewer, vote in votes.get(clip_id, {}).items():
-            row[places[reviewer]] = vote.choice
+    for line, row in rows:
+        for name, vote in votes.get(clip_ids.get(line, ""), {}).items():
+            row[places[name]] = vote.choice
             if remarks:
-                row[remark_places[reviewer]] = vote.remark
+                row[remark_places[name]] = vote.remark
             written += 1
     out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\r\n" if "\r\n" in text[: text.find("\n") + 1] else "\n").writerows(rows)
-    return (b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b"") + out.getvalue().encode(), written
+    out.writelines(note)
+    ending = "\r\n" if texts[0].endswith("\r\n") else "\n"
+    csv.writer(out, delimiter=delimiter, lineterminator=ending).writerows(row for _, row in rows)
+    return out.getvalue().encode(csv_rows.coding_of(content[:4], path)), written
 
 
-def _column_place(rows: list[list[str]], header: list[str], name: str) -> int:
-    """Returns where the column stands, after adding it to rows of the header's length when it is new."""
-    if name in header:
-        return header.index(name)
-    for row in rows:
+def _column_place(rows: list[tuple[int, list[str]]], name: str) -> int:
+    """Returns where the column stands, after adding it to every row when it is new."""
+    header = [word_key(column) for column in rows[0][1]]
+    if word_key(name) in header:
+        return header.index(word_key(name))
+    for _, row in rows:
         # A row of another length stays wrong by as much, and the build says so.
         if row:
             row.append("")
-    header.append(name)
-    rows[0][-1] = name
-    return len(header) - 1
+    rows[0][1][-1] = name
+    return len(header)
+
+
+def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[Clip | BadRow], Spellings]:
+    spellings = Spellings(_labels_of_file(options.labels_file))
+    how = AnnotationOptions(review="none", root=os.path.abspath(options.videos_root))
+    return list(annotations.read_rows(lines, options.annotations, how, spellings)), spellings
 
 
 def _read_clips(options: StudyOptions) -> tuple[dict[str, Clip], list[BadRow]]:
     try:
         with open(options.annotations, "rb") as file:
-            rows = list(annotations.read_rows(file, options.annotations, AnnotationOptions(review="none")))
+            rows, spellings = _rows(file, options)
     except OSError as error:
         raise InputError(f"`annotations` {options.annotations!r} cannot be read: {error.strerror}.") from None
-    clips, repeated = annotations.drop_duplicates(row for row in rows if isinstance(row, Clip))
+    found = (spellings.resolved(row) for row in rows if isinstance(row, Clip))
+    clips, repeated = annotations.drop_duplicates(found)
     left_out = [row for row in rows if isinstance(row, BadRow)] + repeated
     if not clips:
         raise InputError(f"{options.annotations}: no row can be shown. The first: {left_out[:1]}.")
     return {clip.clip_id: clip for clip in clips}, left_out
 
 
-def _labels(options: StudyOptions, clips: Iterable[Clip]) -> tuple[str, ...]:
-    if not options.labels_file:
-        return tuple(sorted({clip.expression for clip in clips}))
+def _labels_of_file(path: str) -> tuple[str, ...]:
+    if not path:
+        return ()
     try:
-        with open(options.labels_file, "rb") as file:
-            return annotations.read_labels(file, options.labels_file).names
+        with open(path, "rb") as file:
+            return annotations.read_labels(file, path).names
     except OSError as error:
-        raise InputError(f"`labels_file` {options.labels_file!r} cannot be read: {error.strerror}.") from None
+        raise InputError(f"`labels_file` {path!r} cannot be read: {error.strerror}.") from None
 
 
 def _reviewers(options: StudyOptions, store: Store) -> tuple[str, ...]:
@@ -268,7 +287,7 @@ def _reviewers(options: StudyOptions, store: Store) -> tuple[str, ...]:
     names = options.reviewers or tuple(store.reviewers())
     if not names:
         raise InputError("`reviewers` is empty: name who votes, such as --reviewers=anna,ben,chris.")
-    if len({column_of(name, options.reviewer_columns) for name in names}) < len(names):
+    if len({word_key(column_of(name, options.reviewer_columns)) for name in names}) < len(names):
         raise InputError(f"`reviewers` names somebody twice. Received: {','.join(names)!r}.")
     return names
 

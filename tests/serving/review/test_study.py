@@ -175,6 +175,24 @@ def test_the_export_keeps_every_row_column_and_line_ending_and_adds_the_votes(
     assert (tmp_path / "again.csv").read_bytes() == content
 
 
+def test_a_table_of_a_spreadsheet_keeps_its_coding_and_separator(
+    options: StudyOptions, store: Store, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    lines = ["sep=;", ";".join(name.title() for name in rows[0]) + ";Reviewer Anna"]
+    lines += [";".join(row.values()) + ";" * (1 + place % 2) for place, row in enumerate(rows)]
+    Path(options.annotations).write_bytes("\r\n".join([*lines, ""]).encode("utf-16"))
+    study = Study(options, store)
+    assert len(study.clips) == 8 and not study.left_out
+    cast(store, "anna", rows[1]["video"], "happy")
+    cast(store, "ben", rows[1]["video"], "sad")
+    assert export(study, str(tmp_path / "out.csv")) == 2
+    written = (tmp_path / "out.csv").read_bytes().decode("utf-16").split("\r\n")
+    assert written[:2] == ["sep=;", f"{lines[1]};reviewer_ben;reviewer_chris"]
+    assert written[3] == ";".join([*rows[1].values(), "happy", "sad", ""])
+    census = chunks.partition(str(tmp_path / "out.csv"), str(tmp_path / "building"), AnnotationOptions(review="none"))
+    assert census.clips == 8 and census.ballots.reviewers == ("reviewer_anna", "reviewer_ben", "reviewer_chris")
+
+
 def test_the_build_keeps_and_drops_what_a_calculation_by_hand_says(
     options: StudyOptions, store: Store, tmp_path: Path
 ) -> None:
