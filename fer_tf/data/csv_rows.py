@@ -7,6 +7,7 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fer_tf.errors import InputError
 from fer_tf.labels import word_key
@@ -77,7 +78,7 @@ def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable
     return CsvTable(columns, _rows(reader, len(columns), skipped, name))
 
 
-def _rows(reader: object, columns: int, skipped: int, name: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(reader: Any, columns: int, skipped: int, name: str) -> Iterator[tuple[int, list[str]]]:
     try:
         for values in reader:
             values = [value.strip() for value in values]
