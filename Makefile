@@ -31,8 +31,11 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 demo: setup
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ./demo.sh
 
+# Two processes, each test file in one of them; `make test WORKERS=0` runs all in one.
+WORKERS ?= 2
+
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(WORKERS) --dist=loadfile
 
 test-slow: setup
 	$(PY) -m pytest -m slow
