@@ -15,6 +15,9 @@ _OWN_FILES = {
     "fisherface": "Fisherface",
     "bag_of_words": "BagOfWords",
     "salient_patches": "SalientPatches",
+    "mollahosseini": "Mollahosseini",
+    "attention_cnn": "AttentionCnn",
+    "cnn_svm": "CnnSvm",
 }
 TITLES = {
     "fa_net": "Fa-Net",
@@ -22,7 +25,6 @@ TITLES = {
     "bag_of_words": "Bag of Words",
     "salient_patches": "Salient Facial Patch",
     "vgg_svm": "VGG+SVM",
-    "googlenet": "GoogleNet",
     "mollahosseini": "Mollahosseini et al",
     "dnnrl": "DNNRL",
     "attention_cnn": "Attention CNN",
@@ -31,6 +33,7 @@ TITLES = {
 for _feature in FEATURES:
     for _kind in CLASSIFIERS:
         TITLES[f"{_feature}_{_kind}"] = f"{_feature.upper() if _feature != 'gabor' else 'Gabor'}+{_kind.upper()}"
+NETWORKS = ("mollahosseini", "attention_cnn", "cnn_svm")
 NAMES = (*_OWN_FILES, *(f"{feature}_{kind}" for feature in FEATURES for kind in CLASSIFIERS))
 
 

@@ -1,0 +1,154 @@
+"""How the networks among the competitors are built and trained: on grey faces in memory, going on after a stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_tf import files
+from fer_tf.competitors.faces import Faces
+from fer_tf.competitors.method import Work
+
+BATCH = 64
+# Optimizer steps that a small set gets at least, however few epochs that are of a large one.
+MIN_STEPS = 600
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast a network is trained.
+
+    Attributes:
+      epochs: passes over a large training part.
+      learning_rate: Adam's at its peak; it falls to 0 along a cosine.
+      changed: whether faces are mirrored, moved and turned a little.
+    """
+
+    epochs: int = 30
+    learning_rate: float = 1e-3
+    changed: bool = True
+
+
+class Network:
+    """A Keras classifier of grey faces.
+
+    Args:
+      work: classes, seed, epochs, folder of the checkpoint.
+      architecture: takes a tensor (B, S, S, 1) of mean 0 and variance 1 and the number of classes; gives logits, and
+        behind them what the loss needs.
+      training: how it is trained.
+      loss: of labels int (B,) and what the architecture gives; cross-entropy when None.
+    """
+
+    side, landmarks = 0, False
+
+    def __init__(self, work: Work, architecture: Callable, training: Training, loss: Callable | None = None) -> None:
+        self._work, self._architecture, self._training, self._loss = work, architecture, training, loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is kept: the weights, without what trained them."""
+        return {"work": self._work, "side": self._side, "weights": self._model.get_weights()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Builds the network that was kept; each kind is built from its work alone."""
+        type(self).__init__(self, state["work"])
+        self._side = state["side"]
+        self._model = self._built(self._side)
+        self._model.set_weights(state["weights"])
+
+    def fit(self, train: Faces) -> dict[str, Any]:
+        keras.utils.set_random_seed(self._work.seed)
+        self._side = train.images.shape[1]
+        self._model = self._built(self._side)
+        batch = batch_of(len(train))
+        steps = max(1, len(train) // batch)
+        epochs = self._work.epochs or max(self._training.epochs, MIN_STEPS // steps)
+        rate = keras.optimizers.schedules.CosineDecay(self._training.learning_rate, epochs * steps)
+        loss = self._loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
+        history = self._model.fit(
+            standardized(train.images),
+            train.labels,
+            batch_size=batch,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[_Progress(epochs), *_checkpoint(self._work.folder)],
+        )
+        last = history.history.get("loss", [float("nan")])[-1]
+        return {"epochs": epochs, "parameters": self._model.count_params(), "last_loss": float(last)}
+
+    def logits(self, faces: Faces) -> np.ndarray:
+        found = self._model.predict(standardized(faces.images), batch_size=128, verbose=0)
+        # A loss may ask for more than the logits.
+        return np.asarray(found)[:, : self._work.num_classes]
+
+    def features(self, faces: Faces, layer: str) -> np.ndarray:
+        """Returns what a layer gives of each face, float32 (N, D), rows of length 1."""
+        inner = keras.Model(self._model.inputs, self._model.get_layer(layer).output)
+        found = inner.predict(standardized(faces.images), batch_size=128, verbose=0).reshape(len(faces), -1)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+
+    def _built(self, side: int) -> keras.Model:
+        image = keras.Input((side, side, 1))
+        x = image
+        if self._training.changed:
+            # Active in training alone.
+            for layer in (
+                keras.layers.RandomFlip("horizontal"),
+                keras.layers.RandomTranslation(0.06, 0.06, fill_mode="nearest"),
+                keras.layers.RandomRotation(0.03, fill_mode="nearest"),
+            ):
+                x = layer(x)
+        return keras.Model(image, self._architecture(x, self._work.num_classes))
+
+
+def batch_of(faces: int) -> int:
+    """Returns the faces of a step: at most 64, and at least four steps an epoch."""
+    return min(BATCH, max(4, faces // 4))
+
+
+def standardized(images: np.ndarray) -> np.ndarray:
+    """Returns uint8 faces (N, S, S) with mean 0 and variance 1 each, float32 (N, S, S, 1)."""
+    values = images.astype(np.float32)
+    values -= values.mean((1, 2), keepdims=True)
+    return (values / (values.std((1, 2), keepdims=True) + 1e-3))[..., None]
+
+
+def convolved(x: Any, filters: int, size: int, strides: int = 1) -> Any:
+    """A convolution, batch normalization and ReLU."""
+    x = keras.layers.Conv2D(filters, size, strides, "same", use_bias=False, kernel_initializer="he_normal")(x)
+    return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+
+
+def inception(x: Any, ones: int, threes: tuple[int, int], fives: tuple[int, int], pooled: int) -> Any:
+    """An inception module (Szegedy et al. 2015): 1 x 1, reduced 3 x 3, reduced 5 x 5 and pooled, side by side."""
+    branches = [
+        convolved(x, ones, 1),
+        convolved(convolved(x, threes[0], 1), threes[1], 3),
+        convolved(convolved(x, fives[0], 1), fives[1], 5),
+        convolved(keras.layers.MaxPooling2D(3, 1, "same")(x), pooled, 1),
+    ]
+    return keras.layers.Concatenate()(branches)
+
+
+def _checkpoint(folder: str) -> list[keras.callbacks.Callback]:
+    """Keeps the newest epoch until the end of the training, where the folder is a local one."""
+    if not folder or not files.is_local(folder):
+        return []
+    return [keras.callbacks.BackupAndRestore(os.path.join(folder, "backup"))]
+
+
+class _Progress(keras.callbacks.Callback):
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if (epoch + 1) % max(1, self._epochs // 10) == 0:
+            logging.info("epoch %d of %d, loss %.4f", epoch + 1, self._epochs, (logs or {}).get("loss", float("nan")))
