@@ -45,7 +45,7 @@ class View:
         return [found.moved(-wide) for found in finder.find(around)]
 
     def back(self, face: Any, shape: tuple[int, ...]) -> Any:
-        """Returns an AlignedFace of an upright frame with its places in the frame of this shape (h, w, ...) before turning."""
+        """Returns an AlignedFace with its places in the frame of this shape (h, w, ...), which was turned."""
         if not self.turns:
             return face
         corners = _turned_back(np.stack([face.box[:2], face.box[:2] + face.box[2:]]), self.turns, shape)

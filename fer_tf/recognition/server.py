@@ -14,6 +14,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 from fer_tf.recognition.answers import Answer, encode_face
+from fer_tf.recognition.reaching import is_loopback, why_no_answer
 
 if TYPE_CHECKING:
     import grpc
@@ -85,6 +86,8 @@ class Connection:
         self.name = self.address = address
         self.model_name, self.timeout_s = model_name, timeout_s
         options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+        if is_loopback(address):
+            options.append(("grpc.enable_http_proxy", 0))
         credentials = tls.credentials() if tls else None
         if credentials:
             self.channel = grpc.secure_channel(address, credentials, options)
@@ -113,9 +116,7 @@ class Connection:
         try:
             grpc.channel_ready_future(self.channel).result(timeout=seconds)
         except grpc.FutureTimeoutError:
-            raise ServerError(
-                f"no server answers at {self.address}; start one with `python -m serving.server`, or give --server"
-            ) from None
+            raise ServerError(why_no_answer(self.address)) from None
 
     @cached_property
     def expressions(self) -> tuple[str, ...]:
