@@ -39,7 +39,8 @@ class Judge:
     def __init__(self) -> None:
         self._rows = array.array("d")
         self._first: list[tuple[float, np.ndarray]] = []
-        self._rest = self._before = None
+        self._rest: Any = None
+        self._before: Any = None
 
     def add(self, at: float, image: np.ndarray) -> None:
         """Looks at the next frame: its time in seconds and its float grey image."""
