@@ -191,13 +191,18 @@ class _Progress:
         self._made += 1
         self._kept += made.record is not None
         now = time.monotonic()
-        if now - self._said < PROGRESS_SECONDS:
+        # A batch is counted at once, when all of it is judged.
+        if now - self._said < PROGRESS_SECONDS or self._made % BATCH:
             return
         self._said = now
         rate = self._made / (now - self._begun)
-        left = (self._wanted - self._kept) / max(rate * self._kept / self._made, 1e-9) if self._kept else float("inf")
+        left = (
+            f"{(self._wanted - self._kept) * self._made / (rate * self._kept):.0f} s left"
+            if self._kept
+            else "none kept"
+        )
         logging.info(
-            "%s: %d of %d faces kept, %d rejected; %.0f a second, %.0f s left",
+            "%s: %d of %d faces kept, %d rejected; %.0f a second, %s",
             self._name,
             self._kept,
             self._wanted,
