@@ -25,6 +25,7 @@ TITLES = {
     "bag_of_words": "Bag of Words",
     "salient_patches": "Salient Facial Patch",
     "vgg_svm": "VGG+SVM",
+    "googlenet": "GoogleNet",
     "mollahosseini": "Mollahosseini et al",
     "dnnrl": "DNNRL",
     "attention_cnn": "Attention CNN",

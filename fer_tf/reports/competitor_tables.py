@@ -9,7 +9,7 @@ import numpy as np
 from fer_tf import competitors
 from fer_tf.evaluation.run_scores import best
 from fer_tf.reports.paper_tables import needs_set, notes_of, own_cell
-from fer_tf.reports.tables import MISSING, OWN, PAPER, Cell, Table
+from fer_tf.reports.tables import OWN, PAPER, PLAIN, Cell, Table
 from fer_tf.reports.wording import brackets, percent
 from fer_tf.run_folder import Run
 
@@ -61,7 +61,7 @@ def _table(key: str, title: str, task: str, printed: dict[str, float], runs: Seq
             own = own_cell([run] if run else [], needs_set(task, flag) if there else NOT_HERE)
             value = Cell(f"{printed[method]:.1f}", PAPER) if method in printed else Cell("-")
             persons = [_persons_out(run, own)] if with_persons else []
-            rows.append((Cell(name, OWN if run else MISSING), value, own, *persons, *_cost(run)))
+            rows.append((Cell(name, OWN if run else PLAIN), value, own, *persons, *_cost(run)))
     columns = (*COLUMNS[:3], PERSONS_OUT, *COLUMNS[3:]) if with_persons else COLUMNS
     notes = (
         "Of several runs of a method the one with the best validation accuracy stands here. Training, speed and size "

@@ -143,6 +143,7 @@ def test_tables_2_and_3_have_a_row_for_each_method_with_what_it_takes(tmp_path: 
     assert [cell.text for cell in second["Bag of Words"][1:3]] == ["67.4", "50.0"]
     needs = "needs FER2013: python -m trainer.task --task=fer2013 --data=PATH --method=attention_cnn"
     assert second["Attention CNN"][2].text == needs
+    assert {"GoogleNet", "VGG+SVM", "Fa-Net, recipe paper"} < second.keys()
     # A command that does not exist is asked of nobody.
     assert second["DNNRL"][2].text == "not among this system's methods"
     third = {row[0].text: row for row in competitor_tables.table_3(runs).rows}
