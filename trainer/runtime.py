@@ -253,6 +253,8 @@ def run_log(config: TaskConfig) -> Iterator[None]:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(logging.INFO)
+    # TensorFlow's own: what it says of its checkpoints' shards would stand between the run's lines.
+    logging.getLogger("absl").setLevel(logging.WARNING)
     for handler in handlers[1:]:
         handler.stream.writelines(f"{note}\n" for note in start_up.notes)
     try:

@@ -247,6 +247,7 @@ def test_a_training_does_not_go_on_with_synthetic_faces_that_were_made_again(toy
         faces = [face for face in DataFolder(toy_data).faces() if face.er_ss == "train"][:8]
         made = DataFolder(str(tmp_path / "synthetic")).face_file(0, 1)
         files.write_records(made, [schema.encode(synthetic_copy(face, quality)) for face in faces])
+        files.write_json(str(tmp_path / "synthetic" / "plan.json"), {"options": {"gan": "weights"}})
 
     more = ("--synthetic=true", "--gan_recipe=paper", "--synthetic_ratio=0.1", "--epochs=1")
     make(quality=95)
