@@ -25,7 +25,7 @@ STEADY, MOVING_S = 0.5, 1.0
 # more strictly, since mixing two costs more than counting one twice: who returns is within SAME of an earlier view, and
 # who is in a person's place a look later within OTHER. Looks of one person a fifth of a second apart were 0.05 to 0.25
 # from each other, different made-up people 0.49 and more, different real ones 0.6 and more.
-SAME, OTHER = 0.46, 0.47
+SAME, OTHER, HIDDEN = 0.46, 0.47, 0.65
 # How much a descriptor's distance counts beside the distance in sides, where both are asked.
 WEIGHT = 3.0
 # Views of a person that are kept, one for each way in which the head is turned: nose off the face's axis, in sides.
@@ -35,6 +35,8 @@ MOST_REMEMBERED = 64
 # An aligned face's coarse picture seldom changes by more than this from one look to the next, grey levels: by 2 to 12
 # in the middle and 23 at most in eight clips of one person each, by 26 and more from one person to another.
 CHANGED = 14.0
+# A face this near, in its sides, may hide a part of another, which then looks otherwise and is nobody else.
+HIDES = 1.6
 _COARSE = (16, 16)
 # Colours of a scene's coarse picture differ by more than this on average from one shot to the next, grey levels.
 CUT = 26.0
@@ -173,19 +175,23 @@ class Tracker:
             track.here = False
         near = [track for track in self._tracks if track.here and time - track.time <= self._lost_after_s]
         away = np.array([[_away(track, time, box) for track in near] for box in boxes]).reshape(len(boxes), len(near))
-        for index in _doubtful(away) | _changed(away, near, descriptors):
-            self._add_appearance(away[index], near, descriptors.of(index))
+        crowded = _doubtful(away)
+        for index in crowded | _changed(away, near, boxes, descriptors):
+            # Of two close to each other one half hides the other, whose descriptor is then poor.
+            self._add_appearance(away[index], near, descriptors.of(index), HIDDEN if index in crowded else OTHER)
         chosen = {index: near[column] for index, column in _assigned(away)}
         self._recognise(chosen, len(boxes), descriptors)
         return chosen
 
-    def _add_appearance(self, away: np.ndarray, near: Sequence[_Track], descriptor: np.ndarray | None) -> None:
-        """Adds to a face's distances how unlike the tracks it looks."""
+    def _add_appearance(
+        self, away: np.ndarray, near: Sequence[_Track], descriptor: np.ndarray | None, other: float
+    ) -> None:
+        """Adds to a face's distances how unlike the tracks it looks; from `other` on it is another person."""
         for column in np.flatnonzero(np.isfinite(away)) if descriptor is not None else ():
             unlike = self._unlike(near[column], descriptor, at_once=True)
             # A track without a view is neither like nor unlike.
             if math.isfinite(unlike):
-                away[column] = math.inf if unlike > OTHER else away[column] + WEIGHT * unlike
+                away[column] = math.inf if unlike > other else away[column] + WEIGHT * unlike
 
     def _recognise(self, chosen: dict[int, _Track], count: int, descriptors: _Descriptors) -> None:
         """Gives faces without a track the number of somebody who is missing and looks like them."""
@@ -285,17 +291,25 @@ def _doubtful(away: np.ndarray) -> set[int]:
     return {index for index in range(len(away)) if close[index].sum() > 1 or shared[index].any()}
 
 
-def _changed(away: np.ndarray, near: Sequence[_Track], descriptors: _Descriptors) -> set[int]:
+def _changed(
+    away: np.ndarray, near: Sequence[_Track], boxes: Sequence[np.ndarray], descriptors: _Descriptors
+) -> set[int]:
     """The faces that look otherwise than whoever was there a look ago, such as after a cut in a small window."""
     found = set()
     for index in range(len(away)):
         coarse = descriptors.coarse(index)
-        if coarse is None or not np.isfinite(away[index]).any():
+        if coarse is None or not np.isfinite(away[index]).any() or _beside_another(index, boxes):
             continue
         before = near[int(np.argmin(away[index]))].coarse
         if before is not None and float(np.abs(coarse - before).mean()) > CHANGED:
             found.add(index)
     return found
+
+
+def _beside_another(index: int, boxes: Sequence[np.ndarray]) -> bool:
+    """Whether another face is so near that it may hide a part of this one."""
+    others = [box for number, box in enumerate(boxes) if number != index]
+    return any(np.linalg.norm(_centre(box) - _centre(boxes[index])) < HIDES * _side(box) for box in others)
 
 
 def _assigned(away: np.ndarray) -> list[tuple[int, int]]:
