@@ -57,7 +57,7 @@ class Network:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Builds the network that was kept; each kind is built from its work alone."""
-        type(self).__init__(self, state["work"])
+        type(self).__init__(self, state["work"])  # type: ignore[call-arg]
         self._side = state["side"]
         self._model = self._built(self._side)
         self._model.set_weights(state["weights"])
