@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -255,18 +256,24 @@ class FaceExtractor:
         frame = Frame(rgb, 0, 0.0, 1.0)
         with self._lock:
             finder = self._picture_finder(smallest)
-            for view in VIEWS if self.options.turned else VIEWS[:2]:
-                seen = view.of(frame)
-                found = view.find(finder, [seen.rgb])[0]
-                order = _biggest_first(found)
-                aligned = [self._aligned(seen, found, number) for number in order]
-                if any(aligned):
-                    break
+            looks = (self._look(frame, view, finder) for view in (VIEWS if self.options.turned else VIEWS[:2]))
+            first = next(looks)
+            # What was found and left out is told as it was found at first.
+            view, found, order, aligned = next(
+                (look for look in itertools.chain([first], looks) if any(look[3])), first
+            )
         off = [number for number, face in zip(order, aligned, strict=True) if face is None]
         rejected = [Rejected("landmarks_off", 0, _place(found.boxes[number])) for number in off]
         if not len(found):
             rejected.append(Rejected("no_face", 0))
         return [view.back(face, rgb.shape) for face in aligned if face is not None], rejected
+
+    def _look(self, frame: Frame, view: View, finder: ClipFinder) -> tuple[View, Detections, list[int], list]:
+        """A picture's faces, biggest first, and each aligned or None."""
+        seen = view.of(frame)
+        found = view.find(finder, [seen.rgb])[0]
+        order = _biggest_first(found)
+        return view, found, order, [self._aligned(seen, found, number) for number in order]
 
     def _picture_finder(self, smallest: float = SMALLEST) -> ClipFinder:
         side = max(SIDES[0], round(MIN_FACE / smallest))
