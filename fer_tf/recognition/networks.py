@@ -63,10 +63,8 @@ def open_network(source: str) -> Network:
 
 
 def _has_fa_net(source: str) -> bool:
-    try:
-        return NetworkFolder(network_folder(source)).has_spec
-    except OSError:  # An address under which nobody keeps files.
-        return False
+    # A web address is no folder, and a server's has no scheme.
+    return not source.startswith(("http://", "https://")) and NetworkFolder(network_folder(source)).has_spec
 
 
 def versions(model_folder: str) -> list[int]:
