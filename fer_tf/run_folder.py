@@ -27,6 +27,7 @@ from fer_tf.resources import resource
 SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage.json"
 PRETRAINED = "pretrained"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
+_EVALUATIONS = "evaluations"
 _TABLE_5, _TABLE_5_TEXT = "table5.json", "table5.md"
 # runs/<task>, and the folders of a whole table: runs/all/<task>/seed-<n>/<row>.
 _MAX_DEPTH = 4
@@ -236,6 +237,15 @@ class RunFolder:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         files.write_json(files.join(self.path, _METRICS), metrics)
+
+    def write_evaluation(self, name: str, metrics: dict[str, Any]) -> None:
+        """Writes the scores on a set that the network was not trained for, beside those on its own."""
+        files.write_json(files.join(self.path, _EVALUATIONS, f"{name}.json"), metrics)
+
+    def read_evaluations(self) -> dict[str, dict[str, Any]]:
+        """Returns the scores on other sets, by name."""
+        paths = files.matching(files.join(self.path, _EVALUATIONS), "*.json")
+        return {os.path.basename(path).removesuffix(".json"): _read_json(path) for path in paths}
 
     def read_predictions(self, split: str) -> dict[str, np.ndarray] | None:
         """Returns image_id, person, pose, label and logits of a part's faces, or None when it was not scored."""

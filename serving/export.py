@@ -208,8 +208,9 @@ def library_versions() -> dict[str, str]:
 def read_metrics(fa_net_dir: str) -> dict[str, Any]:
     """Returns the metrics that the run measured, or nothing when it was not evaluated."""
     for folder in (fa_net_dir, os.path.dirname(os.path.abspath(fa_net_dir))):
-        if metrics := RunFolder(folder).read_metrics():
-            return metrics
+        run = RunFolder(folder)
+        if metrics := run.read_metrics():
+            return {**metrics, "across": run.read_evaluations()}
     return {}
 
 

@@ -31,12 +31,13 @@ class TaskConfig:
     Attributes:
       task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), mixed for
         several sets together, or all four tasks.
-      stage: one stage alone, or all of them in order; a finished stage is skipped.
+      stage: one stage alone, or all of them in order; a finished stage is skipped. evaluate with another task than the
+        run's scores its network on that set: the pictures as given, and end to end, faces found and aligned first.
       method: Fa-Net, or one of the paper's competitors (docs/competitors.md), which takes Fa-Net's stage.
       data: data folder written by beam_pipelines.build, or the public set's folder or CSV file; of several sets
         task=path with commas, such as ferplus=PATH,er_ss=data/faces.
       mapping: of several sets, other names of their labels, such as er_ss.laughing=happy, or - for a label whose faces
-        are left out, such as ckplus.contempt=-.
+        are left out, such as ckplus.contempt=-; also of a set on which another's network is scored.
       set_weights: of several sets, how often one's faces are seen in an epoch, such as jaffe=3; once when not named.
       run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
       recipe: the paper's training of Fa-Net, or this project's strongest.
@@ -186,7 +187,7 @@ class TaskConfig:
         if self.is_competitor and (self.stage in ("fape_gan", "synthesize") or self.task == "all"):
             what = "`task` 'all'" if self.task == "all" else f"`stage` {self.stage!r}"
             raise InputError(f"{what} belongs to --method=fa_net. Received: `method` {self.method!r}.")
-        if self.task != mixed.NAME and (self.mapping or self.set_weights):
+        if self.task != mixed.NAME and (self.set_weights or (self.mapping and self.stage != "evaluate")):
             raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
         if self.framing and self.framing_range is None:
             raise InputError(

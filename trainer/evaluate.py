@@ -85,7 +85,7 @@ def run(config: TaskConfig) -> None:
         **splits,
     }
     run.write_metrics(result)
-    files.write_text(run.page, page(result))
+    files.write_text(run.page, page(result, run.read_evaluations()))
     write_tensorboard(whole, answers)
     test = splits["test"]
     logging.info(

@@ -77,6 +77,7 @@ def publish(config: PublishConfig) -> None:
         size = fa_net.save(local, model, spec, storage=config.storage, max_bytes=MAX_BYTES)
         flags = run.read_config()
         weights = f"`{fa_net.WEIGHTS_FILE}`, {size / 1e6:.1f} MB"
+        metrics = {**metrics, "across": run.read_evaluations()}
         text = model_card.published(metrics, flags, _command(flags), weights, config.storage, config.note)
         lineage.write(local, lineage.read(run.fa_net.path))
         for name in (LINEAGE_FILE, fa_net.WEIGHTS_FILE, fa_net.SPEC_FILE):

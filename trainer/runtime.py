@@ -21,6 +21,7 @@ from fer_tf.data import draws
 from fer_tf.data.folder import DataFolder
 from fer_tf.environment import Workers
 from fer_tf.errors import InputError
+from fer_tf.models import fa_net
 from trainer.config import FA_NET, TaskConfig
 
 # These flags may differ when a run goes on: they do not change what is trained.
@@ -49,6 +50,8 @@ def set_up(config: TaskConfig) -> None:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     files.make_folder(config.run_dir)
+    if is_across(config):
+        return
     flags, run = to_dict(config), config.folder
     data = DataFolder(config.data)
     # A public set is only known when it is read.
@@ -63,6 +66,16 @@ def set_up(config: TaskConfig) -> None:
         return
     about = {"command": sys.argv, "versions": versions(), "machine": machine(), "data_fingerprint": fingerprint}
     run.write_config({"flags": flags, **about})
+
+
+def is_across(config: TaskConfig) -> bool:
+    """Whether a network is to be scored on a set that it was not trained for: the run's, or without one init_from's."""
+    if config.stage != "evaluate" or config.is_competitor or config.task == "all":
+        return False
+    folder = config.folder.fa_net
+    if not folder.has_spec:
+        return bool(config.init_from) and not config.folder.has_begun
+    return fa_net.load_spec(folder.path).task not in ("", config.task)
 
 
 def _check_data(before: str, now: str, config: TaskConfig) -> None:

@@ -29,7 +29,11 @@ def stages_of(config: TaskConfig) -> tuple[str, ...]:
 
 
 def module_of(config: TaskConfig, stage: str) -> str:
-    """Returns the module of a stage; a competitor is trained by its own."""
+    """Returns the module of a stage; a competitor is trained by its own, and another set is judged by its own."""
+    from trainer import runtime
+
+    if runtime.is_across(config):
+        return "trainer.across"
     return "trainer.competitor" if stage == "fa_net" and config.is_competitor else STAGE_MODULES[stage]
 
 

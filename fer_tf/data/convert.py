@@ -8,7 +8,6 @@ the folder appears under its name only when it is complete.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import json
 import logging
@@ -26,11 +25,12 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
+from fer_tf.data import csv_rows
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import NUM_LANDMARKS, SCHEMA_VERSION, FaceRecord, encode
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.errors import InputError
-from fer_tf.labels import POSES, SPLITS
+from fer_tf.labels import POSES, SPLITS, word_key
 
 # Changes when equal files would give other records.
 VERSION = 1
@@ -105,10 +105,12 @@ class Source:
     Attributes:
       rows: its images, read one after the other.
       parts: takes how many rows each usage has, and says what they become; raises InputError when one is missing.
+      expressions: label names, where the set's own are only known now.
     """
 
     rows: Iterable[Row | LeftOut]
     parts: Callable[[Counter[str]], Parts]
+    expressions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class PublicSet:
 
     Attributes:
       title: the set's name as published.
-      expressions: label names; a class's id is its position.
+      expressions: label names; a class's id is its position. Empty when each set of the kind has others.
       read: takes the set's folder or file and the share of its training part to hold out; raises InputError when the
         set is incomplete or renamed, with what was expected and what was found.
       takes_file: whether the set may be a single file.
@@ -163,7 +165,8 @@ def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> 
         try:
             os.makedirs(partial)
             shards = max(1, round(sum(size for _, size, _ in listing) / SHARD_BYTES))
-            summary = _write(public_set.read(data, held_out), public_set.expressions, data, partial, shards)
+            source = public_set.read(data, held_out)
+            summary = _write(source, source.expressions or public_set.expressions, data, partial, shards)
             about = {"set": name, "source": os.path.realpath(data), **options, **summary}
             DataFolder(partial).write_dataset(about)
             os.rename(partial, folder)
@@ -245,7 +248,8 @@ class _Facts:
         for (expression, pose), count in self.kinds.items():
             by_expression[expression] += count
             by_pose[pose] += count
-        poses = [pose for pose in POSE_LETTERS if by_pose[pose]]
+        others = sorted(set(by_pose) - {"", *POSE_LETTERS})
+        poses = [*(pose for pose in POSE_LETTERS if by_pose[pose]), *others]
         row = {
             "expressions": len(by_expression),
             "subjects": len({person for person, _ in self.persons if person}) or None,
@@ -253,7 +257,7 @@ class _Facts:
             "images": len(self),
             "sequences": None,
             "resolution": self.resolution,
-            "pose_list": ", ".join(POSE_LETTERS[pose] for pose in poses) or "-",
+            "pose_list": ", ".join(POSE_LETTERS.get(pose, pose) for pose in poses) or "-",
         }
         return {
             "table_1": row,
@@ -370,7 +374,7 @@ def _record(row: Row, size: tuple[int, int], split: str, expressions: Sequence[s
         expression=row.expression,
         expression_id=expressions.index(row.expression),
         pose=row.pose,
-        pose_id=POSES.index(row.pose) if row.pose else -1,
+        pose_id=POSES.index(row.pose) if row.pose in POSES else -1,
         person=row.person,
         gender=row.gender,
         clip_id="",
@@ -443,33 +447,21 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def csv_rows(path: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def table_rows(path: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields the rows of a set's CSV file: where each stands, for errors, and its values by column.
 
     Columns may stand in any order, with blanks around their names and in capitals or not; others are passed on too.
 
     Args:
-      path: the file, UTF-8 with or without a byte order mark.
+      path: the file.
       required: the columns that must be there; rows name them as written here.
 
     Raises:
-      InputError: when the file is no UTF-8, no CSV, or lacks a column.
+      InputError: when the file is no CSV, or lacks a column.
     """
-    known = {name.casefold(): name for name in required}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            header = [known.get(name.casefold(), name) for name in header]
-            if missing := [name for name in required if name not in header]:
-                raise InputError(
-                    f"{path} must have the columns {', '.join(required)}. Missing: {missing}. Found: {header[:12]}."
-                )
-            for row in reader:
-                if row:
-                    values = dict(zip(header, map(str.strip, row), strict=False))
-                    yield f"{path}, line {reader.line_num}", {name: values.get(name, "") for name in header}
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}).") from None
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not a CSV row: {error}.") from None
+    known = {word_key(name): name for name in required}
+    with open(path, "rb") as file:
+        table = csv_rows.read(file, path, tuple(known))
+        names = [known.get(column, column) for column in table.columns]
+        for line, values in table.rows:
+            yield f"{path}, line {line}", dict(zip(names, values, strict=False))

@@ -153,6 +153,11 @@ class DataFolder:
         return files.join(self.path, _REJECTED)
 
     @property
+    def alignments(self) -> str:
+        """Where each picture of a public set has its face, as it was found once."""
+        return files.join(self.path, "alignments.npz")
+
+    @property
     def building(self) -> str:
         """The folder of a build that is under way."""
         return files.join(self.path, ".building")

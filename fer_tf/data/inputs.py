@@ -43,7 +43,13 @@ class FaceSet:
     set_classes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: float | None = None) -> FaceSet:
+def read_records(
+    data: str,
+    task: str,
+    synthetic: Sequence[str] = (),
+    held_out: float | None = None,
+    needs: Sequence[str] = ("train", "test"),
+) -> FaceSet:
     """Returns a task's faces from the data folder that beam_pipelines.build wrote, or that a public set became.
 
     Args:
@@ -51,9 +57,10 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: 
       task: one of er_ss, er_ue, er_up, er_zid, or the public set that the folder holds.
       synthetic: record files of synthetic faces that join the training part.
       held_out: the share of a public set's training part that is expected to be held out, if it matters.
+      needs: the parts that must have a face.
 
     Raises:
-      InputError: when the folder is none or of another set, a shard is missing or corrupt, the train or test part is
+      InputError: when the folder is none or of another set, a shard is missing or corrupt, a part that is needed is
         empty, or a synthetic face was made from one that is not in the training part.
     """
     folder = DataFolder(data)
@@ -75,7 +82,7 @@ def read_records(data: str, task: str, synthetic: Sequence[str] = (), held_out: 
                 f"{data}: {len(part)} faces have `{key_of(FaceRecord, tag_of(task))}` = {split!r}, {DATASET_FILE} says "
                 f"{expected}; shards are missing or from another build. {remedy[0].upper()}{remedy[1:]}."
             )
-    require_faces(parts, ("train", "test"), f"task {task!r} in {data}")
+    require_faces(parts, needs, f"task {task!r} in {data}")
     if synthetic:
         _check_sources(synthetic, task, set(parts["train"].image_ids.tolist()))
         parts["train"] = joined([parts["train"], survey(synthetic, task, len(dataset["expressions"]))["train"]])

@@ -42,7 +42,7 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
         if task not in (*public.NAMES, *TASKS):
             raise not_one_of("data", task, (*public.NAMES, *TASKS))
     sets = {task: read_set(task, path, held_out) for task, path in paths.items()}
-    names = _names(sets, entries("mapping", mapping))
+    names = names_of(sets, entries("mapping", mapping))
     times = _weights(sets, entries("set_weights", weights))
     expressions = tuple(dict.fromkeys(name for new in names.values() for name in new if name != LEFT_OUT))
     classes = {
@@ -72,9 +72,11 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
     )
 
 
-def read_set(task: str, data: str, held_out: float = public.HELD_OUT) -> FaceSet:
-    """Returns the faces of one public set, or of a data folder for a task."""
-    return read_records(data, task) if task in TASKS else public.read(task, data, held_out)
+def read_set(
+    task: str, data: str, held_out: float = public.HELD_OUT, needs: tuple[str, ...] = ("train", "test")
+) -> FaceSet:
+    """Returns the faces of one public set, or of a data folder for a task; `needs` as for `read_records`."""
+    return read_records(data, task, needs=needs) if task in TASKS else public.read(task, data, held_out, needs)
 
 
 def entries(field: str, text: str) -> dict[str, str]:
@@ -90,8 +92,8 @@ def entries(field: str, text: str) -> dict[str, str]:
     return found
 
 
-def _names(sets: dict[str, FaceSet], mapping: dict[str, str]) -> dict[str, list[str]]:
-    """Each set's labels under the names that the mapping gives them."""
+def names_of(sets: dict[str, FaceSet], mapping: dict[str, str]) -> dict[str, list[str]]:
+    """Returns each set's labels under the names that a mapping gives them (see `read`)."""
     labels = {f"{task}.{label}": (task, label) for task, faces in sets.items() for label in faces.expressions}
     for key in mapping:
         if key not in labels:

@@ -25,29 +25,115 @@ BREAKDOWNS = (
     ("by_age", "By age"),
     ("by_person", "By person"),
 )
+VIEWS = {"as_given": "as given", "end_to_end": "end to end"}
+ACROSS = ("pictures", "faces", "lost", "accuracy", "mean class", "right of found", "confidence")
 SCORES = ("part", "faces", "accuracy", "mean class", "macro F1", "ECE", "ECE calibrated")
 
 
-def page(result: dict[str, Any]) -> str:
+def page(result: dict[str, Any], others: dict[str, dict[str, Any]] | None = None) -> str:
     """Returns the page of an evaluation.
 
     Args:
-      result: what `trainer.evaluate` writes to metrics.json.
+      result: what `trainer.evaluate` writes to metrics.json; empty when the network was scored on other sets alone.
+      others: what `trainer.across` found on other sets, by name.
     """
+    tables = [table for name, found in (others or {}).items() for table in _across(name, found)]
+    lines = [
+        f"{SET_NAMES.get(name, name)}: {note}"
+        for name, found in (others or {}).items()
+        for note in _across_notes(found)
+    ]
+    if not result:
+        spec = next(iter(others.values()))["spec"] if others else {"task": ""}
+        title = f"A Fa-Net of {SET_NAMES.get(spec['task'], spec['task'])} on other sets"
+        return render("evaluation.html", title=title, own=False, pictures=[], breakdowns=tables, lines=lines)
     test = result["test"]
     name = {**TASK_NAMES, **SET_NAMES}.get(result["task"], result["task"])
     known = bool(test.get("faces"))
     return render(
         "evaluation.html",
+        own=True,
         title=f"{_method(result)} on {name}",
         faces=test.get("faces"),
         finished=result["finished"],
         headline=_headline(test) if known else "",
         scores=_scores(result),
         pictures=_pictures(test) if known else [],
-        breakdowns=[_breakdown(key, test[key], caption) for key, caption in BREAKDOWNS if test[key]] if known else [],
-        lines=_lines(result),
+        breakdowns=[*(_breakdowns(test) if known else []), *tables],
+        lines=[*_lines(result), *lines],
     )
+
+
+def _across(name: str, found: dict[str, Any]) -> list[Table]:
+    """A set that the network was not trained for: its scores, and how they change with the crop and with "unsure"."""
+    views = [(view, title) for view, title in VIEWS.items() if view in found]
+    title = SET_NAMES.get(name, name)
+    rows = []
+    for view, shown in views:
+        scores = found[view]
+        accuracy = wording.accuracy(scores["accuracy"], scores["accuracy_interval"], scores["interval_over"])
+        confidence = scores["calibration"].get("mean_confidence")
+        right = scores["calibration"].get("accuracy_of_found")
+        texts = (
+            shown,
+            f"{scores['faces']:,}",
+            f"{scores['lost']:,}",
+            accuracy,
+            percent(scores["mean_class_accuracy"]),
+            *("-" if value is None else percent(value) for value in (right, confidence)),
+        )
+        rows.append(tuple(Cell(text) for text in texts))
+    tables = [Table(f"across_{name}", f"{title}, which it was not trained for, %", ACROSS, tuple(rows), right=True)]
+    classes = [
+        (label, *(_share(found[view]["by_class"][label]["accuracy"]) for view, _ in views))
+        for label in found["expressions"]
+    ]
+    tables.append(_table(f"{title}: by expression, accuracy, %", "expression", views, classes))
+    poses = found[views[0][0]]["by_pose"]
+    if len(poses) > 1:
+        rows = []
+        for pose in poses:
+            means = (found[view]["by_pose"][pose]["mean_class_accuracy"] for view, _ in views)
+            rows.append((pose, *map(_share, means)))
+        tables.append(_table(f"{title}: by pose, mean class accuracy, %", "pose", views, rows))
+    shares = [
+        (f"{row['share']:.2f}", *(percent(found[view]["tightness"][place]["accuracy"]) for view, _ in views))
+        for place, row in enumerate(found[views[0][0]]["tightness"])
+    ]
+    tables.append(_table(f"{title}: accuracy by the share of the face's side that is seen, %", "share", views, shares))
+    sure = [
+        (
+            f"{row['threshold']:.1f}",
+            *(_answered(found[view]["unsure"][place]) for view, _ in views if found[view]["unsure"]),
+        )
+        for place, row in enumerate(found[views[0][0]]["unsure"])
+    ]
+    caption = f'{title}: right of the answered when less confidence means "unsure", %'
+    tables.append(_table(caption, "below", views, sure))
+    return tables
+
+
+def _table(caption: str, first: str, views: list[tuple[str, str]], rows: list[tuple[str, ...]]) -> Table:
+    columns = (first, *(title for _, title in views))
+    return Table(caption, caption, columns, tuple(tuple(Cell(text) for text in row) for row in rows), right=True)
+
+
+def _share(value: float | None) -> str:
+    return "no face" if value is None else percent(value)
+
+
+def _answered(row: dict[str, Any]) -> str:
+    return "none" if row["accuracy"] is None else f"{percent(row['accuracy'])} of {percent(row['answered'])}"
+
+
+def _across_notes(found: dict[str, Any]) -> list[str]:
+    left = ", ".join(f"{count:,} {name}" for name, count in found["left_out"].items())
+    return [
+        f"{found['judged']}, answered with {', '.join(found['expressions'])} alone",
+        f"data {found['data_fingerprint'][:16]}",
+        *([f"left out, because the network does not know them: {left}"] if left else []),
+        *found["notes"],
+    ]
 
 
 def _method(result: dict[str, Any]) -> str:
@@ -111,6 +197,10 @@ def _pictures(test: dict[str, Any]) -> list[Picture]:
         svg(confusion, "Confusion, test part", "Per cent of each true class; rows add up to 100."),
         svg(figures.reliability_diagram(rows, ""), "Reliability, test part", "After the temperature."),
     ]
+
+
+def _breakdowns(test: dict[str, Any]) -> list[Table]:
+    return [_breakdown(key, test[key], caption) for key, caption in BREAKDOWNS if test[key]]
 
 
 def _breakdown(key: str, rows: dict[str, dict[str, Any]], caption: str) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fer_tf.reports import wording
 from fer_tf.reports.page import render
+from fer_tf.reports.paper_tables import SET_NAMES
 from fer_tf.reports.wording import percent
 
 DATA = {
@@ -34,6 +35,8 @@ PARTS = {
     "test_without_equal_copies": "test without equal copies",
     "test_without_near_copies": "test without near copies",
 }
+# Views of a set that the network was not trained for; a face that was not found counts as wrong.
+ACROSS = {"as_given": "as given", "end_to_end": "found and aligned"}
 BREAKDOWNS = {"by_class": "true class", "by_pose": "pose", "by_gender": "gender", "by_age": "age"}
 
 
@@ -124,6 +127,14 @@ def _score_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
             accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
             shares = part["mean_class_accuracy"], part["macro_f1"], part["calibration"]["calibrated"]["ece"]
             rows.append((name, f"{part['faces']:,}", accuracy, *(f"{percent(share)} %" for share in shares)))
+    for name, found in metrics.get("across", {}).items():
+        for view, title in ACROSS.items():
+            if part := found.get(view):
+                accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
+                ece = part["calibration"].get("ece")
+                shares = f"{percent(part['mean_class_accuracy'])} %", "-", "-" if ece is None else f"{percent(ece)} %"
+                where = f"{SET_NAMES.get(name, name)}, not trained on, {title}"
+                rows.append((where, f"{part['faces']:,}", accuracy, *shares))
     return rows
 
 

@@ -48,6 +48,6 @@ def folder_of(task: str, data: str, held_out: float = HELD_OUT) -> str:
     return records_of(task, found, data, held_out)
 
 
-def read(task: str, data: str, held_out: float = HELD_OUT) -> FaceSet:
-    """Returns a public set's faces; arguments and errors as for `folder_of`."""
-    return read_records(folder_of(task, data, held_out), task, held_out=held_out)
+def read(task: str, data: str, held_out: float = HELD_OUT, needs: tuple[str, ...] = ("train", "test")) -> FaceSet:
+    """Returns a public set's faces; arguments and errors as for `folder_of`, and `needs` as for `read_records`."""
+    return read_records(folder_of(task, data, held_out), task, held_out=held_out, needs=needs)

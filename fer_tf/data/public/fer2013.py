@@ -15,11 +15,11 @@ from fer_tf.data.convert import (
     PublicSet,
     Row,
     Source,
-    csv_rows,
     folders_in,
     images_below,
     read_bytes,
     stable_hash,
+    table_rows,
 )
 from fer_tf.data.public import MAX_HELD_OUT
 from fer_tf.errors import InputError, not_one_of
@@ -74,7 +74,7 @@ def part_of(usage: str, image: bytes, held_out: float) -> str:
 
 def _csv(path: str, held_out: float) -> Iterator[Row | LeftOut]:
     labels = {str(label): name for label, name in enumerate(EXPRESSIONS)}
-    for line, (where, row) in enumerate(csv_rows(path, ("emotion", "pixels", "Usage")), 2):
+    for line, (where, row) in enumerate(table_rows(path, ("emotion", "pixels", "Usage")), 2):
         if row["Usage"].casefold() not in USAGES:
             raise not_one_of("Usage", row["Usage"], USAGES.values(), where)
         if row["emotion"] not in labels:

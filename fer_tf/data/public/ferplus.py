@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fer_tf.data.convert import DAMAGED, LeftOut, PublicSet, Row, Source, csv_rows, folders_in, read_bytes
+from fer_tf.data.convert import DAMAGED, LeftOut, PublicSet, Row, Source, folders_in, read_bytes, table_rows
 from fer_tf.data.public import MAX_HELD_OUT, fer2013
 from fer_tf.data.public.fer2013 import PRIVATE, PUBLIC, TRAINING, USAGES
 from fer_tf.errors import InputError
@@ -103,7 +103,7 @@ def _row(image_id: str, votes: Sequence[str], usage: str, image: bytes, held_out
 
 
 def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
-    pairs = zip(csv_rows(pixels, ("emotion", "pixels", "Usage")), csv_rows(votes, ("Usage", *VOTES)), strict=True)
+    pairs = zip(table_rows(pixels, ("emotion", "pixels", "Usage")), table_rows(votes, ("Usage", *VOTES)), strict=True)
     try:
         for line, ((where, face), (voted_where, voted)) in enumerate(pairs, 2):
             usage = USAGES.get(face["Usage"].casefold())
@@ -112,7 +112,7 @@ def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
                     f"{where} has the usage {face['Usage']!r}, {voted_where} has {voted['Usage']!r}; the two files "
                     "must be FER2013's and FER+'s, row for row."
                 )
-            image_id = voted.get("Image name") or f"{usage}_{line:05d}"
+            image_id = voted.get("image name") or f"{usage}_{line:05d}"
             image = fer2013.png_of(face["pixels"])
             if isinstance(image, str):
                 yield LeftOut(image_id, DAMAGED, f"{image} ({where})")
@@ -146,7 +146,7 @@ def _folders(folders: dict[str, str], votes: str, held_out: float) -> Iterator[R
 
 
 def _named(votes: str) -> Iterator[tuple[str, dict[str, str]]]:
-    return csv_rows(votes, ("Image name", *VOTES))
+    return table_rows(votes, ("Image name", *VOTES))
 
 
 SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True)

@@ -1,0 +1,112 @@
+"""Scores of a network on a set that it was not trained for: lost faces, how tightly faces are cut, and being unsure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_tf.data.inputs import Part
+from fer_tf.evaluation import calibration, metrics
+from fer_tf.evaluation.scores import break_down, interval
+
+# Shares of the aligned face's side that the network sees.
+TIGHTNESS = tuple(round(0.6 + 0.05 * step, 2) for step in range(11))
+# Confidence below which an answer is "unsure".
+UNSURE = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def score_found(
+    part: Part, logits: np.ndarray, found: np.ndarray, expressions: Sequence[str], temperature: float
+) -> dict[str, Any]:
+    """Returns a part's scores in which a face that was not found counts as wrong.
+
+    Args:
+      part: the faces, labels by their position in `expressions`.
+      logits: float (N, num_classes) in the part's order; rows of lost faces do not matter.
+      found: bool (N,).
+      expressions: label names.
+      temperature: divides the logits before probabilities are judged.
+
+    Returns:
+      faces, lost, accuracy with its interval, mean class accuracy, confusion (rows true; columns predicted, the last
+      one lost), per class, pose and gender, and of the faces found the calibration and what an "unsure" would change.
+    """
+    answers = np.where(found, logits.argmax(axis=1), len(expressions))
+    right = (answers == part.labels).astype(float)
+    confusion = metrics.confusion_matrix(part.labels, answers, len(expressions) + 1)[:-1]
+    persons = part.persons if set(part.persons.tolist()) - {""} else None
+    recalls = [row[label] / row.sum() for label, row in enumerate(confusion) if row.sum()]
+    return {
+        "faces": len(part),
+        "lost": int((~found).sum()),
+        "accuracy": float(right.mean()),
+        "accuracy_interval": interval(right, persons),
+        "interval_over": "faces" if persons is None else "persons",
+        "chance": 1.0 / len(expressions),
+        "mean_class_accuracy": float(np.mean(recalls)),
+        "confusion": confusion.tolist(),
+        "by_class": break_down(right, np.array(expressions, dtype=object)[part.labels], persons, expressions),
+        "by_pose": _by_pose(part, right, confusion.shape[0], answers),
+        "by_gender": break_down(right, part.genders, persons),
+        **_sureness(part.labels[found], logits[found], temperature),
+    }
+
+
+def _by_pose(part: Part, right: np.ndarray, num_classes: int, answers: np.ndarray) -> dict[str, dict[str, Any]]:
+    """The break-down by pose, with the mean over the classes: poses have other shares of them."""
+    persons = part.persons if set(part.persons.tolist()) - {""} else None
+    rows = break_down(right, part.poses, persons)
+    for pose, row in rows.items():
+        chosen = part.poses == pose
+        counted = metrics.confusion_matrix(part.labels[chosen], answers[chosen], num_classes + 1)[:-1]
+        row["mean_class_accuracy"] = metrics.mean_class_accuracy(counted)
+    return rows
+
+
+def _sureness(labels: np.ndarray, logits: np.ndarray, temperature: float) -> dict[str, Any]:
+    if not len(labels):
+        return {"calibration": {}, "unsure": []}
+    probabilities = calibration.softmax(logits, temperature)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    rows = []
+    for threshold in UNSURE:
+        sure = confidence >= threshold
+        accuracy = float(right[sure].mean()) if sure.any() else None
+        rows.append({"threshold": threshold, "answered": float(sure.mean()), "accuracy": accuracy})
+    return {
+        "calibration": {
+            "temperature": temperature,
+            "ece": calibration.expected_calibration_error(probabilities, labels),
+            "mean_confidence": float(confidence.mean()),
+            "accuracy_of_found": float(right.mean()),
+            "reliability": calibration.reliability(probabilities, labels),
+        },
+        "unsure": rows,
+    }
+
+
+def score_tightness(
+    labels: np.ndarray, by_share: dict[float, np.ndarray], found: np.ndarray, num_classes: int
+) -> list[dict[str, float]]:
+    """Returns accuracy and mean class accuracy by the share of the face's side that the network sees.
+
+    Args:
+      labels: int64 (N,).
+      by_share: for each share the logits, float (N, num_classes).
+      found: bool (N,); lost faces count as wrong.
+      num_classes: number of classes.
+    """
+    rows = []
+    for share, logits in sorted(by_share.items()):
+        answers = np.where(found, logits.argmax(axis=1), num_classes)
+        confusion = metrics.confusion_matrix(labels, answers, num_classes + 1)[:-1]
+        rows.append(
+            {
+                "share": share,
+                "accuracy": metrics.accuracy(labels, answers),
+                "mean_class_accuracy": metrics.mean_class_accuracy(confusion),
+            }
+        )
+    return rows

@@ -1,0 +1,50 @@
+"""Scores on another set: a face that is not found is wrong, and less sure answers may stay away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_tf.data.inputs import Part
+from fer_tf.evaluation.across import score_found, score_tightness
+
+NAMES = ("happy", "sad")
+# Two of three happy faces and one of three sad ones are found and right; one sad face is lost.
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+ANSWERS = np.array([0, 0, 1, 1, 0, 1])
+FOUND = np.array([True, True, True, True, True, False])
+
+
+def table() -> Part:
+    unknown = np.full(6, "", object)
+    poses = np.array(["front", "left"] * 3, object)
+    return Part(np.arange(6).astype(str), LABELS, unknown, poses, unknown, np.full(6, -1))
+
+
+def logits(confidence: float) -> np.ndarray:
+    return np.eye(2)[ANSWERS] * np.log(confidence / (1 - confidence))
+
+
+def test_a_lost_face_is_wrong_and_stands_in_a_column_of_its_own():
+    scores = score_found(table(), logits(0.8), FOUND, NAMES, 1.0)
+    assert (scores["faces"], scores["lost"], scores["accuracy"]) == (6, 1, 0.5)
+    assert scores["confusion"] == [[2, 1, 0], [1, 1, 1]]
+    assert scores["mean_class_accuracy"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert scores["by_class"]["sad"]["accuracy"] == pytest.approx(1 / 3)
+    assert scores["by_pose"]["front"]["mean_class_accuracy"] == pytest.approx((1 / 2 + 0) / 2)
+    assert scores["calibration"]["accuracy_of_found"] == pytest.approx(3 / 5)
+    assert scores["calibration"]["ece"] == pytest.approx(0.2)
+
+
+def test_unsure_answers_stay_away_below_the_threshold():
+    rows = {row["threshold"]: row for row in score_found(table(), logits(0.65), FOUND, NAMES, 1.0)["unsure"]}
+    assert rows[0.0] == {"threshold": 0.0, "answered": 1.0, "accuracy": pytest.approx(3 / 5)}
+    assert rows[0.6]["answered"] == 1.0 and rows[0.7] == {"threshold": 0.7, "answered": 0.0, "accuracy": None}
+
+
+def test_each_tightness_has_its_own_accuracy():
+    right = np.eye(2)[LABELS]
+    rows = score_tightness(LABELS, {1.0: logits(0.8), 0.8: right}, FOUND, 2)
+    assert [row["share"] for row in rows] == [0.8, 1.0]
+    assert rows[0]["accuracy"] == pytest.approx(5 / 6) and rows[1]["accuracy"] == 0.5
+    assert rows[0]["mean_class_accuracy"] == pytest.approx((1 + 2 / 3) / 2)

@@ -1,0 +1,86 @@
+"""A network is scored on a set that it was not trained for, as given and as a user's pictures are looked at."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_tf.data.inputs import read_records
+from fer_tf.errors import InputError
+from fer_tf.models import fa_net, lineage
+from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.recognition.recognizer import Recognizer
+from tests.fer_tf.data.test_public import write
+from trainer.task import main
+
+WANTED = ("happy", "sad", "surprise")
+
+
+@pytest.fixture(scope="module")
+def pictures(samples, tmp_path_factory):
+    """The last frame of each front view of three expressions, one of a class that FER2013 lacks, and one of noise."""
+    folder = tmp_path_factory.mktemp("pictures")
+    clips = {}
+    for clip in sorted(samples.glob("take_1/*/*/front.mp4")):
+        clips.setdefault(clip.parent.name, []).append(clip)
+    shown = [name for name in WANTED if name in clips]
+    shown += [name for name in clips if name not in WANTED and name != "neutral"][:1]
+    for name in shown:
+        for number, clip in enumerate(clips[name][:2]):
+            video, frames = cv2.VideoCapture(str(clip)), []
+            while (read := video.read())[0]:
+                frames.append(read[1])
+            write(f"{folder}/{name}/{number}.png", cv2.imencode(".png", frames[-1])[1].tobytes())
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    write(f"{folder}/sad/noise.png", cv2.imencode(".png", noise)[1].tobytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_dir(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("across") / "run"
+    flags = ["--stage=evaluate", "--task=pictures", "--init_from=pretrained", f"--run_dir={folder}"]
+    assert main([*flags, f"--data={pictures}"]) == 0
+    return folder
+
+
+def test_what_is_scored_end_to_end_is_what_a_user_is_answered(run_dir, pictures):
+    (path,) = (run_dir / "evaluations").glob("*.json")
+    assert path.name == f"pictures-{pictures.name}.json" and not (run_dir / "metrics.json").exists()
+    found = json.loads(path.read_text())
+    scores = found["end_to_end"]
+    assert scores["lost"] == 1 and sum(row[-1] for row in scores["confusion"]) == 1
+    assert found["as_given"]["lost"] == 0 and found["judged"] == "all faces"
+    right = total = 0
+    with Recognizer.load("pretrained", subject="largest") as recognize:
+        for picture in sorted(pictures.glob("*/*.png")):
+            if (label := picture.parent.name) not in found["expressions"]:
+                continue
+            table = recognize([str(picture)]).table()
+            total += 1
+            if len(table):
+                first = table[table["face"] == 1] if "face" in table else table
+                right += max(found["expressions"], key=lambda name: float(first.iloc[0][name])) == label
+    assert total == scores["faces"] and scores["accuracy"] == pytest.approx(right / total)
+
+
+def test_the_tables_stand_on_the_page(run_dir):
+    page = (run_dir / "evaluation.html").read_text()
+    assert "which it was not trained for" in page and "end to end" in page and "unsure" in page
+    found = json.loads(next((run_dir / "evaluations").glob("*.json")).read_text())
+    assert [row["share"] for row in found["end_to_end"]["tightness"]][::5] == [0.6, 0.85, 1.1]
+    assert found["left_out"] and all(name not in found["expressions"] for name in found["left_out"])
+
+
+def test_a_network_that_has_seen_the_test_part_is_refused(toy_data, tmp_path):
+    faces = read_records(toy_data, "er_ss")
+    folder = str(tmp_path / "run" / "fa_net")
+    spec = FaNetSpec(faces.expressions, image_size=33, task="er_ss", data_fingerprint=faces.fingerprint)
+    fa_net.save(folder, fa_net.build(spec), spec)
+    lineage.write(folder, lineage.of_training(faces, "er_ss", {}))
+    flags = ["--stage=evaluate", f"--run_dir={tmp_path}/run", f"--data={toy_data}"]
+    with pytest.raises(InputError, match="was trained on this data for the task 'er_ss'"):
+        main([*flags, "--task=er_zid"])

@@ -1,0 +1,235 @@
+"""The stage evaluate for a set that the network was not trained for: as given, and end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fer_tf import files
+from fer_tf.data import mixed, public
+from fer_tf.data.folder import DataFolder
+from fer_tf.data.inputs import FaceSet, Part, decode_image
+from fer_tf.data.parts import joined
+from fer_tf.data.preprocess import preprocess
+from fer_tf.errors import InputError
+from fer_tf.evaluation.across import TIGHTNESS, score_found, score_tightness
+from fer_tf.faces import align
+from fer_tf.faces.extractor import FACES_VERSION, ExtractorOptions
+from fer_tf.labels import SPLITS, TASKS
+from fer_tf.models import fa_net, lineage
+from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.recognition.alignment import extractor_for
+from fer_tf.reports import wording
+from fer_tf.reports.evaluation_page import page
+from fer_tf.run_folder import network_folder
+from trainer import runtime
+from trainer.config import TaskConfig
+
+BATCH = 64
+# Side of the crop around an aligned face, so that it can also be seen less tightly.
+WIDE = 320
+
+
+def run(config: TaskConfig) -> None:
+    """Scores the run's network, or that of `init_from`, on another set and writes `evaluations/<set>.json`.
+
+    The run's own metrics.json stays as it is; its page shows both.
+
+    Raises:
+      InputError: when there is no network, it has seen the faces that are tested, or the two share no two classes.
+    """
+    if not runtime.is_chief():
+        return
+    folder = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.init_from)
+    model, spec = fa_net.load(folder)
+    faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
+    notes = lineage.check("run_dir", folder, faces, config.task)
+    part, which = _judged(folder, faces, config.task)
+    classes, names = shared_classes(spec, faces, config)
+    network_classes = [spec.expressions.index(name) for name in names]
+    left_out = {
+        name: int((part.labels == label).sum())
+        for label, name in enumerate(faces.expressions)
+        if label not in classes and (part.labels == label).any()
+    }
+    views = {"as_given": _given(model, spec, part, config)}
+    if config.task not in TASKS:
+        views["end_to_end"] = _found(model, spec, part, config)
+    result: dict[str, Any] = {
+        "task": config.task,
+        "set": name_of(config),
+        "judged": which,
+        "expressions": names,
+        "left_out": left_out,
+        "tta": config.tta,
+        "spec": dataclasses.asdict(spec),
+        "data_fingerprint": faces.fingerprint,
+        "notes": [*faces.notes, *notes],
+    }
+    own = _relabelled(part, classes)
+    chosen = part.has_majority & (own >= 0)
+    for view, (by_share, found) in views.items():
+        at = {share: logits[chosen][:, network_classes] for share, logits in by_share.items()}
+        table = dataclasses.replace(part.rows(chosen), labels=own[chosen])
+        logits = at.pop(0.0)
+        result[view] = score_found(table, logits, found[chosen], names, spec.temperature)
+        result[view]["tightness"] = score_tightness(table.labels, at, found[chosen], len(names))
+        _log(config, view, result[view])
+    config.folder.write_evaluation(result["set"], result)
+    files.write_text(config.folder.page, page(config.folder.read_metrics(), config.folder.read_evaluations()))
+    logging.info("%s shows it", config.folder.page)
+
+
+def name_of(config: TaskConfig) -> str:
+    """Returns what an evaluation's file is called: the set, and of a kind with many sets the folder's name too."""
+    if config.task in TASKS or public.public_set(config.task).expressions:
+        return config.task
+    stem = os.path.basename(os.path.dirname(config.data) if os.path.isfile(config.data) else config.data.rstrip("/"))
+    return f"{config.task}-{stem}"
+
+
+def shared_classes(spec: FaNetSpec, faces: FaceSet, config: TaskConfig) -> tuple[dict[int, int], list[str]]:
+    """Returns the classes that a network and a set share, in the network's order.
+
+    Returns:
+      (classes, names): for each label of the set that the network knows, its position among the names; the names.
+
+    Raises:
+      InputError: when they share fewer than two, or `mapping` names a label that the set does not have.
+    """
+    mapping = mixed.entries("mapping", config.mapping)
+    own = mixed.names_of({config.task: faces}, mapping)[config.task]
+    names = [name for name in spec.expressions if name in own]
+    if len(names) < 2:
+        raise InputError(
+            f"the network's labels {spec.expressions} and the set's {tuple(own)} share fewer than two; --mapping gives "
+            f"a label of the set another name, such as --mapping={config.task}.{own[0]}={spec.expressions[0]}."
+        )
+    return {label: names.index(name) for label, name in enumerate(own) if name in names}, names
+
+
+def _relabelled(part: Part, classes: dict[int, int]) -> np.ndarray:
+    """Labels by their position among the shared classes, -1 for others."""
+    return np.array([classes.get(int(label), -1) for label in part.labels], np.int64)
+
+
+def _judged(folder: str, faces: FaceSet, task: str) -> tuple[Part, str]:
+    """All faces of a set of which the network has seen none, else its test part."""
+    trainings = lineage.read(folder)
+    related = {task, mixed.NAME, *({"fer2013", "ferplus"} if task in ("fer2013", "ferplus") else ())}
+    if any(training.task in related or (training.task in TASKS and task in TASKS) for training in trainings):
+        return faces.parts["test"], "test part"
+    return joined([faces.parts[split] for split in SPLITS if len(faces.parts[split])]), "all faces"
+
+
+Logits = tuple[dict[float, np.ndarray], np.ndarray]
+
+
+def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
+    """Answers to the pictures as they are."""
+    pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
+    return _answers(model, spec, pictures, 1.0, config.tta), np.ones(len(part), bool)
+
+
+def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
+    """Answers to the biggest face of each picture, found and aligned as a user's picture is."""
+    transforms = _alignments(part, spec, config)
+
+    def crops() -> Iterator[np.ndarray]:
+        margin = (WIDE - align.FACE_SIZE) / 2
+        for (encoded, _), transform in zip(part.encoded().as_numpy_iterator(), transforms, strict=True):
+            if np.isfinite(transform).all():
+                wide = transform + np.array([[0, 0, margin], [0, 0, margin]])
+                yield align.warp(decode_image(encoded).numpy(), wide, WIDE)
+            else:
+                yield np.zeros((WIDE, WIDE, 3), np.uint8)
+
+    found = np.isfinite(transforms).all(axis=(1, 2))
+    return _answers(model, spec, crops(), align.FACE_SIZE / WIDE, config.tta), found
+
+
+def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
+    """The biggest face's 2 x 3 transform of each picture, nan where none is found; kept beside the set's records."""
+    options = ExtractorOptions(subject="largest", landmark_model=config.landmark_model)
+    extractor = extractor_for(spec.landmark_model, options)
+    folder = DataFolder(public.folder_of(config.task, config.data, config.held_out))
+    about = f"{FACES_VERSION} {extractor.detector} {extractor.landmark_model} {options.min_score}"
+    known: dict[str, np.ndarray] = {}
+    if files.exists(folder.alignments):
+        with np.load(folder.alignments) as kept:
+            if str(kept["about"]) == about:
+                known = dict(zip(kept["image_ids"].tolist(), kept["transforms"], strict=True))
+    try:
+        for number, (name, (encoded, _)) in enumerate(
+            zip(part.image_ids, part.encoded().as_numpy_iterator(), strict=True)
+        ):
+            if str(name) in known:
+                continue
+            seen = extractor.faces_in_image(decode_image(encoded).numpy())
+            known[str(name)] = align.transform_of(seen[0].frame_landmarks) if seen else np.full((2, 3), np.nan)
+            if number % 500 == 499:
+                logging.info("looked for faces in %d of %d pictures", number + 1, len(part))
+    finally:
+        extractor.close()
+    ids = sorted(known)
+    buffer = io.BytesIO()
+    np.savez(buffer, about=about, image_ids=np.array(ids), transforms=np.array([known[name] for name in ids]))
+    files.write_bytes(folder.alignments, buffer.getvalue())
+    return np.array([known[str(name)] for name in part.image_ids]).reshape(-1, 2, 3)
+
+
+def _answers(
+    model: Any, spec: FaNetSpec, pictures: Iterator[np.ndarray], face_share: float, tta: str
+) -> dict[float, np.ndarray]:
+    """Logits at each tightness, and under 0.0 at the network's own.
+
+    Args:
+      model: the network.
+      spec: its spec.
+      pictures: uint8 (H, W, 3) each, streamed.
+      face_share: the face's side as a share of the picture's.
+      tta: `flip` averages with the mirror image's.
+    """
+    shares = {0.0: spec.crop, **{share: share for share in TIGHTNESS}}
+    rows: dict[float, list[np.ndarray]] = {key: [] for key in shares}
+    for batch in _batches(pictures):
+        for key, share in shares.items():
+            seen = np.concatenate([_seen(pictures, spec, share * face_share) for pictures in batch])
+            logits = model.predict_on_batch(seen)
+            if tta == "flip":
+                logits = (logits + model.predict_on_batch(seen[:, :, ::-1])) / 2.0
+            rows[key].append(logits)
+    return {key: np.concatenate(found) for key, found in rows.items()}
+
+
+def _seen(pictures: np.ndarray, spec: FaNetSpec, share: float) -> np.ndarray:
+    """What the network sees of equally large pictures: their middle, or with repeated edges more than there is."""
+    if share > 1:
+        height, width = (round(side * (share - 1) / 2) for side in pictures.shape[1:3])
+        pictures = np.pad(pictures, ((0, 0), (height, height), (width, width), (0, 0)), mode="edge")
+    return preprocess(pictures, spec.image_size, spec.channels, min(share, 1.0)).numpy()
+
+
+def _batches(pictures: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """So many pictures at a time, in order, those of one size that follow each other in one array."""
+    while batch := list(itertools.islice(pictures, BATCH)):
+        yield [np.stack(list(equal)) for _, equal in itertools.groupby(batch, key=lambda picture: picture.shape)]
+
+
+def _log(config: TaskConfig, view: str, scores: dict[str, Any]) -> None:
+    logging.info(
+        "%s, %s: accuracy %s, mean class %s %%, of %d faces, %d lost",
+        name_of(config),
+        view.replace("_", " "),
+        wording.accuracy(scores["accuracy"], scores["accuracy_interval"], scores["interval_over"]),
+        wording.percent(scores["mean_class_accuracy"]),
+        scores["faces"],
+        scores["lost"],
+    )
