@@ -44,7 +44,7 @@ def page(result: dict[str, Any], others: dict[str, dict[str, Any]] | None = None
         for note in _across_notes(found)
     ]
     if not result:
-        spec = next(iter(others.values()))["spec"] if others else {"task": ""}
+        spec = next(iter(sets.values()))["spec"] if sets else {"task": ""}
         title = f"A Fa-Net of {SET_NAMES.get(spec['task'], spec['task'])} on other sets"
         return render("evaluation.html", title=title, own=False, pictures=[], breakdowns=tables, lines=lines)
     test = result["test"]
@@ -67,7 +67,6 @@ def page(result: dict[str, Any], others: dict[str, dict[str, Any]] | None = None
 def _across(name: str, found: dict[str, Any]) -> list[Table]:
     """A set that the network was not trained for: its scores, and how they change with the crop and with "unsure"."""
     views = [(view, title) for view, title in VIEWS.items() if view in found]
-    title = SET_NAMES.get(name, name)
     rows = []
     for view, shown in views:
         scores = found[view]
@@ -83,24 +82,24 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
             *("-" if value is None else percent(value) for value in (right, confidence)),
         )
         rows.append(tuple(Cell(text) for text in texts))
-    tables = [Table(f"across_{name}", f"{title}, which it was not trained for, %", ACROSS, tuple(rows), right=True)]
+    tables = [Table(f"across_{name}", f"{name}, which it was not trained for, %", ACROSS, tuple(rows), right=True)]
     classes = [
         (label, *(_share(found[view]["by_class"][label]["accuracy"]) for view, _ in views))
         for label in found["expressions"]
     ]
-    tables.append(_table(f"{title}: by expression, accuracy, %", "expression", views, classes))
+    tables.append(_table(f"{name}: by expression, accuracy, %", "expression", views, classes))
     poses = found[views[0][0]]["by_pose"]
     if len(poses) > 1:
         rows = []
         for pose in poses:
             means = (found[view]["by_pose"][pose]["mean_class_accuracy"] for view, _ in views)
             rows.append((pose, *map(_share, means)))
-        tables.append(_table(f"{title}: by pose, mean class accuracy, %", "pose", views, rows))
+        tables.append(_table(f"{name}: by pose, mean class accuracy, %", "pose", views, rows))
     shares = [
         (f"{row['share']:.2f}", *(percent(found[view]["tightness"][place]["accuracy"]) for view, _ in views))
         for place, row in enumerate(found[views[0][0]]["tightness"])
     ]
-    tables.append(_table(f"{title}: accuracy by the share of the face's side that is seen, %", "share", views, shares))
+    tables.append(_table(f"{name}: accuracy by the share of the face's side that is seen, %", "share", views, shares))
     sure = [
         (
             f"{row['threshold']:.1f}",
@@ -108,7 +107,7 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
         )
         for place, row in enumerate(found[views[0][0]]["unsure"])
     ]
-    caption = f'{title}: right of the answered when less confidence means "unsure", %'
+    caption = f'{name}: right of the answered when less confidence means "unsure", %'
     tables.append(_table(caption, "below", views, sure))
     return tables
 
