@@ -157,7 +157,7 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logit
 
 def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
     """The biggest face's 2 x 3 transform of each picture, nan where none is found; kept beside the set's records."""
-    options = ExtractorOptions(subject="largest", landmark_model=config.landmark_model)
+    options = ExtractorOptions(subject="all", landmark_model=config.landmark_model)
     extractor = extractor_for(spec.landmark_model, options)
     folder = DataFolder(public.folder_of(config.task, config.data, config.held_out))
     about = f"{FACES_VERSION} {extractor.detector} {extractor.landmark_model} {options.min_score}"

@@ -37,12 +37,9 @@ def page(result: dict[str, Any], others: dict[str, dict[str, Any]] | None = None
       result: what `trainer.evaluate` writes to metrics.json; empty when the network was scored on other sets alone.
       others: what `trainer.across` found on other sets, by name.
     """
-    tables = [table for name, found in (others or {}).items() for table in _across(name, found)]
-    lines = [
-        f"{SET_NAMES.get(name, name)}: {note}"
-        for name, found in (others or {}).items()
-        for note in _across_notes(found)
-    ]
+    sets = {SET_NAMES.get(name, name): found for name, found in (others or {}).items()}
+    tables = [table for name, found in sets.items() for table in _across(name, found)]
+    lines = [f"{name}: {note}" for name, found in sets.items() for note in _across_notes(found)]
     if not result:
         spec = next(iter(sets.values()))["spec"] if sets else {"task": ""}
         title = f"A Fa-Net of {SET_NAMES.get(spec['task'], spec['task'])} on other sets"

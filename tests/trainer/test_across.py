@@ -48,7 +48,7 @@ def test_what_is_scored_end_to_end_is_what_a_user_is_answered(run_dir, pictures)
     assert scores["lost"] == 1 and sum(row[-1] for row in scores["confusion"]) == 1
     assert found["as_given"]["lost"] == 0 and found["judged"] == "all faces"
     right = total = 0
-    with Recognizer.load("pretrained", subject="largest") as recognize:
+    with Recognizer.load("pretrained") as recognize:
         for picture in sorted(pictures.glob("*/*.png")):
             if (label := picture.parent.name) not in found["expressions"]:
                 continue
