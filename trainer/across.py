@@ -7,7 +7,7 @@ import io
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from fer_tf.labels import SPLITS, TASKS
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.alignment import extractor_for
+from fer_tf.recognition.answers import encode_face
 from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
 from fer_tf.run_folder import network_folder
@@ -152,7 +153,14 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logit
                 yield np.zeros((WIDE, WIDE, 3), np.uint8)
 
     found = np.isfinite(transforms).all(axis=(1, 2))
-    return _answers(model, spec, crops(), align.FACE_SIZE / WIDE, config.tta), found
+    return _answers(model, spec, crops(), align.FACE_SIZE / WIDE, config.tta, _as_served), found
+
+
+def _as_served(wide: np.ndarray) -> np.ndarray:
+    """The aligned face in the middle of a wide crop as it reaches a network: encoded on the way."""
+    margin = (WIDE - align.FACE_SIZE) // 2
+    face = wide[margin:-margin, margin:-margin]
+    return decode_image(encode_face(np.ascontiguousarray(face))).numpy()
 
 
 def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
@@ -186,7 +194,12 @@ def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
 
 
 def _answers(
-    model: Any, spec: FaNetSpec, pictures: Iterator[np.ndarray], face_share: float, tta: str
+    model: Any,
+    spec: FaNetSpec,
+    pictures: Iterator[np.ndarray],
+    face_share: float,
+    tta: str,
+    own_fn: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[float, np.ndarray]:
     """Logits at each tightness, and under 0.0 at the network's own.
 
@@ -196,12 +209,18 @@ def _answers(
       pictures: uint8 (H, W, 3) each, streamed.
       face_share: the face's side as a share of the picture's.
       tta: `flip` averages with the mirror image's.
+      own_fn: what becomes of a picture before it is seen at the network's own tightness; None takes it as it is.
     """
-    shares = {0.0: spec.crop, **{share: share for share in TIGHTNESS}}
-    rows: dict[float, list[np.ndarray]] = {key: [] for key in shares}
+    rows: dict[float, list[np.ndarray]] = {key: [] for key in (0.0, *TIGHTNESS)}
     for batch in _batches(pictures):
-        for key, share in shares.items():
-            seen = np.concatenate([_seen(pictures, spec, share * face_share) for pictures in batch])
+        for key in rows:
+            if key:
+                seen = np.concatenate([_seen(pictures, spec, key * face_share) for pictures in batch])
+            else:
+                own = [
+                    np.stack([own_fn(picture) for picture in pictures]) if own_fn else pictures for pictures in batch
+                ]
+                seen = np.concatenate([_seen(pictures, spec, spec.crop) for pictures in own])
             logits = model.predict_on_batch(seen)
             if tta == "flip":
                 logits = (logits + model.predict_on_batch(seen[:, :, ::-1])) / 2.0
