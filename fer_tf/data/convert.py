@@ -447,21 +447,23 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def table_rows(path: str, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def table_rows(
+    path: str, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields the rows of a set's CSV file: where each stands, for errors, and its values by column.
 
     Columns may stand in any order, with blanks around their names and in capitals or not; others are passed on too.
 
     Args:
       path: the file.
-      required: the columns that must be there; rows name them as written here.
+      required, optional: columns that must be there, and that may; rows name them as written here.
 
     Raises:
       InputError: when the file is no CSV, or lacks a column.
     """
-    known = {word_key(name): name for name in required}
+    known = {word_key(name): name for name in (*required, *optional)}
     with open(path, "rb") as file:
-        table = csv_rows.read(file, path, tuple(known))
+        table = csv_rows.read(file, path, [word_key(name) for name in required])
         names = [known.get(column, column) for column in table.columns]
         for line, values in table.rows:
             yield f"{path}, line {line}", dict(zip(names, values, strict=False))

@@ -22,6 +22,7 @@ EXPRESSIONS = (*fer2013.EXPRESSIONS, "contempt")
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 NAMES = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 FOLDERS = {"fer2013train": TRAINING, "fer2013valid": PUBLIC, "fer2013test": PRIVATE}
+NAME = "Image name"
 LABELS, PIXELS, VOTES_FILE = "label.csv", "fer2013.csv", "fer2013new.csv"
 NO_FACE = "most votes say that it shows no face"
 UNKNOWN = "its votes say unknown, or agree on nothing"
@@ -103,7 +104,9 @@ def _row(image_id: str, votes: Sequence[str], usage: str, image: bytes, held_out
 
 
 def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
-    pairs = zip(table_rows(pixels, ("emotion", "pixels", "Usage")), table_rows(votes, ("Usage", *VOTES)), strict=True)
+    pairs = zip(
+        table_rows(pixels, ("emotion", "pixels", "Usage")), table_rows(votes, ("Usage", *VOTES), (NAME,)), strict=True
+    )
     try:
         for line, ((where, face), (voted_where, voted)) in enumerate(pairs, 2):
             usage = USAGES.get(face["Usage"].casefold())
@@ -112,7 +115,7 @@ def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
                     f"{where} has the usage {face['Usage']!r}, {voted_where} has {voted['Usage']!r}; the two files "
                     "must be FER2013's and FER+'s, row for row."
                 )
-            image_id = voted.get("image name") or f"{usage}_{line:05d}"
+            image_id = voted.get(NAME) or f"{usage}_{line:05d}"
             image = fer2013.png_of(face["pixels"])
             if isinstance(image, str):
                 yield LeftOut(image_id, DAMAGED, f"{image} ({where})")
@@ -126,7 +129,7 @@ def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
 
 def _folders(folders: dict[str, str], votes: str, held_out: float) -> Iterator[Row | LeftOut]:
     """The pictures of the folders; votes come from their own label.csv, or from fer2013new.csv by their names."""
-    by_name = {row["Image name"]: [row[name] for name in VOTES] for _, row in _named(votes)} if votes else {}
+    by_name = {row[NAME]: [row[name] for name in VOTES] for _, row in _named(votes)} if votes else {}
     for name, usage in FOLDERS.items():
         if name not in folders:
             continue
@@ -146,7 +149,7 @@ def _folders(folders: dict[str, str], votes: str, held_out: float) -> Iterator[R
 
 
 def _named(votes: str) -> Iterator[tuple[str, dict[str, str]]]:
-    return table_rows(votes, ("Image name", *VOTES))
+    return table_rows(votes, (NAME, *VOTES))
 
 
 SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True)

@@ -108,7 +108,7 @@ def test_copies_across_splits_are_found_equal_and_near(fer_folders):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("label,pixels,Usage\n", "must have the columns emotion, pixels, Usage"),
+        ("label,pixels,Usage\n", "column `emotion` is missing; the first line must name the columns"),
         ("emotion,pixels,Usage\n7,1 2,Training\n", r"`emotion` must be one of .*line 2"),
         ("emotion,pixels,Usage\n1,1 2,Training\n", "2304 numbers of 0 to 255. Found 2 .*line 2"),
         ("emotion,pixels,Usage\n1,1 x,Training\n", "whole numbers.*line 2"),
