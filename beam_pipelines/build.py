@@ -21,8 +21,8 @@ from beam_pipelines.chunks import Census
 from beam_pipelines.progress import ProgressLog
 from beam_pipelines.write import WritePlan
 from fer_tf import config, files
-from fer_tf.data import annotations, statistics
-from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review
+from fer_tf.data import statistics
+from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review, read_labels
 from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
@@ -202,7 +202,7 @@ class Build:
             if not files.exists(self.settings.labels_file):
                 raise InputError(f"`labels_file` {self.settings.labels_file!r} does not exist.")
             with files.open_to_read(self.settings.labels_file) as file:
-                labels = annotations.read_labels(file, self.settings.labels_file).names
+                labels = read_labels(file, self.settings.labels_file).names
         return AnnotationOptions(
             self.settings.review,
             self.settings.reviewer_columns,

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
-from fer_tf.data import annotations
-from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings
+from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings, advice, drop_duplicates, read_rows
 from fer_tf.data.ballots import Ballots
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
@@ -129,7 +128,7 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
         for chunk in range(count):
             with open(_part_path(folder, chunk), encoding="utf-8") as file:
                 read = (spellings.resolved(Clip.from_json(line)) for line in file)
-                clips, dropped = annotations.drop_duplicates(read)
+                clips, dropped = drop_duplicates(read)
             for row in dropped:
                 reject(row)
             if not clips:
@@ -145,7 +144,7 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
         reasons = ", ".join(f"{reason} {number}" for reason, number in census.rejected.most_common()) or "no rows"
         raise InputError(
             f"{path}: none of {census.rows} rows survives review (`review`={options.review}): {reasons}. "
-            f"{annotations.advice(census.rejected, outside, options)}"
+            f"{advice(census.rejected, outside, options)}"
         )
     census.expressions = options.labels or tuple(sorted(expressions))
     census.poses = in_order(poses)
@@ -181,7 +180,7 @@ def _scatter(
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(open(_part_path(folder, n), "w", encoding="utf-8")) for n in range(count)]
         lines: Iterable[bytes] = stack.enter_context(files.open_to_read(path))
-        for row in annotations.read_rows(lines, path, options, spellings, census.ballots):
+        for row in read_rows(lines, path, options, spellings, census.ballots):
             census.rows += 1
             if isinstance(row, Clip):
                 parts[stable_hash(row.clip_id) % count].write(row.to_json() + "\n")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
 
 from fer_tf import files
+from fer_tf.data.inputs import decode_image
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, key_of
 
 # The name and place that TensorFlow Serving looks for.
@@ -41,7 +42,7 @@ def read_warmup(version_dir: str) -> list[prediction_log_pb2.PredictionLog]:
 
 def _logs(model_name: str) -> Iterator[prediction_log_pb2.PredictionLog]:
     face = example_face()
-    pixels = tf.io.decode_jpeg(face).numpy()
+    pixels = decode_image(face).numpy()
     inputs = [("serving_default", "image_bytes", np.array([face] * size, object)) for size in WARMUP_BATCHES]
     inputs.append(("embed", "image_bytes", np.array([face], object)))
     inputs.append(("predict_images", "images", pixels[None]))

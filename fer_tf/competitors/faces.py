@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.data.inputs import FaceSet, Part, evaluation_batches
+from fer_tf.data.inputs import FaceSet, Part, decode_image, evaluation_batches
 
 # Records and aligned crops have this side.
 CROP_SIDE = 256
@@ -123,16 +123,10 @@ def view_of(faces: FaceSet, side: int, landmarks: bool) -> View:
       landmarks: whether the 68 points are needed.
     """
     encoded, _ = next(iter(faces.parts["train"].encoded().take(1).as_numpy_iterator()))
-    smallest = min(_decoded(encoded).shape[:2])
+    smallest = min(decode_image(encoded).shape[:2])
     align = faces.landmark_model == "none" and smallest >= UNALIGNED_SIDE
     usual = 96 if align else 48 if smallest < UNALIGNED_SIDE else 64
     return View(side or usual, align, landmarks)
-
-
-def _decoded(encoded: bytes) -> np.ndarray:
-    import tensorflow as tf
-
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
 
 
 def _pictures(part: Part, side: int, channels: int) -> Any:

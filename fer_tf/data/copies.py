@@ -6,6 +6,7 @@ import numpy as np
 
 from fer_tf.data import leaks
 from fer_tf.data.inputs import FaceSet
+from fer_tf.faces import media
 from fer_tf.labels import SPLITS
 
 
@@ -16,12 +17,10 @@ def test_copies(faces: FaceSet) -> dict[str, np.ndarray]:
       bool (N,) over the test part: `equal` for the same pixels, `near` for those and what the perceptual hash takes
       for the same picture, re-encoded or a little changed.
     """
-    import cv2
-
     pixels, perceptual = [], []
     for split in SPLITS:
         for encoded, _ in faces.parts[split].encoded().as_numpy_iterator():
-            grey = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+            grey = media.decode(encoded, channels=1)
             pixels.append(leaks.pixel_hash(grey))
             perceptual.append(leaks.perceptual_hash(grey))
     in_test = np.arange(len(pixels)) >= len(pixels) - len(faces.parts["test"])

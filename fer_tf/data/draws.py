@@ -18,6 +18,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data import statistics, tasks
 from fer_tf.data.folder import DataFolder
+from fer_tf.data.parts import records_of
 from fer_tf.data.schema import FaceRecord, parse
 from fer_tf.data.tasks import FaceKeys, SplitPlan, TaskOptions, stable_hash
 from fer_tf.errors import InputError
@@ -100,7 +101,5 @@ def _keys_of(data: DataFolder) -> tuple[np.ndarray, FaceKeys]:
 
 
 def _batches(data: DataFolder) -> Iterator[dict[str, np.ndarray]]:
-    import tensorflow as tf
-
-    records = tf.data.TFRecordDataset(list(data.face_files)).batch(_PARSED)
+    records = records_of(data.face_files).batch(_PARSED)
     return records.map(lambda raw: parse(raw, FaceRecord, _FIELDS)).as_numpy_iterator()

@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
-from fer_tf.data.parts import TagsById
+from fer_tf.data.parts import TagsById, records_of
 from fer_tf.data.schema import FACE_SIZE, PairRecord
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS, TASKS
@@ -56,13 +56,11 @@ def survey(data: str, task: str) -> PairSurvey:
     Raises:
       InputError: for an unknown task, no pair files, no training pair at all, or training targets without mask.
     """
-    import tensorflow as tf
-
     if task not in TASKS:
         raise not_one_of("task", task, TASKS)
     tally, folder = _Tally(), DataFolder(data)
     split_of = _split_of(folder, task)
-    dataset = tf.data.TFRecordDataset(list(folder.pair_files)).batch(READ_BATCH)
+    dataset = records_of(folder.pair_files).batch(READ_BATCH)
     dataset = dataset.map(lambda batch: _facts(batch, split_of(batch)))
     for batch in dataset.as_numpy_iterator():
         _count(batch, tally)
@@ -211,10 +209,8 @@ class PairStream:
         return dataset.batch(self.batch_size).map(measurable).prefetch(2)
 
     def _serialized(self, files: list[str]) -> Any:
-        import tensorflow as tf
-
         split_of = _split_of(DataFolder(self.data), self.task)
-        return tf.data.TFRecordDataset(files).filter(lambda record: split_of(record) == self.split)
+        return records_of(files).filter(lambda record: split_of(record) == self.split)
 
     def _flips(self, epoch: int, step: Any) -> Any:
         import tensorflow as tf

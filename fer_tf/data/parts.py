@@ -332,7 +332,7 @@ def survey(
     names = (*TABLE_FIELDS, tag_of(task))
     columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in files:
-        records = tf.data.TFRecordDataset(path).batch(PARSED)
+        records = records_of([path]).batch(PARSED)
         try:
             for batch in records.map(lambda raw: parse(raw, FaceRecord, names)).as_numpy_iterator():
                 for name, values in batch.items():

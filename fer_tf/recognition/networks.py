@@ -115,8 +115,10 @@ class LiveNetwork:
     def _outputs(self, faces: Sequence[np.ndarray], which: int, width: int) -> np.ndarray:
         import tensorflow as tf
 
+        from fer_tf.data.inputs import decode_image
+
         # The graph's own decoder, as in an export: another library's differs by a grey level here and there.
-        pictures = [tf.io.decode_image(encode_face(face), channels=3, expand_animations=False) for face in faces]
+        pictures = [decode_image(encode_face(face)) for face in faces]
         rows = [np.zeros((0, width), np.float32)]
         for batch in _equally_large(pictures):
             rows.append(np.asarray(self._run(tf.stack(batch))[which], np.float32))

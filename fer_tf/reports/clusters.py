@@ -9,6 +9,7 @@ import numpy as np
 
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
+from fer_tf.faces import media
 from fer_tf.faces.eyes import FEATURES, eye_features
 
 MAX_FACES = 4000
@@ -66,15 +67,12 @@ def measure_faces(data: str, max_faces: int = MAX_FACES) -> FaceTable:
     Raises:
       InputError: when there are no records.
     """
-    import cv2
-
     rows, labels, unmeasured = [], [], 0
     for face in DataFolder(data).faces(about=max_faces):
         if face.synthetic:
             continue
-        image = cv2.imdecode(np.frombuffer(face.image, np.uint8), cv2.IMREAD_GRAYSCALE)
         try:
-            rows.append(eye_features(face.landmarks, image))
+            rows.append(eye_features(face.landmarks, media.decode(face.image, channels=1)))
         except InputError:
             unmeasured += 1
             continue

@@ -12,6 +12,7 @@ from fer_tf.data.folder import DataFolder
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import tag_of
 from fer_tf.errors import InputError
+from fer_tf.faces import media
 from fer_tf.reports.figures import data_uri
 from fer_tf.run_folder import RunFolder
 
@@ -66,7 +67,9 @@ def sheet(faces: Iterable[SheetFace], expressions: Sequence[str], poses: Sequenc
 
 def sheet_face(image_id: str, expression: str, pose: str, image: bytes, mask: bytes) -> SheetFace:
     """Returns a record's face as the sheet shows it, from the encoded image and mask."""
-    return SheetFace(image_id, expression, pose, _thumbnail(image, "jpeg"), _thumbnail(mask, "png"))
+    return SheetFace(
+        image_id, expression, pose, _thumbnail(image, "jpeg", channels=3), _thumbnail(mask, "png", channels=1)
+    )
 
 
 def first_faces(data: str, expressions: Sequence[str], poses: Sequence[str]) -> list[SheetFace]:
@@ -83,11 +86,12 @@ def first_faces(data: str, expressions: Sequence[str], poses: Sequence[str]) -> 
     ]
 
 
-def _thumbnail(encoded: bytes, form: str) -> str:
+def _thumbnail(encoded: bytes, form: str, channels: int) -> str:
     import cv2
 
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    image = media.decode(encoded, channels)
     small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    small = small[..., ::-1] if channels == 3 else small
     return data_uri(cv2.imencode(f".{form}", small)[1].tobytes(), f"image/{form}")
 
 
@@ -123,7 +127,7 @@ def mean_saliency(
     if not found:
         raise InputError(f"the test part of {task!r} in {data!r} has no face of {sorted(wanted)[:4]}.")
     kinds = sorted(found, key=lambda kind: (spec.expressions.index(kind[0]), kind[1]))
-    groups = [[_decode(image)[None] for image, *_ in found[kind]] for kind in kinds]
+    groups = [[media.decode(image)[None] for image, *_ in found[kind]] for kind in kinds]
     # One by one: the pictures of a public set have different sizes.
     inputs = [
         np.concatenate([preprocess(face, spec.image_size, spec.channels, spec.crop) for face in group])
@@ -158,9 +162,3 @@ def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[
         if not missing:
             break
     return found
-
-
-def _decode(encoded: bytes) -> np.ndarray:
-    import cv2
-
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy()

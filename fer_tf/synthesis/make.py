@@ -14,7 +14,7 @@ import numpy as np
 from fer_tf.data import schema
 from fer_tf.data.pairs import face_input, images_of, mask_input
 from fer_tf.data.schema import FACE_SIZE, FaceRecord
-from fer_tf.faces import landmarks
+from fer_tf.faces import landmarks, media
 from fer_tf.labels import TASKS, mirrored_pose
 from fer_tf.models.fape_gan import load_generator
 from fer_tf.synthesis.judge import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
@@ -148,20 +148,13 @@ class Synthesizer:
         """Returns the descriptors of sources, float32 (N, 128); of those seen lately without computing them again."""
         new = {record.image_id: record for record in records if record.image_id not in self._descriptors}
         if new:
-            faces = [_decode(record.image) for record in new.values()]
+            faces = [media.decode(record.image) for record in new.values()]
             found = self._meter.descriptors(faces, [record.landmarks for record in new.values()])
             self._descriptors.update(zip(new, found, strict=True))
         known = np.array([self._descriptors[record.image_id] for record in records])
         while len(self._descriptors) > DESCRIPTORS:
             self._descriptors.popitem(last=False)
         return known
-
-
-def _decode(encoded: bytes) -> np.ndarray:
-    """Returns an encoded face as uint8 (H, W, 3), RGB."""
-    import cv2
-
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def _encode(face: np.ndarray) -> bytes:
@@ -179,7 +172,7 @@ def mirrored(record: FaceRecord, pose_id: int) -> FaceRecord:
     """
     import cv2
 
-    mask = cv2.imdecode(np.frombuffer(record.mask, np.uint8), cv2.IMREAD_GRAYSCALE)
+    mask = media.decode(record.mask, channels=1)
     return dataclasses.replace(
         record,
         image=b"",

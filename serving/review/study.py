@@ -18,8 +18,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fer_tf import files
-from fer_tf.data import annotations, csv_rows
-from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings
+from fer_tf.data import csv_rows
+from fer_tf.data.annotations import (
+    REQUIRED_COLUMNS,
+    AnnotationOptions,
+    BadRow,
+    Clip,
+    Spellings,
+    drop_duplicates,
+    read_labels,
+    read_rows,
+)
 from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.errors import InputError
 from fer_tf.labels import word_key
@@ -212,7 +221,7 @@ def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     clip_ids = {row.line: row.clip_id for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, Clip)}
     texts = list(csv_rows.text_lines([content], path))
     note = [texts.pop(0)] if texts[0].lower().startswith("sep=") else []
-    delimiter = csv_rows.delimiter_of(texts[0], annotations.REQUIRED_COLUMNS)
+    delimiter = csv_rows.delimiter_of(texts[0], REQUIRED_COLUMNS)
     reader = csv.reader(texts, delimiter=delimiter)
     rows = [(reader.line_num + len(note), row) for row in reader]
     width = len(rows[0][1])
@@ -254,7 +263,7 @@ def _column_place(rows: list[tuple[int, list[str]]], name: str) -> int:
 def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[Clip | BadRow], Spellings]:
     spellings = Spellings(_labels_of_file(options.labels_file))
     how = AnnotationOptions(review="none", root=os.path.abspath(options.videos_root))
-    return list(annotations.read_rows(lines, options.annotations, how, spellings)), spellings
+    return list(read_rows(lines, options.annotations, how, spellings)), spellings
 
 
 def _read_clips(options: StudyOptions) -> tuple[dict[str, Clip], list[BadRow]]:
@@ -264,7 +273,7 @@ def _read_clips(options: StudyOptions) -> tuple[dict[str, Clip], list[BadRow]]:
     except OSError as error:
         raise InputError(f"`annotations` {options.annotations!r} cannot be read: {error.strerror}.") from None
     found = (spellings.resolved(row) for row in rows if isinstance(row, Clip))
-    clips, repeated = annotations.drop_duplicates(found)
+    clips, repeated = drop_duplicates(found)
     left_out = [row for row in rows if isinstance(row, BadRow)] + repeated
     if not clips:
         raise InputError(f"{options.annotations}: no row can be shown. The first: {left_out[:1]}.")
@@ -276,7 +285,7 @@ def _labels_of_file(path: str) -> tuple[str, ...]:
         return ()
     try:
         with open(path, "rb") as file:
-            return annotations.read_labels(file, path).names
+            return read_labels(file, path).names
     except OSError as error:
         raise InputError(f"`labels_file` {path!r} cannot be read: {error.strerror}.") from None
 

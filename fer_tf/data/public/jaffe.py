@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 
-import numpy as np
-
 from fer_tf.data.convert import (
     DAMAGED,
     LeftOut,
@@ -19,6 +17,7 @@ from fer_tf.data.convert import (
     stable_hash,
 )
 from fer_tf.errors import InputError, not_one_of
+from fer_tf.faces import media
 
 CODES = {
     "AN": "angry",
@@ -73,9 +72,11 @@ def png_of(path: str) -> bytes:
     """Returns a TIFF's pixels as PNG, because TensorFlow reads no TIFF; empty when it is damaged."""
     import cv2
 
-    content = read_bytes(path)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
-    return b"" if image is None else cv2.imencode(".png", image)[1].tobytes()
+    try:
+        image = media.decode(read_bytes(path), channels=1)
+    except InputError:
+        return b""
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 SET = PublicSet("JAFFE", EXPRESSIONS, read)
