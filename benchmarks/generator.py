@@ -85,12 +85,12 @@ def _sides(config: BenchmarkConfig, recipe: str, policy: str) -> dict[str, Calla
     import tensorflow as tf
 
     from trainer import fape_gan
-    from trainer.config import TaskConfig
+    from trainer.config import GanOptions
 
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
-    task = TaskConfig(gan_recipe=recipe, gan_image_size=config.image_size, gan_channels=config.channels)
-    gan = fape_gan.build(task)
+    options = GanOptions(recipe=recipe, image_size=config.image_size, channels=config.channels)
+    gan = fape_gan.build(options, 0)
     gan.compile()
     keras.config.set_dtype_policy(before)
     rng = np.random.default_rng(0)

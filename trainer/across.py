@@ -48,7 +48,7 @@ def run(config: TaskConfig) -> None:
     """
     if not runtime.is_chief():
         return
-    folder = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.init_from)
+    folder = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.fa_net.init_from)
     model, spec = fa_net.load(folder)
     faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
     notes = lineage.check("run_dir", folder, faces, config.task)
@@ -69,7 +69,7 @@ def run(config: TaskConfig) -> None:
         "judged": which,
         "expressions": names,
         "left_out": left_out,
-        "tta": config.tta,
+        "tta": config.fa_net.tta,
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
         "notes": [*faces.notes, *notes],
@@ -136,7 +136,7 @@ Logits = tuple[dict[float, np.ndarray], np.ndarray]
 def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
     """Answers to the pictures as they are."""
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
-    return _answers(model, spec, pictures, 1.0, config.tta), np.ones(len(part), bool)
+    return _answers(model, spec, pictures, 1.0, config.fa_net.tta), np.ones(len(part), bool)
 
 
 def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
@@ -153,7 +153,7 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logit
                 yield np.zeros((WIDE, WIDE, 3), np.uint8)
 
     found = np.isfinite(transforms).all(axis=(1, 2))
-    return _answers(model, spec, crops(), align.FACE_SIZE / WIDE, config.tta, _as_served), found
+    return _answers(model, spec, crops(), align.FACE_SIZE / WIDE, config.fa_net.tta, _as_served), found
 
 
 def _as_served(wide: np.ndarray) -> np.ndarray:
@@ -165,7 +165,7 @@ def _as_served(wide: np.ndarray) -> np.ndarray:
 
 def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
     """The biggest face's 2 x 3 transform of each picture, nan where none is found; kept beside the set's records."""
-    options = ExtractorOptions(subject="all", landmark_model=config.landmark_model)
+    options = ExtractorOptions(subject="all", landmark_model=config.synthesis.landmark_model)
     extractor = extractor_for(spec.landmark_model, options)
     folder = DataFolder(public.folder_of(config.task, config.data, config.held_out))
     about = f"{FACES_VERSION} {extractor.detector} {extractor.landmark_model} {options.min_score}"

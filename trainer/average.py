@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fer_tf.config import EXIT_OK, parse, run_command, to_dict
+from fer_tf.config import EXIT_OK, of, parse, run_command, to_dict
 from fer_tf.data import public
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
@@ -91,7 +91,7 @@ def average(config: AverageConfig) -> None:
     loaded = [fa_net.load(network_folder(source)) for source in config.sources]
     specs = [spec for _, spec in loaded]
     check_alike(config.sources, specs)
-    task = TaskConfig(task=specs[0].task, data=config.data, run_dir=config.run_dir, held_out=config.held_out)
+    task = of(TaskConfig, task=specs[0].task, data=config.data, run_dir=config.run_dir, held_out=config.held_out)
     faces = read_faces(task)
     check_unseen(config.sources, specs, faces)
     model, spec = loaded[0][0], dataclasses.replace(specs[0], data_fingerprint=faces.fingerprint)

@@ -47,7 +47,7 @@ def run(config: TaskConfig) -> None:
     faces = read_faces(config)
     report_classes(faces)
     fresh = competitors.build(config.method, work_of(config, faces))
-    view = view_of(faces, config.image_size or fresh.side, fresh.landmarks)
+    view = view_of(faces, config.fa_net.image_size or fresh.side, fresh.landmarks)
     parts = {split: aligned_once(config, faces, view, split) for split in faces.parts}
     started = time.monotonic()
     with few_threads(len(parts["train"])):
@@ -77,12 +77,14 @@ def run(config: TaskConfig) -> None:
 
 def work_of(config: TaskConfig, faces: FaceSet) -> Work:
     """Returns what a method needs beside faces; features are kept beside the run folder, for other methods too."""
-    return Work(len(faces.expressions), cache_of(config), config.seed, config.epochs, config.folder.competitor.path)
+    return Work(
+        len(faces.expressions), cache_of(config), config.run.seed, config.fa_net.epochs, config.folder.competitor.path
+    )
 
 
 def cache_of(config: TaskConfig) -> str:
     """Returns the folder of features and aligned faces, beside the run folder; empty for a remote one."""
-    run_dir = files.absolute(config.run_dir)
+    run_dir = files.absolute(config.run.run_dir)
     return os.path.join(os.path.dirname(run_dir), "features") if files.is_local(run_dir) else ""
 
 

@@ -1,13 +1,19 @@
-"""The trainer's flags, which are also its YAML file and the run folder's config.json."""
+"""The trainer's flags, which are also its YAML file and the run folder's config.json.
+
+They stand in groups: what Fa-Net is and how it learns, FaPE-GAN, the faces that it makes, and how a run is executed. A
+part of the trainer takes its group alone.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fer_tf import competitors
+from fer_tf.config import group
 from fer_tf.data import mixed, public
 from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
@@ -24,9 +30,188 @@ Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
 FA_NET = "fa_net"
 
 
+def check(options: object, prefix: str = "", **least: float) -> None:
+    """Raises InputError for a field that is less than its least value, or no finite number; the flag's name tells it.
+
+    Args:
+      options: a group.
+      prefix: what stands before its fields' names in the flags.
+      **least: the least value of a field.
+    """
+    for name, value in least.items():
+        given = getattr(options, name)
+        if isinstance(given, int) and given < value:
+            words = "not be negative" if value == 0 else f"be at least {value}"
+            raise InputError(f"`{prefix}{name}` must {words}. Received: {given}.")
+        if not value <= given < float("inf"):
+            raise InputError(f"`{prefix}{name}` must be a number of at least {value}. Received: {given}.")
+
+
+@dataclass(frozen=True)
+class FaNetOptions:
+    """Fa-Net and its training.
+
+    Attributes:
+      recipe: the paper's training of Fa-Net, or this project's strongest.
+      variant: the backbone, light_cnn_9, light_cnn_29 or light_cnn_29_v2.
+      epochs: passes of Fa-Net over the training part; 0 takes the recipe's.
+      batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
+      learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
+      decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.
+      keep: which epoch's weights Fa-Net keeps: best, the most accurate on the validation part, or last; auto takes last
+        for er_ue and er_up, whose validation part lacks the rare classes or pose that are tested, else best.
+      labels: what Fa-Net learns of a face that several people voted on (ferplus): distribution, the shares of their
+        votes; draw, one class drawn by them anew each epoch; majority, the class of more than half, and no face without
+        one.
+      balance: against rare classes: sampling shows each class equally often; softmax adds the logarithm of the classes'
+        shares to the logits while training, so that the network answers as if they were equally frequent.
+      framing: smallest and largest share of the face's side that Fa-Net sees in training, drawn for each face, such as
+        0.75,1.0, so that its answer does not depend on how tightly a face is cut; the recipe's one share when empty.
+      image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
+      channels: 1 reads faces as grey, 3 as RGB.
+      init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained; a
+        light_cnn_29 may begin with a light_cnn_9.
+      teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
+        noisy labels. It must have the same labels, channels and window; its input size may differ.
+      teacher_weight: the teacher's share of a label, 0 to 1.
+      synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
+      synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
+      tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
+      mirror: mirrors half of Fa-Net's training faces where the recipe does not.
+      mixup: alpha by which two training faces of Fa-Net are mixed; 0 takes the recipe's.
+    """
+
+    recipe: Literal["paper", "best"] = "best"
+    variant: Literal["light_cnn_9", "light_cnn_29", "light_cnn_29_v2"] = "light_cnn_9"
+    epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    decay_epochs: float = 0.0
+    keep: Literal["auto", "best", "last"] = "auto"
+    labels: Labels = "distribution"
+    balance: Literal["none", "sampling", "softmax"] = "none"
+    framing: str = ""
+    image_size: int = 0
+    channels: Literal[1, 3] = 1
+    init_from: str = ""
+    teacher: str = ""
+    teacher_weight: float = 0.5
+    synthetic: bool = True
+    synthetic_from: str = ""
+    tta: Literal["none", "flip"] = "none"
+    mirror: bool = False
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, epochs=0, batch_size=0, image_size=0, learning_rate=0, decay_epochs=0, mixup=0)
+        if not 0 <= self.teacher_weight <= 1:
+            raise InputError(f"`teacher_weight` must be between 0 and 1. Received: {self.teacher_weight}.")
+        if self.framing and self.framing_range is None:
+            raise InputError(
+                f"`framing` must be two shares from 0.3 to 1.3, the smaller first, such as 0.75,1.0. Received: "
+                f"{self.framing!r}."
+            )
+
+    @property
+    def framing_range(self) -> tuple[float, float] | None:
+        """The two shares of `framing`, or None without any or for something else."""
+        if not re.fullmatch(r"\d*\.?\d+,\d*\.?\d+", self.framing):
+            return None
+        low, high = map(float, self.framing.split(","))
+        return (low, high) if 0.3 <= low <= high <= 1.3 else None
+
+
+@dataclass(frozen=True)
+class GanOptions:
+    """FaPE-GAN and its training.
+
+    Attributes:
+      epochs: passes of FaPE-GAN over the pairs; 0 takes gan_recipe's.
+      batch_size: pairs in a global training step of FaPE-GAN; 0 takes gan_recipe's.
+      image_size: side of FaPE-GAN's images, pixels; 0 takes gan_recipe's.
+      recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention, averaged weights, and
+        a Fa-Net that compares generated with target faces.
+      face_net: a run or model folder with the Fa-Net whose inner maps of generated and target faces are matched,
+        pretrained, or none; empty takes gan_recipe's, pretrained for best and none for paper.
+      face_weight: weight of that match beside the L1 distance's 10.
+      channels: channels of FaPE-GAN's widest maps; 0 takes gan_recipe's.
+      checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
+      quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
+      final_pairs: held-out pairs on which the trained FaPE-GAN is measured in the end; 0 measures none.
+    """
+
+    epochs: int = 0
+    batch_size: int = 0
+    image_size: int = 0
+    recipe: Literal["paper", "best"] = "best"
+    face_net: str = ""
+    face_weight: float = 5.0
+    channels: int = 0
+    checkpoint_steps: int = 500
+    quality_pairs: int = 64
+    final_pairs: int = 512
+
+    def __post_init__(self) -> None:
+        check(self, "gan_", epochs=0, batch_size=0, image_size=0, channels=0, quality_pairs=0, final_pairs=0)
+        check(self, "gan_", checkpoint_steps=1, face_weight=0)
+
+
+@dataclass(frozen=True)
+class SynthesisOptions:
+    """The faces that FaPE-GAN makes.
+
+    Attributes:
+      synthetic_ratio: synthetic faces for one real training face; 0 makes none.
+      mirror_targets: whether made faces also follow the masks of the mirrored pose, half right's for half left.
+      max_identity_distance: a synthetic face whose dlib descriptor is farther from its source's is rejected.
+      max_landmark_error: a synthetic face whose points are off by more, in eye distances, is rejected.
+      landmark_model: path of the dlib predictor that finds those points, the build's; empty for the packaged one.
+    """
+
+    synthetic_ratio: float = 1.0
+    mirror_targets: bool = True
+    max_identity_distance: float = 0.6
+    max_landmark_error: float = 0.12
+    landmark_model: str = ""
+
+    def __post_init__(self) -> None:
+        check(self, synthetic_ratio=0, max_identity_distance=0, max_landmark_error=0)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how it runs.
+
+    Attributes:
+      run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
+      seed: seed of weights, order and augmentation.
+      seeds: how many seeds --task=all trains for each cell of Table 5 and each draw.
+      draws: on how many draws of the splits --task=all reports, beside the one that chooses the plain remedy; with 0 it
+        reports on the data's own split, and chooses nothing.
+      precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
+      strategy: auto takes multi_worker under TF_CONFIG, mirrored over several GPUs, else one device.
+      deterministic: makes every operation reproducible bit by bit, at some cost in speed.
+      profile: first and last step of Fa-Net to profile for TensorBoard, such as 20,30; empty profiles none.
+    """
+
+    run_dir: str = ""
+    seed: int = 0
+    seeds: int = 1
+    draws: int = 3
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
+    deterministic: bool = False
+    profile: str = ""
+
+    def __post_init__(self) -> None:
+        check(self, seed=0, draws=0, seeds=1)
+        if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):
+            raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
+
+
 @dataclass(frozen=True)
 class TaskConfig:
-    """What to train, on what, and how; 0 and empty mean the recipe's own value.
+    """What to train and on what; 0 and empty mean the recipe's own value.
 
     Attributes:
       task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), mixed for
@@ -39,64 +224,15 @@ class TaskConfig:
       mapping: of several sets, other names of their labels, such as er_ss.laughing=happy, or - for a label whose faces
         are left out, such as ckplus.contempt=-; also of a set on which another's network is scored.
       set_weights: of several sets, how often one's faces are seen in an epoch, such as jaffe=3; once when not named.
-      run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
-      recipe: the paper's training of Fa-Net, or this project's strongest.
-      variant: the backbone, light_cnn_9, light_cnn_29 or light_cnn_29_v2.
-      epochs: passes of Fa-Net over the training part; 0 takes the recipe's.
-      batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
-      learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
-      decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.
-      keep: which epoch's weights Fa-Net keeps: best, the most accurate on the validation part, or last; auto takes last
-        for er_ue and er_up, whose validation part lacks the rare classes or pose that are tested, else best.
       held_out: share of FER2013's Training that is the validation part where PrivateTest is not given; with 0 all of it
         is trained on, the last epoch is kept, and the temperature is that of init_from, or 1.
-      labels: what Fa-Net learns of a face that several people voted on (ferplus): distribution, the shares of their
-        votes; draw, one class drawn by them anew each epoch; majority, the class of more than half, and no face without
-        one.
-      balance: against rare classes: sampling shows each class equally often; softmax adds the logarithm of the classes'
-        shares to the logits while training, so that the network answers as if they were equally frequent.
-      framing: smallest and largest share of the face's side that Fa-Net sees in training, drawn for each face, such as
-        0.75,1.0, so that its answer does not depend on how tightly a face is cut; the recipe's one share when empty.
-      image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
-      channels: 1 reads faces as grey, 3 as RGB.
-      precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
-      strategy: auto takes multi_worker under TF_CONFIG, mirrored over several GPUs, else one device.
-      seed: seed of weights, order and augmentation.
       split_seed: splits the data anew before anything else: other rare classes, another rare pose (each in turn), other
         unseen persons; -1 keeps the split that the data was built with. --task=all chooses on this draw, and reports on
         those after it.
-      deterministic: makes every operation reproducible bit by bit, at some cost in speed.
-      init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained; a
-        light_cnn_29 may begin with a light_cnn_9.
-      teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
-        noisy labels. It must have the same labels, channels and window; its input size may differ.
-      teacher_weight: the teacher's share of a label, 0 to 1.
-      profile: first and last step of Fa-Net to profile for TensorBoard, such as 20,30; empty profiles none.
-      synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
-      tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
-      synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
-      seeds: how many seeds --task=all trains for each cell of Table 5 and each draw.
-      draws: on how many draws of the splits --task=all reports, beside the one that chooses the plain remedy; with 0 it
-        reports on the data's own split, and chooses nothing.
-      mirror: mirrors half of Fa-Net's training faces where the recipe does not.
-      mixup: alpha by which two training faces of Fa-Net are mixed; 0 takes the recipe's.
-      gan_epochs: passes of FaPE-GAN over the pairs; 0 takes gan_recipe's.
-      gan_batch_size: pairs in a global training step of FaPE-GAN; 0 takes gan_recipe's.
-      gan_image_size: side of FaPE-GAN's images, pixels; 0 takes gan_recipe's.
-      gan_recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention, averaged weights, and
-        a Fa-Net that compares generated with target faces.
-      gan_face_net: a run or model folder with the Fa-Net whose inner maps of generated and target faces are matched,
-        pretrained, or none; empty takes gan_recipe's, pretrained for best and none for paper.
-      gan_face_weight: weight of that match beside the L1 distance's 10.
-      gan_channels: channels of FaPE-GAN's widest maps; 0 takes gan_recipe's.
-      gan_checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
-      gan_quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
-      gan_final_pairs: held-out pairs on which the trained FaPE-GAN is measured in the end; 0 measures none.
-      synthetic_ratio: synthetic faces for one real training face; 0 makes none.
-      mirror_targets: whether made faces also follow the masks of the mirrored pose, half right's for half left.
-      max_identity_distance: a synthetic face whose dlib descriptor is farther from its source's is rejected.
-      max_landmark_error: a synthetic face whose points are off by more, in eye distances, is rejected.
-      landmark_model: path of the dlib predictor that finds those points, the build's; empty for the packaged one.
+      fa_net: what Fa-Net is and how it learns.
+      gan: likewise FaPE-GAN.
+      synthesis: which faces FaPE-GAN makes and which of them are kept.
+      run: where and how it runs.
     """
 
     task: Task = "er_ss"
@@ -105,123 +241,56 @@ class TaskConfig:
     data: str = "data/faces"
     mapping: str = ""
     set_weights: str = ""
-    run_dir: str = ""
-    recipe: Literal["paper", "best"] = "best"
-    variant: Literal["light_cnn_9", "light_cnn_29", "light_cnn_29_v2"] = "light_cnn_9"
-    epochs: int = 0
-    batch_size: int = 0
-    learning_rate: float = 0.0
-    decay_epochs: float = 0.0
-    keep: Literal["auto", "best", "last"] = "auto"
     held_out: float = HELD_OUT
-    labels: Labels = "distribution"
-    balance: Literal["none", "sampling", "softmax"] = "none"
-    framing: str = ""
-    image_size: int = 0
-    channels: Literal[1, 3] = 1
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = "auto"
-    seed: int = 0
     split_seed: int = -1
-    deterministic: bool = False
-    init_from: str = ""
-    teacher: str = ""
-    teacher_weight: float = 0.5
-    profile: str = ""
-    synthetic: bool = True
-    tta: Literal["none", "flip"] = "none"
-    synthetic_from: str = ""
-    seeds: int = 1
-    draws: int = 3
-    mirror: bool = False
-    mixup: float = 0.0
-    gan_epochs: int = 0
-    gan_batch_size: int = 0
-    gan_image_size: int = 0
-    gan_recipe: Literal["paper", "best"] = "best"
-    gan_face_net: str = ""
-    gan_face_weight: float = 5.0
-    gan_channels: int = 0
-    gan_checkpoint_steps: int = 500
-    gan_quality_pairs: int = 64
-    gan_final_pairs: int = 512
-    synthetic_ratio: float = 1.0
-    mirror_targets: bool = True
-    max_identity_distance: float = 0.6
-    max_landmark_error: float = 0.12
-    landmark_model: str = ""
+    fa_net: FaNetOptions = group(FaNetOptions)
+    gan: GanOptions = group(GanOptions, prefix="gan_")
+    synthesis: SynthesisOptions = group(SynthesisOptions)
+    run: RunOptions = group(RunOptions)
 
     def __post_init__(self) -> None:
-        gan = ("gan_epochs", "gan_batch_size", "gan_image_size", "gan_channels", "gan_quality_pairs", "gan_final_pairs")
-        for name in ("epochs", "batch_size", "image_size", *gan, "seed", "draws"):
-            if getattr(self, name) < 0:
-                raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        if not 0 <= self.held_out <= MAX_HELD_OUT:
+            raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {self.held_out}.")
+        if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):
+            raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
+        self._check_split_seed()
+        self._check_method()
+        if self.task != mixed.NAME and (self.set_weights or (self.mapping and self.stage != "evaluate")):
+            raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
+        if not self.run.run_dir:
+            own = f"runs/{self.task}_{self.method}" if self.is_competitor else f"runs/{self.task}"
+            run = dataclasses.replace(self.run, run_dir=os.environ.get("AIP_MODEL_DIR") or own)
+            object.__setattr__(self, "run", run)
+
+    def _check_split_seed(self) -> None:
         if self.split_seed < -1:
             raise InputError(
                 f"`split_seed` must be at least 0, or -1 for the data's split. Received: {self.split_seed}."
             )
         if self.split_seed >= 0 and self.is_public:
             raise InputError(f"`split_seed` draws the four tasks' splits; `task` {self.task!r} is a set with its own.")
-        for name in ("gan_checkpoint_steps", "seeds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
-        for name in (
-            "learning_rate",
-            "decay_epochs",
-            "synthetic_ratio",
-            "max_identity_distance",
-            "max_landmark_error",
-            "gan_face_weight",
-            "mixup",
-        ):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"`{name}` must be a number of at least 0. Received: {getattr(self, name)}.")
-        if not 0 <= self.teacher_weight <= 1:
-            raise InputError(f"`teacher_weight` must be between 0 and 1. Received: {self.teacher_weight}.")
-        if not 0 <= self.held_out <= MAX_HELD_OUT:
-            raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {self.held_out}.")
-        if self.task in PUBLIC_TASKS and self.stage in ("fape_gan", "synthesize"):
-            raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
+
+    def _check_method(self) -> None:
         if self.method not in (FA_NET, *competitors.NAMES):
             raise not_one_of("method", self.method, (FA_NET, *competitors.NAMES))
         if self.is_competitor and (self.stage in ("fape_gan", "synthesize") or self.task == "all"):
             what = "`task` 'all'" if self.task == "all" else f"`stage` {self.stage!r}"
             raise InputError(f"{what} belongs to --method=fa_net. Received: `method` {self.method!r}.")
-        if self.task != mixed.NAME and (self.set_weights or (self.mapping and self.stage != "evaluate")):
-            raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
-        if self.framing and self.framing_range is None:
-            raise InputError(
-                f"`framing` must be two shares from 0.3 to 1.3, the smaller first, such as 0.75,1.0. Received: "
-                f"{self.framing!r}."
-            )
-        if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):
-            raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
-        if not self.run_dir:
-            own = f"runs/{self.task}_{self.method}" if self.is_competitor else f"runs/{self.task}"
-            object.__setattr__(self, "run_dir", os.environ.get("AIP_MODEL_DIR") or own)
 
     @property
     def folder(self) -> RunFolder:
         """The run folder."""
-        return RunFolder(self.run_dir)
+        return RunFolder(self.run.run_dir)
 
     @property
     def keeps_last(self) -> bool:
         """Whether Fa-Net keeps its last epoch, not the one that is best on the validation part."""
-        return self.keep == "last" or (self.keep == "auto" and self.task in ("er_ue", "er_up"))
+        return self.fa_net.keep == "last" or (self.fa_net.keep == "auto" and self.task in ("er_ue", "er_up"))
 
     @property
     def is_competitor(self) -> bool:
         """Whether another method than Fa-Net is trained."""
         return self.method != FA_NET
-
-    @property
-    def framing_range(self) -> tuple[float, float] | None:
-        """The two shares of `framing`, or None without any or for something else."""
-        if not re.fullmatch(r"\d*\.?\d+,\d*\.?\d+", self.framing):
-            return None
-        low, high = map(float, self.framing.split(","))
-        return (low, high) if 0.3 <= low <= high <= 1.3 else None
 
     @property
     def is_public(self) -> bool:

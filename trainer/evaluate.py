@@ -75,9 +75,9 @@ def run(config: TaskConfig) -> None:
         "task": config.task,
         "method": config.method,
         # A mean of trainings was made by theirs.
-        "recipe": " and ".join(run.read_config().get("recipes", [config.recipe])),
+        "recipe": " and ".join(run.read_config().get("recipes", [config.fa_net.recipe])),
         "finished": run.classifier.is_finished,
-        "tta": config.tta,
+        "tta": config.fa_net.tta,
         **judged.about,
         "images_per_second": speed,
         "data_fingerprint": faces.fingerprint,
@@ -127,7 +127,7 @@ def _fa_net(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[Part,
         tensorboard.write_evaluation(config, model, spec, part, logits, training.get("best_epoch", 0))
 
     return Judged(
-        lambda part: predict(model, part, spec, config.tta), spec.temperature, about, notes
+        lambda part: predict(model, part, spec, config.fa_net.tta), spec.temperature, about, notes
     ), write_tensorboard
 
 

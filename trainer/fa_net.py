@@ -26,7 +26,7 @@ from fer_tf.synthesis import shards
 from trainer import runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
-from trainer.config import TaskConfig
+from trainer.config import FaNetOptions, TaskConfig
 from trainer.recipes import Phase, Recipe, recipe_of
 from trainer.teaching import pupil
 
@@ -39,10 +39,10 @@ def run(config: TaskConfig) -> None:
     if config.folder.fa_net.is_finished:
         logging.info("fa_net is finished in %s", config.folder.fa_net.path)
         return
-    recipe = recipe_of(config)
+    recipe = recipe_of(config.task, config.fa_net)
     faces = read_faces(config)
     report_classes(faces)
-    strategy = runtime.strategy(config)
+    strategy = runtime.strategy(config.run)
     keep_last = keeps_last(config, faces)
     notes = check_borrowed(config, faces)
     record_lineage(config, faces)
@@ -54,7 +54,7 @@ def run(config: TaskConfig) -> None:
         temperature=_first_temperature(config, faces),
         notes=list(notes),
     )
-    with runtime.dtype_policy(runtime.precision(config)):
+    with runtime.dtype_policy(runtime.precision(config.run)):
         for phase in recipe.phases():
             if state.epoch < phase.end:
                 _train_phase(config, recipe, faces, strategy, state, phase, keep_last)
@@ -68,12 +68,13 @@ def read_faces(config: TaskConfig) -> FaceSet:
         return mixed.read(config.data, config.mapping, config.set_weights, config.held_out)
     if config.is_public:
         return public.read(config.task, config.data, config.held_out)
-    run = RunFolder(config.synthetic_from or config.run_dir)
-    synthetic = shards.faces_of(run) if config.synthetic else ()
-    if config.synthetic and config.synthetic_from and not synthetic:
+    run = RunFolder(config.fa_net.synthetic_from or config.run.run_dir)
+    synthetic = shards.faces_of(run) if config.fa_net.synthetic else ()
+    source = config.fa_net.synthetic_from
+    if config.fa_net.synthetic and source and not synthetic:
         raise InputError(
-            f"`synthetic_from` {config.synthetic_from!r} has no synthetic faces in {run.synthetic}; name a run folder "
-            "whose stage synthesize is done."
+            f"`synthetic_from` {source!r} has no synthetic faces in {run.synthetic}; name a run folder whose stage "
+            "synthesize is done."
         )
     return inputs.read_records(config.data, config.task, synthetic)
 
@@ -95,7 +96,7 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
     """
     if len(faces.parts["val"]):
         return config.keeps_last
-    if config.keep == "best":
+    if config.fa_net.keep == "best":
         raise InputError(
             f"`keep` 'best' needs a validation part to choose the epoch on. {config.data} has none; give --keep=last."
         )
@@ -105,10 +106,11 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
 
 def borrowed(config: TaskConfig) -> dict[str, str]:
     """Returns the folders of the networks that take part in a run's training, by the flag that brings them."""
-    found = {flag: getattr(config, flag) for flag in ("init_from", "teacher") if getattr(config, flag)}
-    made_in = RunFolder(config.synthetic_from or config.run_dir)
-    if config.synthetic and not config.is_public and made_in.has_synthetic:
-        found["synthetic_from" if config.synthetic_from else "synthetic"] = made_in.gan.path
+    sources = {"init_from": config.fa_net.init_from, "teacher": config.fa_net.teacher}
+    found = {flag: source for flag, source in sources.items() if source}
+    made_in = RunFolder(config.fa_net.synthetic_from or config.run.run_dir)
+    if config.fa_net.synthetic and not config.is_public and made_in.has_synthetic:
+        found["synthetic_from" if config.fa_net.synthetic_from else "synthetic"] = made_in.gan.path
     return found
 
 
@@ -134,7 +136,7 @@ def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
 
 def _first_temperature(config: TaskConfig, faces: FaceSet) -> float:
     """Returns the temperature of the Fa-Net to begin with, when its answers are to the same question, else 1."""
-    other = fa_net.load_spec(network_folder(config.init_from)) if config.init_from else None
+    other = fa_net.load_spec(network_folder(config.fa_net.init_from)) if config.fa_net.init_from else None
     return other.temperature if other and other.expressions == faces.expressions else 1.0
 
 
@@ -142,9 +144,9 @@ def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
     """Returns the spec of the network that a run trains."""
     return FaNetSpec(
         expressions=faces.expressions,
-        variant=config.variant,
+        variant=config.fa_net.variant,
         image_size=recipe.image_size,
-        channels=config.channels,
+        channels=config.fa_net.channels,
         crop=recipe.crop,
         blur=recipe.blur,
         standardize=recipe.standardize,
@@ -168,14 +170,14 @@ def _train_phase(
     end, image_size = phase.end, phase.image_size
     train = faces.parts["train"]
     batch_size = min(recipe.batch_size, len(train)) // runtime.workers() * runtime.workers()
-    sampling = sampling_of(config)
+    sampling = sampling_of(config.fa_net)
     steps = epoch_faces(train, len(faces.expressions), sampling) // batch_size
     spec = with_size(spec_of(config, recipe, faces), image_size)
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps, phase.augmentation.flip)
     if state.epoch >= end:
         return
-    measured_on = statistics_batches(train, spec, batch_size, config.seed, phase.augmentation.flip)
-    batches = training_batches(train, spec, batch_size, config.seed, phase.augmentation, state.epoch, sampling)
+    measured_on = statistics_batches(train, spec, batch_size, config.run.seed, phase.augmentation.flip)
+    batches = training_batches(train, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
@@ -194,16 +196,16 @@ def _train_phase(
     )
 
 
-def sampling_of(config: TaskConfig) -> Sampling:
+def sampling_of(options: FaNetOptions) -> Sampling:
     """Returns what a run's targets are."""
-    return Sampling(config.labels, balanced=config.balance == "sampling")
+    return Sampling(options.labels, balanced=options.balance == "sampling")
 
 
 def _prior(config: TaskConfig, faces: FaceSet) -> np.ndarray | None:
     """Returns each class's share of what an epoch shows, where the loss is to undo it."""
-    if config.balance != "softmax":
+    if config.fa_net.balance != "softmax":
         return None
-    counts = faces.parts["train"].counts(len(faces.expressions), sampling_of(config)).sum(axis=0)
+    counts = faces.parts["train"].counts(len(faces.expressions), sampling_of(config.fa_net)).sum(axis=0)
     return counts / counts.sum()
 
 
@@ -260,7 +262,7 @@ def _restored(
     """Returns the compiled network as the newest checkpoint has it, or fresh; `state` is filled too."""
     folder = config.folder.fa_net
     with strategy.scope():
-        model = fa_net.build(spec, kernel_variance=recipe.kernel_variance, seed=config.seed)
+        model = fa_net.build(spec, kernel_variance=recipe.kernel_variance, seed=config.run.seed)
         optimizer = recipe.build_optimizer(steps)
         # Slots that do not exist yet would be restored late or never.
         optimizer.build(model.trainable_variables)
@@ -269,10 +271,10 @@ def _restored(
     resumed = checkpoints.restore()
     _check_state(state, faces, folder.path)
     with strategy.scope():
-        if not resumed and config.init_from:
-            init_from(model, spec, config.init_from)
-        if config.teacher:
-            model = pupil(model, load_teacher(config.teacher, spec), config.teacher_weight, mirror)
+        if not resumed and config.fa_net.init_from:
+            init_from(model, spec, config.fa_net.init_from)
+        if config.fa_net.teacher:
+            model = pupil(model, load_teacher(config.fa_net.teacher, spec), config.fa_net.teacher_weight, mirror)
         model.compile(
             optimizer,
             LabelCrossentropy(recipe.label_smoothing, _prior(config, faces)),

@@ -21,7 +21,7 @@ from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
 from fer_tf.run_folder import NetworkFolder, network_folder
 from trainer import runtime
-from trainer.config import TaskConfig
+from trainer.config import GanOptions, TaskConfig
 from trainer.gan_monitor import HeldOut, Monitor
 
 
@@ -48,32 +48,32 @@ SCHEDULES = {"paper": Schedule(100, 16, 128, 64), "best": Schedule(40, 16, 64, 3
 
 def is_wanted(config: TaskConfig) -> bool:
     """Whether a run makes its own synthetic faces; a stage that is asked for by name always runs."""
-    return config.stage != "all" or (config.synthetic and not config.synthetic_from)
+    return config.stage != "all" or (config.fa_net.synthetic and not config.fa_net.synthetic_from)
 
 
-def schedule_of(config: TaskConfig) -> Schedule:
+def schedule_of(options: GanOptions) -> Schedule:
     """Returns gan_recipe's schedule with the flags that were given."""
     given = {
-        "epochs": config.gan_epochs,
-        "batch_size": config.gan_batch_size,
-        "image_size": config.gan_image_size,
-        "channels": config.gan_channels,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "image_size": options.image_size,
+        "channels": options.channels,
     }
-    return dataclasses.replace(SCHEDULES[config.gan_recipe], **{name: value for name, value in given.items() if value})
+    return dataclasses.replace(SCHEDULES[options.recipe], **{name: value for name, value in given.items() if value})
 
 
-def face_net_of(config: TaskConfig) -> str:
+def face_net_of(options: GanOptions) -> str:
     """Returns the Fa-Net whose inner maps FaPE-GAN matches, as gan_face_net names it, or empty when it matches none."""
-    chosen = config.gan_face_net or ("pretrained" if config.gan_recipe == "best" else "none")
-    return "" if chosen == "none" or not config.gan_face_weight else chosen
+    chosen = options.face_net or ("pretrained" if options.recipe == "best" else "none")
+    return "" if chosen == "none" or not options.face_weight else chosen
 
 
-def build(config: TaskConfig) -> FapeGan:
-    """Returns the untrained FaPE-GAN of a config, in the current dtype policy and strategy."""
-    schedule, face_net = schedule_of(config), face_net_of(config)
-    weight = config.gan_face_weight if face_net else 0.0
-    spec = spec_of(config.gan_recipe, schedule.image_size, schedule.channels, face_weight=weight)
-    return FapeGan(spec, config.seed, FaceFeatures.load(network_folder(face_net)) if face_net else None)
+def build(options: GanOptions, seed: int) -> FapeGan:
+    """Returns an untrained FaPE-GAN, in the current dtype policy and strategy."""
+    schedule, face_net = schedule_of(options), face_net_of(options)
+    weight = options.face_weight if face_net else 0.0
+    spec = spec_of(options.recipe, schedule.image_size, schedule.channels, face_weight=weight)
+    return FapeGan(spec, seed, FaceFeatures.load(network_folder(face_net)) if face_net else None)
 
 
 def run(config: TaskConfig) -> None:
@@ -84,15 +84,15 @@ def run(config: TaskConfig) -> None:
       TrainingFailed: a loss became nan or infinite, or the generator collapsed.
     """
     folder = config.folder.gan
-    if not is_wanted(config) or (config.stage == "all" and config.synthetic_ratio == 0):
+    if not is_wanted(config) or (config.stage == "all" and config.synthesis.synthetic_ratio == 0):
         logging.info("no FaPE-GAN: this run needs no synthetic faces of its own")
         return
     if folder.is_finished:
         logging.info("FaPE-GAN is finished: %s", folder.path)
         return
-    if config.strategy == "multi_worker":
+    if config.run.strategy == "multi_worker":
         raise InputError("`strategy` multi_worker trains Fa-Net alone; give --strategy=mirrored to train FaPE-GAN.")
-    schedule = schedule_of(config)
+    schedule = schedule_of(config.gan)
     found = survey(config.data, config.task)
     _report(found, config, schedule)
     _check_lineage(config, folder.path)
@@ -102,23 +102,25 @@ def run(config: TaskConfig) -> None:
         "train",
         schedule.image_size,
         schedule.batch_size,
-        config.seed,
-        config.gan_recipe == "best",
+        config.run.seed,
+        config.gan.recipe == "best",
     )
     steps = found.splits["train"] // schedule.batch_size
-    policy = runtime.precision(config)
-    with runtime.dtype_policy(policy), runtime.strategy(config).scope():
-        keras.utils.set_random_seed(config.seed)
-        gan = build(config)
+    policy, predictor = runtime.precision(config.run), config.synthesis.landmark_model
+    with runtime.dtype_policy(policy), runtime.strategy(config.run).scope():
+        keras.utils.set_random_seed(config.run.seed)
+        gan = build(config.gan, config.run.seed)
         gan.compile(loss_scale=policy == "mixed_float16")
         held_out = dataclasses.replace(stream, split="val", flip=False)
-        monitor = Monitor(config, _pairs(held_out, found, config.gan_quality_pairs, config.landmark_model))
+        monitor = Monitor(config, _pairs(held_out, found, config.gan.quality_pairs, predictor))
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)
     metrics = {
         "survey": _plain(found),
         "last_epoch": history[-1],
-        "held_out": _judge(config, gan, _pairs(held_out, found, config.gan_final_pairs, config.landmark_model)),
+        "held_out": _judge(
+            config, gan, _pairs(held_out, found, config.gan.final_pairs, config.synthesis.landmark_model)
+        ),
     }
     folder.write_metrics(metrics)
     folder.finish(f"{schedule.epochs} epochs, {schedule.epochs * steps} steps")
@@ -127,7 +129,7 @@ def run(config: TaskConfig) -> None:
 def _check_lineage(config: TaskConfig, folder: str) -> None:
     """Refuses a gan_face_net that has seen the task's test part, and records which images go into the generator."""
     faces = read_records(config.data, config.task)
-    compared = {"gan_face_net": source} if (source := face_net_of(config)) else {}
+    compared = {"gan_face_net": source} if (source := face_net_of(config.gan)) else {}
     for flag, source in compared.items():
         for note in lineage.check(flag, source, faces, config.task):
             logging.warning("%s", note)
@@ -147,7 +149,7 @@ def _judge(config: TaskConfig, gan: FapeGan, held_out: HeldOut | None) -> dict[s
     faces = held_out.generate(gan)
     generated = held_out.measure(faces)
     # It needs a trained Fa-Net: the run's own, or the one to begin with.
-    folders = [network_folder(source) for source in (config.run_dir, config.init_from) if source]
+    folders = [network_folder(source) for source in (config.run.run_dir, config.fa_net.init_from) if source]
     found = [folder for folder in folders if NetworkFolder(folder).has_weights]
     if found:
         generated["held_out_frechet"] = held_out.frechet(faces, found[0])
@@ -271,7 +273,7 @@ class _EachStep(keras.callbacks.Callback):
                 " checkpoint is from before it; begin anew in another --run_dir with another --seed, or with"
                 " --precision=float32."
             )
-        if step % self._trainer._config.gan_checkpoint_steps == 0:
+        if step % self._trainer._config.gan.checkpoint_steps == 0:
             self._trainer.checkpoint(step)
 
 

@@ -99,7 +99,7 @@ class Monitor:
     def __init__(self, config: TaskConfig, held_out: HeldOut | None) -> None:
         self._held_out = held_out
         self._folder = config.folder.gan
-        self._writer = tf.summary.create_file_writer(files.join(runtime.tensorboard_dir(config), "fape_gan"))
+        self._writer = tf.summary.create_file_writer(files.join(runtime.tensorboard_dir(config.folder), "fape_gan"))
 
     def after_epoch(self, gan: FapeGan, epoch: int) -> dict[str, float]:
         """Returns the numbers of the held-out faces and draws them."""

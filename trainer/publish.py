@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fer_tf import files
-from fer_tf.config import EXIT_OK, parse, run_command
+from fer_tf.config import EXIT_OK, parse, run_command, to_dict
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.reports import model_card
@@ -92,7 +91,7 @@ def _command(run: dict[str, Any]) -> str:
     if sources := run.get("averaged"):
         share = f" --held_out={flags['held_out']}" if flags["task"] == "fer2013" else ""
         return f"trainer.average {' '.join(_shown('init_from', source) for source in sources)}{share}"
-    defaults = {field.name: field.default for field in dataclasses.fields(TaskConfig)}
+    defaults = to_dict(TaskConfig())
     apart = (*ALWAYS, *TEACHER, *OMITTED)
     given = [name for name in defaults if name not in apart and flags.get(name, defaults[name]) != defaults[name]]
     names = [*(name for name in ALWAYS if name in flags), *given, *(TEACHER if flags.get("teacher") else ())]

@@ -9,7 +9,7 @@ from typing import Literal
 import keras
 
 from fer_tf.data.augment import Augmentation
-from trainer.config import TaskConfig
+from trainer.config import FaNetOptions
 
 UNCHANGED = Augmentation()
 # What still changes in the last epochs of a recipe with `mild_share`.
@@ -205,26 +205,26 @@ BEST = {
 LIKE = {"ferplus": "fer2013", "mixed": "fer2013"}
 
 
-def recipe_of(config: TaskConfig) -> Recipe:
-    """Returns the recipe that a config names, with the flags that override it."""
-    recipes = PAPER if config.recipe == "paper" else BEST
-    recipe = recipes.get(LIKE.get(config.task, config.task), recipes["f2ed"])
+def recipe_of(task: str, options: FaNetOptions) -> Recipe:
+    """Returns the recipe of a task that the options name, with those of them that override it."""
+    recipes = PAPER if options.recipe == "paper" else BEST
+    recipe = recipes.get(LIKE.get(task, task), recipes["f2ed"])
     changes = {
-        name: getattr(config, name)
+        name: getattr(options, name)
         for name in ("epochs", "batch_size", "learning_rate", "image_size", "decay_epochs")
-        if getattr(config, name)
+        if getattr(options, name)
     }
-    recipe = dataclasses.replace(recipe, augmentation=_augmentation(recipe.augmentation, config))
-    if config.image_size:
+    recipe = dataclasses.replace(recipe, augmentation=_augmentation(recipe.augmentation, options))
+    if options.image_size:
         changes |= {"early_size": 0, "early_share": 0.0}
     return dataclasses.replace(recipe, **changes)
 
 
-def _augmentation(own: Augmentation, config: TaskConfig) -> Augmentation:
+def _augmentation(own: Augmentation, options: FaNetOptions) -> Augmentation:
     """Returns a recipe's changes of faces with what the flags add."""
     return dataclasses.replace(
         own,
-        flip=own.flip or config.mirror,
-        mixup=config.mixup or own.mixup,
-        framing=config.framing_range or own.framing,
+        flip=own.flip or options.mirror,
+        mixup=options.mixup or own.mixup,
+        framing=options.framing_range or own.framing,
     )

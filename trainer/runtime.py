@@ -22,7 +22,8 @@ from fer_tf.data.folder import DataFolder
 from fer_tf.environment import Workers
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
-from trainer.config import FA_NET, TaskConfig
+from fer_tf.run_folder import RunFolder
+from trainer.config import FA_NET, RunOptions, TaskConfig
 
 # These flags may differ when a run goes on: they do not change what is trained.
 FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds", "draws")
@@ -45,11 +46,11 @@ def set_up(config: TaskConfig) -> None:
                 "and run the other stages without TF_CONFIG on the same --run_dir."
             )
         # TensorFlow can only join the workers before its first operation.
-        strategy(config)
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
+        strategy(config.run)
+    keras.utils.set_random_seed(config.run.seed)
+    if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()
-    files.make_folder(config.run_dir)
+    files.make_folder(config.run.run_dir)
     if is_across(config):
         return
     flags, run = to_dict(config), config.folder
@@ -74,7 +75,7 @@ def is_across(config: TaskConfig) -> bool:
         return False
     folder = config.folder.fa_net
     if not folder.has_spec:
-        return bool(config.init_from) and not config.folder.has_begun
+        return bool(config.fa_net.init_from) and not config.folder.has_begun
     return fa_net.load_spec(folder.path).task not in ("", config.task)
 
 
@@ -82,8 +83,8 @@ def _check_data(before: str, now: str, config: TaskConfig) -> None:
     """Refuses to go on, in any stage, with data whose splits may be others: training faces would be test faces."""
     if before and now and before != now:
         raise InputError(
-            f"{config.run_dir} was begun on data with fingerprint {before[:12]}. Received: {now[:12]} ({config.data}); "
-            "the data changed since: take another --run_dir to train anew."
+            f"{config.folder.path} was begun on data with fingerprint {before[:12]}. Received: {now[:12]} "
+            f"({config.data}); the data changed since: take another --run_dir to train anew."
         )
 
 
@@ -106,9 +107,9 @@ def drawn(config: TaskConfig) -> TaskConfig:
     return dataclasses.replace(config, data=data.path)
 
 
-def strategy(config: TaskConfig) -> tf.distribute.Strategy:
+def strategy(run: RunOptions) -> tf.distribute.Strategy:
     """Returns the distribution strategy: TF_CONFIG asks for several workers, several GPUs for mirroring."""
-    name = config.strategy
+    name = run.strategy
     if name == "multi_worker" or (name == "auto" and workers() > 1):
         return _all_workers()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -167,7 +168,7 @@ def distribute(batches: tf.data.Dataset, batch_size: int, strategy: tf.distribut
     Args:
       batches: on several workers, `batch_size / workers` images at a time, from files that this worker alone reads.
       batch_size: images in a global step.
-      strategy: of `strategy(config)`.
+      strategy: of `strategy`.
     """
     if workers() == 1:
         return batches
@@ -181,11 +182,11 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
         strategy.reduce("SUM", tf.constant(1.0))
 
 
-def precision(config: TaskConfig) -> str:
+def precision(run: RunOptions) -> str:
     """Returns the Keras dtype policy's name; auto looks at the hardware, because bfloat16 without it is very slow."""
-    if config.precision != "auto":
-        return config.precision
-    if config.deterministic:
+    if run.precision != "auto":
+        return run.precision
+    if run.deterministic:
         chosen, why = "float32", "--deterministic"
     elif gpus := tf.config.list_physical_devices("GPU"):
         major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
@@ -248,18 +249,18 @@ def machine() -> dict[str, Any]:
     }
 
 
-def tensorboard_dir(config: TaskConfig) -> str:
+def tensorboard_dir(folder: RunFolder) -> str:
     """Returns where TensorBoard logs go: AIP_TENSORBOARD_LOG_DIR on a hosted trainer, else the run folder."""
-    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or config.folder.tensorboard
+    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or folder.tensorboard
 
 
 @contextlib.contextmanager
-def run_log(config: TaskConfig) -> Iterator[None]:
+def run_log(folder: RunFolder) -> Iterator[None]:
     """Sends log lines to standard error and to the run folder's log.txt (where the folder is a local one)."""
     handlers: list[logging.StreamHandler] = [logging.StreamHandler()]
-    if files.is_local(config.run_dir) and is_chief():
-        os.makedirs(config.run_dir, exist_ok=True)
-        handlers.append(logging.FileHandler(config.folder.log))
+    if files.is_local(folder.path) and is_chief():
+        os.makedirs(folder.path, exist_ok=True)
+        handlers.append(logging.FileHandler(folder.log))
     root = logging.getLogger()
     before = root.level
     for handler in handlers:

@@ -26,12 +26,12 @@ def run(config: TaskConfig) -> None:
     if not fape_gan.is_wanted(config):
         logging.info("no synthetic faces are made: this run needs none of its own")
         return
-    if config.synthetic_ratio == 0:
+    if config.synthesis.synthetic_ratio == 0:
         _refuse_leftovers(folder)
         logging.info("no synthetic faces: --synthetic_ratio=0")
         return
     data = DataFolder(config.data)
-    job = shards.job_of(config.folder, folder, to_dict(config), config.synthetic_ratio, data)
+    job = shards.job_of(config.folder, folder, to_dict(config), config.synthesis.synthetic_ratio, data)
     if shards.is_finished(job):
         logging.info("synthetic faces are finished: %s", folder)
         return

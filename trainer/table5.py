@@ -7,7 +7,6 @@ the draws after it: what is chosen on some faces is not reported on the same one
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Any
 import keras
 
 from fer_tf import files
+from fer_tf.config import replace
 from fer_tf.data import draws
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
@@ -87,27 +87,27 @@ def run(config: TaskConfig) -> None:
 
 def _refuse_the_other_layout(config: TaskConfig) -> None:
     """Refuses to begin a table over draws beside one of the data's own split, which an earlier version began."""
-    own = reported_cells(dataclasses.replace(config, draws=0, split_seed=-1), {})
-    if config.draws and any(RunFolder(files.join(config.run_dir, cell.folder)).has_begun for cell in own):
+    own = reported_cells(replace(config, draws=0, split_seed=-1), {})
+    if config.run.draws and any(RunFolder(files.join(config.run.run_dir, cell.folder)).has_begun for cell in own):
         raise InputError(
-            f"{config.run_dir} holds a table of the data's own split. Give --draws=0 (and its --seeds) to go on with "
-            "it, or another --run_dir for a table over several draws."
+            f"{config.run.run_dir} holds a table of the data's own split. Give --draws=0 (and its --seeds) to go on "
+            "with it, or another --run_dir for a table over several draws."
         )
 
 
 def remedies_of(config: TaskConfig) -> list[str]:
     """Returns the plain remedies that change something: a recipe may mirror or mix faces by itself."""
-    own = recipe_of(dataclasses.replace(config, task=TASKS[0])).augmentation
+    own = recipe_of(TASKS[0], config.fa_net).augmentation
     known = {"mirroring": own.flip, "mixup": own.mixup > 0}
     return [name for name in REMEDIES if not known.get(name)]
 
 
 def choosing_cells(config: TaskConfig) -> list[Cell]:
     """Returns the trainings on the draw that chooses: none when the data's own split alone is reported."""
-    if not config.draws:
+    if not config.run.draws:
         return []
     draw = max(config.split_seed, 0)
-    return [Cell(task, draw, config.seed, row, True) for task in TASKS for row in (ROWS[0], *remedies_of(config))]
+    return [Cell(task, draw, config.run.seed, row, True) for task in TASKS for row in (ROWS[0], *remedies_of(config))]
 
 
 def reported_cells(config: TaskConfig, remedies: dict[str, str]) -> list[Cell]:
@@ -118,14 +118,14 @@ def reported_cells(config: TaskConfig, remedies: dict[str, str]) -> list[Cell]:
       remedies: the plain remedy that was chosen for each task; no row where there is none.
     """
     begin = max(config.split_seed, 0) + 1
-    reported = range(begin, begin + config.draws) if config.draws else [config.split_seed]
-    seeds = range(config.seed, config.seed + config.seeds)
+    reported = range(begin, begin + config.run.draws) if config.run.draws else [config.split_seed]
+    seeds = range(config.run.seed, config.run.seed + config.run.seeds)
     return [
         Cell(task, draw, seed, row)
         for draw in reported
         for task in TASKS
         for seed in seeds
-        for row in (*ROWS, *([remedies[task]] if config.draws and remedies.get(task) else []))
+        for row in (*ROWS, *([remedies[task]] if config.run.draws and remedies.get(task) else []))
     ]
 
 
@@ -142,7 +142,7 @@ def _train(config: TaskConfig, cell: Cell, left: _TimeLeft) -> None:
         gan = _config(drawn, config, cell.task, cell.gan)
         with _log_folder(config, gan):
             _stages(gan, ("fape_gan", "synthesize"))
-    if not RunFolder(files.join(config.run_dir, cell.folder)).is_evaluated:
+    if not RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated:
         began = time.monotonic()
         flags = cell_config(drawn, config, cell)
         with _log_folder(config, flags):
@@ -156,11 +156,11 @@ def _drawn(config: TaskConfig, draw: int) -> TaskConfig:
     if draw < 0:
         return config
     data = draws.draw(DataFolder(config.data), config.folder.draw(draw), draw)
-    return dataclasses.replace(config, data=data.path, split_seed=draw)
+    return replace(config, data=data.path, split_seed=draw)
 
 
 def _config(drawn: TaskConfig, table: TaskConfig, task: str, folder: str, **changes: Any) -> TaskConfig:
-    return dataclasses.replace(drawn, task=task, run_dir=files.join(table.run_dir, folder), **changes)
+    return replace(drawn, task=task, run_dir=files.join(table.run.run_dir, folder), **changes)
 
 
 def cell_config(drawn: TaskConfig, table: TaskConfig, cell: Cell) -> TaskConfig:
@@ -172,7 +172,7 @@ def cell_config(drawn: TaskConfig, table: TaskConfig, cell: Cell) -> TaskConfig:
     flags = _config(drawn, table, cell.task, cell.folder, **changes)
     if cell.row != ROWS[1]:
         return flags
-    return _with_equal_steps(dataclasses.replace(flags, synthetic_from=files.join(table.run_dir, cell.gan)))
+    return _with_equal_steps(replace(flags, synthetic_from=files.join(table.run.run_dir, cell.gan)))
 
 
 def _with_equal_steps(config: TaskConfig) -> TaskConfig:
@@ -180,11 +180,11 @@ def _with_equal_steps(config: TaskConfig) -> TaskConfig:
 
     An epoch of both is longer: there are fewer, and the learning rate falls after fewer, so at the same steps.
     """
-    real = len(fa_net.read_faces(dataclasses.replace(config, synthetic=False)).parts["train"])
+    real = len(fa_net.read_faces(replace(config, synthetic=False)).parts["train"])
     both = len(fa_net.read_faces(config).parts["train"])
-    recipe = recipe_of(config)
+    recipe = recipe_of(config.task, config.fa_net)
     epochs = max(1, round(recipe.epochs * real / both))
-    return dataclasses.replace(config, epochs=epochs, decay_epochs=recipe.decay_epochs * real / both)
+    return replace(config, epochs=epochs, decay_epochs=recipe.decay_epochs * real / both)
 
 
 @contextlib.contextmanager
@@ -194,7 +194,7 @@ def _log_folder(table: TaskConfig, cell: TaskConfig) -> Iterator[None]:
     if not root:
         yield
         return
-    os.environ[LOG_VARIABLE] = files.join(root, cell.run_dir.removeprefix(f"{table.run_dir.rstrip('/')}/"))
+    os.environ[LOG_VARIABLE] = files.join(root, cell.run.run_dir.removeprefix(f"{table.run.run_dir.rstrip('/')}/"))
     try:
         yield
     finally:
@@ -205,10 +205,10 @@ def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
     """Runs stages of one folder of the table; each skips what is done."""
     if stages[-1] == "evaluate" and config.folder.is_evaluated:
         return
-    with runtime.run_log(config):
+    with runtime.run_log(config.folder):
         runtime.set_up(config)
         for stage in stages:
-            logging.info("stage %s of %s in %s", stage, config.task, config.run_dir)
+            logging.info("stage %s of %s in %s", stage, config.task, config.run.run_dir)
             importlib.import_module(f"trainer.{stage}").run(config)
     # Dozens of networks in one process: their graphs would pile up.
     keras.backend.clear_session()
@@ -224,7 +224,7 @@ class _TimeLeft:
 
     def __init__(self, config: TaskConfig, cells: list[Cell]) -> None:
         self._all = len(cells)
-        self._done = sum(RunFolder(files.join(config.run_dir, cell.folder)).is_evaluated for cell in cells)
+        self._done = sum(RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated for cell in cells)
         self._seconds: list[float] = []
 
     def took(self, seconds: float) -> None:
@@ -236,7 +236,7 @@ class _TimeLeft:
 
 def finished(config: TaskConfig, cells: list[Cell]) -> list[Run]:
     """Returns the evaluated runs among some cells, which may lie on a remote file system."""
-    folders = {cell.folder: RunFolder(files.join(config.run_dir, cell.folder)) for cell in cells}
+    folders = {cell.folder: RunFolder(files.join(config.run.run_dir, cell.folder)) for cell in cells}
     return [
         Run(folder, name, folder.read_metrics(), folder.read_config())
         for name, folder in folders.items()

@@ -64,10 +64,10 @@ def _run_stages(config: TaskConfig) -> None:
     from trainer import runtime
 
     config = runtime.drawn(config)
-    with runtime.run_log(config):
+    with runtime.run_log(config.folder):
         runtime.set_up(config)
         for stage in stages_of(config):
-            logging.info("stage %s of %s in %s", stage, config.task, config.run_dir)
+            logging.info("stage %s of %s in %s", stage, config.task, config.run.run_dir)
             importlib.import_module(module_of(config, stage)).run(config)
 
 

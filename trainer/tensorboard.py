@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer_tf import files
+from fer_tf.config import to_dict
 from fer_tf.data import inputs
 from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, metrics, saliency
@@ -56,8 +57,8 @@ def callbacks(config: TaskConfig) -> list[keras.callbacks.Callback]:
     """Returns Keras' own callback: scalars and learning rate by epoch, and a profile of the steps of `--profile`."""
     if not runtime.is_chief():
         return []
-    folder = files.join(runtime.tensorboard_dir(config), TRAINING)
-    steps = tuple(int(step) for step in config.profile.split(",")) if config.profile else 0
+    folder = files.join(runtime.tensorboard_dir(config.folder), TRAINING)
+    steps = tuple(int(step) for step in config.run.profile.split(",")) if config.run.profile else 0
     return [keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=steps)]
 
 
@@ -71,7 +72,7 @@ class TrainingPictures:
     """
 
     def __init__(self, config: TaskConfig, expressions: Sequence[str], epochs: int) -> None:
-        folder = files.join(runtime.tensorboard_dir(config), TRAINING, "pictures")
+        folder = files.join(runtime.tensorboard_dir(config.folder), TRAINING, "pictures")
         self._writer = tf.summary.create_file_writer(folder) if runtime.is_chief() else tf.summary.create_noop_writer()
         self._expressions = tuple(expressions)
         self._every = max(1, math.ceil(epochs / EPOCH_PICTURES))
@@ -120,7 +121,7 @@ def write_evaluation(
       logits: float (N, num_classes), in the part's order.
       step: the epoch that the weights come from.
     """
-    folder = files.join(runtime.tensorboard_dir(config), EVALUATION)
+    folder = files.join(runtime.tensorboard_dir(config.folder), EVALUATION)
     files.delete_folder(folder)
     if not len(part):
         return
@@ -197,15 +198,16 @@ def _saliency(model: keras.Model, spec: FaNetSpec, faces: np.ndarray, labels: np
 def _hparams(config: TaskConfig, part: Part, logits: np.ndarray) -> None:
     from tensorboard.plugins.hparams import api
 
-    recipe = recipe_of(config)
-    flags = {name: getattr(config, name) for name in HPARAM_FLAGS}
+    recipe = recipe_of(config.task, config.fa_net)
+    known = to_dict(config)
+    flags = {name: known[name] for name in HPARAM_FLAGS}
     flags |= {name: getattr(recipe, name) for name in HPARAM_RECIPE}
     measured = ("test/accuracy", "test/mean_class_accuracy", "test/macro_f1", "test/ece_calibrated")
     api.hparams_config(
         hparams=[api.HParam(name) for name in flags],
         metrics=[api.Metric(name, display_name=name.removeprefix("test/").replace("_", " ")) for name in measured],
     )
-    api.hparams(flags, trial_id=config.run_dir)
+    api.hparams(flags, trial_id=config.run.run_dir)
     confusion = metrics.confusion_matrix(part.labels, logits.argmax(1), logits.shape[1])
     tf.summary.scalar("test/accuracy", metrics.accuracy(part.labels, logits.argmax(1)))
     tf.summary.scalar("test/mean_class_accuracy", metrics.mean_class_accuracy(confusion))

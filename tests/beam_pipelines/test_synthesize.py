@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines import synthesize
-from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK, run_command, to_dict
+from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK, of, run_command, to_dict
 from fer_tf.models import fape_gan
 from fer_tf.synthesis import shards
 from fer_tf.synthesis.judge import Eyes
@@ -22,7 +22,7 @@ def run_dir(toy_data: str, tmp_path: Path) -> Path:
     spec = fape_gan.spec_of("paper", 16, 4)
     fape_gan.save_generator(str(tmp_path / "fape_gan"), fape_gan.generator(spec), spec)
     (tmp_path / "fape_gan" / "FINISHED").touch()
-    config = TaskConfig(data=toy_data, run_dir=str(tmp_path), max_identity_distance=9.0, max_landmark_error=9.0)
+    config = of(TaskConfig, data=toy_data, run_dir=str(tmp_path), max_identity_distance=9.0, max_landmark_error=9.0)
     (tmp_path / "config.json").write_text(json.dumps({"flags": to_dict(config)}))
     return tmp_path
 
@@ -39,7 +39,7 @@ def test_beam_and_the_trainer_make_the_same_files(
     output = run_dir / "by_beam"
     assert synthesize.main([f"--run_dir={run_dir}", f"--output={output}", "--ratio=0.25"]) == EXIT_OK
     flags = json.loads((run_dir / "config.json").read_text())["flags"]
-    stage.run(TaskConfig(**{**flags, "stage": "synthesize", "synthetic_ratio": 0.25}))
+    stage.run(of(TaskConfig, **{**flags, "stage": "synthesize", "synthetic_ratio": 0.25}))
     names = sorted(path.name for path in (output / "records").iterdir())
     assert names == [f"faces-{shard:05d}-of-00003.tfrecord" for shard in range(3)]
     for name in [*(f"records/{name}" for name in names), "plan.json", "rejected.jsonl"]:

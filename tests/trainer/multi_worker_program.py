@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fer_tf.config import of
 from fer_tf.data import inputs
 from fer_tf.data.augment import Augmentation
 from fer_tf.models import fa_net
@@ -39,9 +40,9 @@ def batches_of(data: str, worker: int, workers: int, steps: int) -> tf.data.Data
 
 
 def main(data: str, output: str, workers: int, steps: int, batch_norm: bool) -> None:
-    config = TaskConfig(task="er_ss", stage="fa_net", data=data, run_dir=output + ".run")
+    config = of(TaskConfig, task="er_ss", stage="fa_net", data=data, run_dir=output + ".run")
     runtime.set_up(config)
-    strategy = runtime.strategy(config)
+    strategy = runtime.strategy(config.run)
     with strategy.scope():
         # Dropout draws in every replica for itself; without it two workers must equal one.
         spec = FaNetSpec(tuple("abcd"), image_size=SIZE, dropout=0.0, batch_norm=batch_norm)

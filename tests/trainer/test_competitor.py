@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fer_tf import competitors
+from fer_tf.config import of
 from fer_tf.data.public import jaffe
 from fer_tf.errors import InputError
 from fer_tf.reports import report
@@ -137,5 +138,5 @@ def test_a_task_of_the_pipeline_is_learned_from_its_records(toy_data: str, tmp_p
 )
 def test_flags_that_do_not_fit_are_named(flags: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        TaskConfig(**flags)
-    assert TaskConfig(method="hog_svm", task="jaffe").run_dir == "runs/jaffe_hog_svm"
+        of(TaskConfig, **flags)
+    assert TaskConfig(method="hog_svm", task="jaffe").run.run_dir == "runs/jaffe_hog_svm"

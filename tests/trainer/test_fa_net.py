@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from fer_tf import files
+from fer_tf.config import of, replace
 from fer_tf.data import inputs, schema
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.folder import DataFolder
@@ -93,7 +94,7 @@ def test_metrics_are_those_of_the_saved_predictions_and_weights(run_dir, toy_dat
     assert result["test"]["accuracy"] == pytest.approx(right.mean()) and len(right) == 32
     assert result["test"]["chance"] == 0.25
     model, spec = networks.load(os.path.join(run_dir, "fa_net"))
-    part = fa_net.read_faces(TaskConfig(data=toy_data, run_dir=run_dir)).parts["test"]
+    part = fa_net.read_faces(of(TaskConfig, data=toy_data, run_dir=run_dir)).parts["test"]
     assert part.image_ids.tolist() == predictions["image_id"].tolist()
     np.testing.assert_allclose(fa_net.predict(model, part, spec), predictions["logits"], atol=1e-5)
     val = np.load(os.path.join(run_dir, "fa_net", "predictions_val.npz"))
@@ -222,7 +223,7 @@ def test_no_stage_goes_on_when_the_data_was_built_anew(run_dir, toy_data, tmp_pa
         main([f"--stage={stage}", *flags(data, run_dir)])
     # The library's own call, which knows no run folder's config, refuses too.
     with pytest.raises(InputError, match="faces that it was trained on may be test faces here"):
-        evaluate.run(TaskConfig(data=str(data), run_dir=run_dir, stage="evaluate", synthetic=False))
+        evaluate.run(of(TaskConfig, data=str(data), run_dir=run_dir, stage="evaluate", synthetic=False))
 
 
 def test_a_run_records_the_images_of_its_networks_and_evaluating_an_earlier_versions_run_does(
@@ -239,7 +240,7 @@ def test_a_run_records_the_images_of_its_networks_and_evaluating_an_earlier_vers
 
 def test_synthetic_faces_that_are_not_there_are_told(toy_data, run_dir, tmp_path):
     with pytest.raises(InputError, match=r"`synthetic_from` .* has no synthetic faces"):
-        fa_net.read_faces(TaskConfig(data=toy_data, run_dir=str(tmp_path), synthetic_from=run_dir))
+        fa_net.read_faces(of(TaskConfig, data=toy_data, run_dir=str(tmp_path), synthetic_from=run_dir))
 
 
 def test_a_training_does_not_go_on_with_synthetic_faces_that_were_made_again(toy_data, tmp_path):
@@ -279,15 +280,15 @@ def test_data_whose_labels_do_not_fit_the_weights_is_refused(run_dir, toy_data, 
     with pytest.raises(
         InputError, match=r"predicts the labels .*'surprise'.* Received data with the labels .*'disgust'"
     ):
-        evaluate.run(TaskConfig(data=str(data), run_dir=run_dir, stage="evaluate"))
+        evaluate.run(of(TaskConfig, data=str(data), run_dir=run_dir, stage="evaluate"))
 
 
 def test_an_unfinished_run_does_not_go_on_with_other_data(run_dir, toy_data, tmp_path):
     copy = shutil.copytree(run_dir, tmp_path / "run")
     os.remove(copy / "fa_net" / "FINISHED")
     data = shutil.copytree(toy_data, tmp_path / "data")
-    config = dataclasses.replace(
-        TaskConfig(**read(run_dir, "config.json")["flags"]), data=str(data), run_dir=str(copy), epochs=3
+    config = replace(
+        of(TaskConfig, **read(run_dir, "config.json")["flags"]), data=str(data), run_dir=str(copy), epochs=3
     )
     update(data, fingerprint="another")
     with pytest.raises(InputError, match=r"the data changed since: take another --run_dir"):
@@ -298,10 +299,10 @@ def test_an_unfinished_run_does_not_go_on_with_other_data(run_dir, toy_data, tmp
 
 
 def test_a_new_task_begins_with_an_earlier_runs_weights_and_a_new_head(run_dir, toy_data, tmp_path):
-    faces = fa_net.read_faces(TaskConfig(data=toy_data, run_dir=run_dir))
+    faces = fa_net.read_faces(of(TaskConfig, data=toy_data, run_dir=run_dir))
     other = dataclasses.replace(faces, expressions=("a", "b", "c"))
-    config = TaskConfig(run_dir=str(tmp_path), image_size=16)
-    spec = fa_net.spec_of(config, fa_net.recipe_of(config), other)
+    config = of(TaskConfig, run_dir=str(tmp_path), image_size=16)
+    spec = fa_net.spec_of(config, fa_net.recipe_of(config.task, config.fa_net), other)
     model = networks.build(spec, seed=9)
     fresh_head = model.get_layer("logits").get_weights()[0]
     fa_net.init_from(model, spec, run_dir)
@@ -342,7 +343,7 @@ def test_a_light_cnn_29_grows_out_of_a_light_cnn_9_with_the_same_answers(run_dir
 
 def test_the_kept_statistics_are_those_of_whole_faces(run_dir, toy_data):
     kept, spec = networks.load(os.path.join(run_dir, "fa_net"))
-    train = fa_net.read_faces(TaskConfig(data=toy_data, run_dir=run_dir)).parts["train"]
+    train = fa_net.read_faces(of(TaskConfig, data=toy_data, run_dir=run_dir)).parts["train"]
     norm = kept.get_layer("stem_norm")
     expected = [norm.moving_mean.numpy(), norm.moving_variance.numpy()]
 
@@ -499,6 +500,6 @@ def test_hosted_trainers_say_where_things_go(monkeypatch, tmp_path):
     monkeypatch.setenv("AIP_MODEL_DIR", str(tmp_path / "model"))
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", str(tmp_path / "logs"))
     config = TaskConfig()
-    assert config.run_dir == str(tmp_path / "model")
-    assert runtime.tensorboard_dir(config) == str(tmp_path / "logs")
-    assert TaskConfig(run_dir="elsewhere").run_dir == "elsewhere"
+    assert config.run.run_dir == str(tmp_path / "model")
+    assert runtime.tensorboard_dir(config.folder) == str(tmp_path / "logs")
+    assert of(TaskConfig, run_dir="elsewhere").run.run_dir == "elsewhere"

@@ -94,7 +94,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from trainer import fa_net, recipes, task
 whole = fa_net.recipe_of
 # Dropout masks differ between replicas by design; without it the two must agree.
-fa_net.recipe_of = lambda config: dataclasses.replace(whole(config), dropout=0.0)
+fa_net.recipe_of = lambda task, options: dataclasses.replace(whole(task, options), dropout=0.0)
 data, folder, teacher, *flags = sys.argv[1:]
 for recipe, more in (("paper", []), ("best", [f"--teacher={teacher}", "--teacher_weight=0.7"])):
     for name in ("one_device", "mirrored"):

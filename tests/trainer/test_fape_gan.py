@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 from fer_tf import files
+from fer_tf.config import of, replace
 from fer_tf.data.inputs import read_records
 from fer_tf.data.schema import PairRecord
 from fer_tf.errors import InputError
@@ -26,7 +27,7 @@ from fer_tf.models import fa_net, lineage, losses
 from fer_tf.models.fape_gan import FapeGan, load_generator
 from tests.fer_tf.data.test_pairs import rewritten
 from trainer import fape_gan, runtime, task
-from trainer.config import TaskConfig
+from trainer.config import GanOptions, TaskConfig
 from trainer.gan_monitor import Monitor
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,7 @@ def config_of(data: str, run_dir: Path, **changes: Any) -> TaskConfig:
         "stage": "fape_gan",
         "gan_recipe": "paper",
     }
-    return TaskConfig(data=data, run_dir=str(run_dir), **{**small, **changes})
+    return of(TaskConfig, data=data, run_dir=str(run_dir), **{**small, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -229,13 +230,13 @@ def test_a_run_folder_may_lie_on_another_filesystem(
     monkeypatch.setattr(fape_gan._Trainer, "_one_epoch", lambda *_: {})
     run_dir = "ram://fape_gan_runs/er_ss"
     config = config_of(toy_data, tmp_path, gan_epochs=2)
-    fape_gan.run(dataclasses.replace(config, run_dir=run_dir, gan_epochs=1))
+    fape_gan.run(replace(config, run_dir=run_dir, gan_epochs=1))
     for name in ("FINISHED", "history.json", "metrics.json", "samples/epoch-0001.png"):
         assert tf.io.gfile.exists(f"{run_dir}/fape_gan/{name}")
     assert load_generator(f"{run_dir}/fape_gan")[1].image_size == 16
     # It goes on there too.
     tf.io.gfile.remove(f"{run_dir}/fape_gan/FINISHED")
-    fape_gan.run(dataclasses.replace(config, run_dir=run_dir))
+    fape_gan.run(replace(config, run_dir=run_dir))
     assert [entry["epoch"] for entry in files.read_json(f"{run_dir}/fape_gan/history.json")] == [0, 1]
 
 
@@ -284,5 +285,5 @@ def test_no_gan_is_trained_when_no_synthetic_faces_are_wanted(toy_data: str, tmp
 
 
 def test_the_paper_recipe_trains_a_hundred_epochs() -> None:
-    assert fape_gan.schedule_of(TaskConfig(gan_recipe="paper")).epochs == 100
-    assert fape_gan.schedule_of(TaskConfig(gan_recipe="paper", gan_epochs=7)).epochs == 7
+    assert fape_gan.schedule_of(GanOptions(recipe="paper")).epochs == 100
+    assert fape_gan.schedule_of(GanOptions(recipe="paper", epochs=7)).epochs == 7

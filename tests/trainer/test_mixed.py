@@ -9,7 +9,7 @@ import pytest
 
 from fer_tf.errors import InputError
 from tests.fer_tf.data.test_ferplus import folders  # noqa: F401
-from trainer.config import TaskConfig
+from trainer.config import FaNetOptions, TaskConfig
 from trainer.recipes import recipe_of
 from trainer.task import main
 
@@ -39,11 +39,11 @@ def test_each_sets_scores_stand_apart_among_its_own_classes(run_dir):
 
 
 def test_framing_and_mixing_are_checked_and_reach_the_recipe():
-    recipe = recipe_of(TaskConfig(task="fer2013", framing="0.75,1.0"))
+    recipe = recipe_of("fer2013", FaNetOptions(framing="0.75,1.0"))
     assert {phase.augmentation.framing for phase in recipe.phases()} == {(0.75, 1.0)}
-    assert {phase.augmentation.framing for phase in recipe_of(TaskConfig(task="fer2013")).phases()} == {None}
+    assert {phase.augmentation.framing for phase in recipe_of("fer2013", FaNetOptions()).phases()} == {None}
     for wrong in ("1", "0.9,0.8", "0.1,1", "a,b"):
         with pytest.raises(InputError, match=r"`framing` must be two shares from 0\.3 to 1\.3"):
-            TaskConfig(framing=wrong)
+            FaNetOptions(framing=wrong)
     with pytest.raises(InputError, match="`mapping` and `set_weights` are for --task=mixed"):
         TaskConfig(mapping="a.b=c")

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from cluster import workers
 from cluster.workers import WorkersConfig
+from fer_tf.config import of
 from fer_tf.data import inputs, parts, schema
 from fer_tf.data.augment import Augmentation
 from fer_tf.errors import InputError
@@ -47,7 +48,7 @@ def test_tf_config_tells_each_worker_its_number_and_who_is_chief(
 def test_a_stage_that_one_worker_must_do_is_refused_on_several(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TF_CONFIG", workers.tf_configs(2)[0])
     with pytest.raises(InputError, match="`stage` 'evaluate' runs on one worker; TF_CONFIG names 2"):
-        runtime.set_up(TaskConfig(stage="evaluate", run_dir=str(tmp_path)))
+        runtime.set_up(of(TaskConfig, stage="evaluate", run_dir=str(tmp_path)))
 
 
 def share(part: inputs.Part, worker: int, count: int) -> np.ndarray:

@@ -95,7 +95,7 @@ def test_the_card_repeats_every_other_flag_without_the_machines_paths(run_dir, t
     command = card.split("`python -m trainer.task ")[1].split("`")[0]
     assert command == (
         "--task=er_ss --recipe=best --variant=light_cnn_29 --epochs=3 --decay_epochs=4.0 --channels=3 "
-        "--deterministic=true --synthetic=false --synthetic_from=RUN_DIR --gan_face_net=none"
+        "--synthetic=false --synthetic_from=RUN_DIR --gan_face_net=none --deterministic=true"
     )
     assert "16 x 16 RGB" in card
 
@@ -117,7 +117,7 @@ def test_the_card_of_a_run_without_a_validation_part_says_so(run_dir, tmp_path, 
     (run_dir / "metrics.json").write_text(json.dumps(metrics | {"val": {"faces": 0}, "kept": "last"}))
     publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
     card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
-    assert "--epochs=3 --held_out=0.0" in card and "--keep" not in card
+    assert "--held_out=0.0 --epochs=3" in card and "--keep" not in card
     assert f"stored temperature {temperature:.3f}, {origin}." in card and "the last." in card
     assert "| val |" not in card and "| test | 6 |" in card
 

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 
 from fer_tf.data.augment import Augmentation
-from trainer.config import TaskConfig
+from trainer.config import FaNetOptions
 from trainer.recipes import BEST, PAPER, UNCHANGED, recipe_of
 
 
 @pytest.mark.parametrize(("task", "rate", "batch"), [("er_ss", 0.01, 128), ("fer2013", 2e-3, 64), ("jaffe", 5e-4, 32)])
 def test_the_papers_learning_rate_and_batch_by_data_set(task, rate, batch):
-    recipe = recipe_of(TaskConfig(task=task, recipe="paper"))
+    recipe = recipe_of(task, FaNetOptions(recipe="paper"))
     assert (recipe.learning_rate, recipe.batch_size, recipe.epochs) == (rate, batch, 100)
     optimizer = recipe.build_optimizer(10)
     assert optimizer.momentum == 0.9 and not optimizer.nesterov and not optimizer.use_ema
@@ -27,8 +27,8 @@ def test_the_papers_rate_falls_by_0457_every_ten_epochs():
 
 
 def test_fewer_longer_epochs_fall_at_the_same_steps():
-    short = recipe_of(TaskConfig(task="er_up", recipe="paper", epochs=20)).build_schedule(60)
-    long = recipe_of(TaskConfig(task="er_up", recipe="paper", epochs=15, decay_epochs=7.5)).build_schedule(80)
+    short = recipe_of("er_up", FaNetOptions(recipe="paper", epochs=20)).build_schedule(60)
+    long = recipe_of("er_up", FaNetOptions(recipe="paper", epochs=15, decay_epochs=7.5)).build_schedule(80)
     assert all(float(short(step)) == float(long(step)) for step in range(0, 1200, 30))
     assert float(short(599)) == pytest.approx(0.01) and float(short(600)) == pytest.approx(0.01 * 0.457)
 
@@ -57,7 +57,7 @@ def test_phases_cover_the_epochs_once_and_an_image_size_by_flag_leaves_out_the_s
     assert recipe.augmentation.mixup and recipe.augmentation.erase
     assert not mild.augmentation.mixup and not mild.augmentation.erase and mild.augmentation.flip
     assert mild.augmentation.enlarge == recipe.augmentation.enlarge > 1
-    full, mild = recipe_of(TaskConfig(task="fer2013", image_size=40)).phases()
+    full, mild = recipe_of("fer2013", FaNetOptions(image_size=40)).phases()
     assert (full.first, full.image_size, mild.image_size) == (0, 40, 40)
     (only,) = PAPER["f2ed"].phases()
     assert (only.first, only.end, only.augmentation) == (0, 100, UNCHANGED)
@@ -65,13 +65,13 @@ def test_phases_cover_the_epochs_once_and_an_image_size_by_flag_leaves_out_the_s
 
 @pytest.mark.parametrize("task", ["fer2013", "jaffe", "ckplus", "kdef"])
 def test_the_papers_recipe_takes_random_windows_and_mirrors_on_the_public_sets_alone(task):
-    recipe = recipe_of(TaskConfig(task=task, recipe="paper"))
+    recipe = recipe_of(task, FaNetOptions(recipe="paper"))
     assert recipe.augmentation == Augmentation(flip=True, shift=1 / 18) and recipe.crop == 128 / 144
     # A window moved by the largest shift still lies in the face.
     assert recipe.crop / 2 + recipe.augmentation.shift <= 0.5 + 1e-9
     assert recipe.standardize and recipe.kernel_variance == (0.05, 1 / 3) and recipe.weight_decay == 1e-3
     for ours in ("er_ss", "er_ue", "er_up", "er_zid"):
-        unchanged = recipe_of(TaskConfig(task=ours, recipe="paper"))
+        unchanged = recipe_of(ours, FaNetOptions(recipe="paper"))
         assert unchanged.augmentation == UNCHANGED and unchanged.crop == 1.0
         assert not unchanged.standardize and unchanged.kernel_variance == (2.0, 2.0) and not unchanged.weight_decay
 
@@ -84,12 +84,12 @@ def test_the_phases_of_any_length_leave_no_epoch_out(epochs):
 
 
 def test_flags_override_the_recipe():
-    recipe = recipe_of(TaskConfig(epochs=3, batch_size=8, learning_rate=0.5))
+    recipe = recipe_of("er_ss", FaNetOptions(epochs=3, batch_size=8, learning_rate=0.5))
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (3, 8, 0.5)
 
 
 def test_the_plain_remedies_change_what_the_papers_recipe_sees():
-    plain = recipe_of(TaskConfig(task="er_up", recipe="paper")).augmentation
+    plain = recipe_of("er_up", FaNetOptions(recipe="paper")).augmentation
     assert not plain.flip and not plain.mixup
-    remedied = recipe_of(TaskConfig(task="er_up", recipe="paper", mirror=True, mixup=0.2)).augmentation
+    remedied = recipe_of("er_up", FaNetOptions(recipe="paper", mirror=True, mixup=0.2)).augmentation
     assert remedied == dataclasses.replace(plain, flip=True, mixup=0.2)

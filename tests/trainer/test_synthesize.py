@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from fer_tf.config import of, replace
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.errors import InputError
@@ -31,7 +31,7 @@ EVERYTHING = {"max_identity_distance": 100.0, "max_landmark_error": 100.0}
 
 def config_of(data: str, run_dir: Path, **changes: Any) -> TaskConfig:
     options = {"stage": "synthesize", "synthetic_ratio": 0.25, **EVERYTHING, **changes}
-    return TaskConfig(data=data, run_dir=str(run_dir), **options)
+    return of(TaskConfig, data=data, run_dir=str(run_dir), **options)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_faces_of_earlier_weights_or_of_another_split_are_neither_finished_nor_t
     built_anew = shutil.copytree(toy_data, tmp_path_factory.mktemp("other") / "data")
     update(built_anew, fingerprint="another split")
     with pytest.raises(InputError, match=r"was made with data_fingerprint 'toy.*Received: 'another split'"):
-        synthesize.run(dataclasses.replace(config, data=str(built_anew)))
+        synthesize.run(replace(config, data=str(built_anew)))
     spec = fape_gan.spec_of("paper", 16, 4)
     fape_gan.save_generator(str(run_dir / "fape_gan"), fape_gan.generator(spec, seed=9), spec)
     with pytest.raises(InputError, match=r"was made with gan '.*Remove that folder and the Fa-Net trained on it"):

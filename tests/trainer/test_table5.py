@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_tf.config import to_dict
+from fer_tf.config import of, replace, to_dict
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
@@ -62,11 +61,11 @@ def half_done(tmp_path: Path) -> TaskConfig:
         # The faces come in another order: they are paired by their ids.
         write_run(tmp_path / "er_ue" / f"seed-{seed}" / "synthetic", better, turned)
     write_run(tmp_path / "er_up" / "seed-0" / "real", base, np.arange(12))
-    return TaskConfig(task="all", run_dir=str(tmp_path), seeds=2, draws=0)
+    return of(TaskConfig, task="all", run_dir=str(tmp_path), seeds=2, draws=0)
 
 
 def test_the_difference_is_paired_by_face_and_its_interval_drawn_by_person(half_done: TaskConfig) -> None:
-    found = paper_tables.numbers_5(find_runs(half_done.run_dir))
+    found = paper_tables.numbers_5(find_runs(half_done.run.run_dir))
     assert found["er_ue"]["Fa-Net"] == {"accuracy": [50.0, 50.0], "seeds": [0, 1], "draws": [-1, -1]}
     difference = found["er_ue"]["difference"]
     assert difference["difference"] == pytest.approx(25.0)
@@ -88,37 +87,37 @@ def test_the_text_is_the_reports_table(half_done: TaskConfig) -> None:
     )
     assert both.startswith("| FaPE-GAN+Fa-Net, this system | - | 75.0 [") and both.endswith("| - | - |")
     assert "| +25.0 [+0.0, " in difference and "nan" not in "".join(lines)
-    kept = json.loads(Path(half_done.run_dir, "table5.json").read_text())
+    kept = json.loads(Path(half_done.run.run_dir, "table5.json").read_text())
     assert kept["paper"]["Fa-Net"]["er_zid"] == 6.7 and kept["tasks"]["er_up"]["Fa-Net"]["seeds"] == [0]
 
 
 def test_one_persons_difference_has_no_interval_and_says_so(tmp_path: Path) -> None:
     for row, right in (("real", 6), ("synthetic", 9)):
         write_run(tmp_path / "er_ss" / "seed-0" / row, np.arange(12) < right, np.arange(12), persons=1)
-    config = TaskConfig(task="all", run_dir=str(tmp_path), seeds=1, draws=0)
+    config = of(TaskConfig, task="all", run_dir=str(tmp_path), seeds=1, draws=0)
     assert "| +25.0 no interval: fewer than two persons; same faces |" in table5._write(config)
     found = json.loads((tmp_path / "table5.json").read_text())["tasks"]["er_ss"]["difference"]
     assert found == {"difference": 25.0, "low": None, "high": None, "p": None}
 
 
 def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), epochs=30)
+    config = of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path), epochs=30)
     real = table5.cell_config(config, config, table5.Cell("er_ue", -1, 4, "Fa-Net"))
-    assert (real.epochs, real.synthetic, real.seed) == (30, False, 4)
+    assert (real.fa_net.epochs, real.fa_net.synthetic, real.run.seed) == (30, False, 4)
     read = table5.fa_net.read_faces
 
     def with_twice_as_many(asked: TaskConfig) -> Any:
         # No face was made for this test.
-        faces = read(dataclasses.replace(asked, synthetic=False))
-        if asked.synthetic:
-            assert asked.synthetic_from == f"{tmp_path}/er_ue/gan"
+        faces = read(replace(asked, synthetic=False))
+        if asked.fa_net.synthetic:
+            assert asked.fa_net.synthetic_from == f"{tmp_path}/er_ue/gan"
             both = np.arange(2 * len(faces.parts["train"])) % len(faces.parts["train"])
             faces.parts["train"] = faces.parts["train"].rows(both)
         return faces
 
     monkeypatch.setattr(table5.fa_net, "read_faces", with_twice_as_many)
     both = table5.cell_config(config, config, table5.Cell("er_ue", -1, 4, "FaPE-GAN+Fa-Net"))
-    assert (both.epochs, both.decay_epochs) == (15, 5.0)
+    assert (both.fa_net.epochs, both.fa_net.decay_epochs) == (15, 5.0)
 
 
 def test_the_command_trains_all_four_tasks_and_is_resumable(
@@ -128,15 +127,15 @@ def test_the_command_trains_all_four_tasks_and_is_resumable(
     calls: list[tuple[str, str, bool]] = []
 
     def run_stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
-        calls.append((config.run_dir.removeprefix(f"{tmp_path}/"), stages[0], config.synthetic))
-        if stages[-1] == "evaluate" and not Path(config.run_dir, "metrics.json").exists():
+        calls.append((config.run.run_dir.removeprefix(f"{tmp_path}/"), stages[0], config.fa_net.synthetic))
+        if stages[-1] == "evaluate" and not Path(config.run.run_dir, "metrics.json").exists():
             if len(calls) == 7:
                 raise KeyboardInterrupt
-            write_run(Path(config.run_dir), np.arange(12) < 6, np.arange(12))
+            write_run(Path(config.run.run_dir), np.arange(12) < 6, np.arange(12))
 
     monkeypatch.setattr(table5, "_stages", run_stages)
     monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
-    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path), seeds=1, draws=0)
+    config = of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path), seeds=1, draws=0)
     with pytest.raises(KeyboardInterrupt):
         table5.run(config)
     assert calls[:2] == [("er_ss/seed-0/real", "fa_net", False), ("er_ss/gan", "fape_gan", True)]
@@ -153,28 +152,30 @@ def test_the_plain_remedy_is_chosen_on_one_draw_and_all_rows_are_reported_on_oth
     trained: list[TaskConfig] = []
 
     def run_stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
-        folder = Path(config.run_dir)
+        folder = Path(config.run.run_dir)
         if stages[-1] == "evaluate" and not (folder / "metrics.json").exists():
             trained.append(config)
             write_run(folder, np.arange(12) < score[folder.name], np.arange(12), config=config)
 
     monkeypatch.setattr(table5, "_stages", run_stages)
     monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
-    config = TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path))
+    config = of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path))
     table5.run(config)
     text = capsys.readouterr().out
     # Recipe best mirrors by itself; on the reported draws the chosen remedy alone is trained beside the two rows.
     assert len(trained) == len(TASKS) * (4 + 3 * 3)
     assert "Table 5: 52 of 52 trainings are done; about 0.0 hours left" in text
-    on = {(flags.split_seed, flags.draws, Path(flags.run_dir).name) for flags in trained}
+    on = {(flags.split_seed, flags.run.draws, Path(flags.run.run_dir).name) for flags in trained}
     assert {row for draw, _, row in on if draw == 0} == {"real", "oversampling", "balanced_softmax", "mixup"}
     assert {(draw, row) for draw, reported, row in on if reported} == {
         (draw, row) for draw in (1, 2, 3) for row in ("real", "synthetic", "balanced_softmax")
     }
-    assert {flags.balance for flags in trained if Path(flags.run_dir).name == "balanced_softmax"} == {"softmax"}
+    assert {flags.fa_net.balance for flags in trained if Path(flags.run.run_dir).name == "balanced_softmax"} == {
+        "softmax"
+    }
     # Each draw has data of its own, and the synthetic row the faces of its draw's FaPE-GAN.
     assert {Path(flags.data).name for flags in trained if flags.split_seed == 2} == {"2"}
-    borrowed = {flags.synthetic_from for flags in trained if flags.synthetic and flags.split_seed == 2}
+    borrowed = {flags.fa_net.synthetic_from for flags in trained if flags.fa_net.synthetic and flags.split_seed == 2}
     assert borrowed == {f"{tmp_path}/{task}/draw-2/gan" for task in TASKS}
     kept = json.loads((tmp_path / "table5.json").read_text())
     assert kept["chosen_on"] == [0] and set(kept["remedies"].values()) == {"balanced softmax"}
@@ -183,7 +184,7 @@ def test_the_plain_remedy_is_chosen_on_one_draw_and_all_rows_are_reported_on_oth
         100 / 3
     )
     assert entry["beside_remedy"]["difference"] == pytest.approx(100 / 12)
-    notes = str(paper_tables.notes_5(find_runs(config.run_dir)))
+    notes = str(paper_tables.notes_5(find_runs(config.run.run_dir)))
     assert "Draw 0 chose the plain remedy (balanced softmax for ER-SS" in notes
     # One face of one of six persons: no proof.
     assert "not shown to add more than the plain remedy on ER-SS, ER-UE" in notes
@@ -196,7 +197,7 @@ def test_the_plain_remedy_is_chosen_on_one_draw_and_all_rows_are_reported_on_oth
 def test_a_table_of_the_datas_own_split_is_not_mixed_with_one_over_draws(toy_data: str, tmp_path: Path) -> None:
     write_run(tmp_path / "er_ss" / "seed-0" / "real", np.arange(12) < 6, np.arange(12))
     with pytest.raises(InputError, match=r"holds a table of the data's own split\. Give --draws=0"):
-        table5.run(TaskConfig(task="all", data=toy_data, run_dir=str(tmp_path)))
+        table5.run(of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path)))
 
 
 def test_each_cell_has_a_log_folder_of_its_own(
@@ -206,15 +207,17 @@ def test_each_cell_has_a_log_folder_of_its_own(
     monkeypatch.setattr(
         table5,
         "_stages",
-        lambda cell, _: folders.update({cell.run_dir.removeprefix(f"{tmp_path}/"): runtime.tensorboard_dir(cell)}),
+        lambda cell, _: folders.update(
+            {cell.folder.path.removeprefix(f"{tmp_path}/"): runtime.tensorboard_dir(cell.folder)}
+        ),
     )
     monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", "gs://bucket/logs")
-    config = TaskConfig(task="all", data=toy_data, run_dir=f"{tmp_path}/", seeds=1, draws=0)
+    config = of(TaskConfig, task="all", data=toy_data, run_dir=f"{tmp_path}/", seeds=1, draws=0)
     table5.run(config)
     assert len(folders) == 3 * len(TASKS)
     assert folders == {cell: f"gs://bucket/logs/{cell}" for cell in folders}
-    assert runtime.tensorboard_dir(config) == "gs://bucket/logs"
+    assert runtime.tensorboard_dir(config.folder) == "gs://bucket/logs"
 
 
 def test_a_training_that_fails_is_one_line(

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.pr_curve.metadata import PLUGIN_NAME as PR_CURVES
 
+from fer_tf.config import of
 from fer_tf.data import inputs
 from fer_tf.data.augment import Augmentation
 from fer_tf.errors import InputError
@@ -19,7 +20,7 @@ from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from tests.toy_data import EXPRESSIONS
 from trainer import tensorboard
-from trainer.config import TaskConfig
+from trainer.config import FaNetOptions, TaskConfig
 from trainer.recipes import recipe_of
 
 SIZE = 32
@@ -34,7 +35,7 @@ def read(folder: Path) -> EventAccumulator:
 @pytest.fixture(scope="module")
 def evaluation(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, inputs.Part, np.ndarray]:
     run = tmp_path_factory.mktemp("run")
-    config = TaskConfig(run_dir=str(run), data=toy_data, seed=5)
+    config = of(TaskConfig, run_dir=str(run), data=toy_data, seed=5)
     part = inputs.read_records(toy_data, "er_ss").parts["test"]
     spec = FaNetSpec(EXPRESSIONS, image_size=SIZE)
     logits = np.random.default_rng(0).normal(size=(len(part), 4)).astype(np.float32)
@@ -63,7 +64,7 @@ def test_hparams_are_what_the_recipe_made_of_the_flags(evaluation: tuple) -> Non
     folder, _, _ = evaluation
     content = read(folder).summary_metadata["_hparams_/session_start_info"].plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    recipe = recipe_of(TaskConfig(seed=5))
+    recipe = recipe_of("er_ss", FaNetOptions())
     assert hparams["learning_rate"].number_value == recipe.learning_rate > 0
     assert hparams["epochs"].number_value == recipe.epochs > 0
     assert hparams["seed"].number_value == 5
@@ -103,7 +104,7 @@ def test_sprite_places_pictures_row_by_row() -> None:
 
 
 def test_training_shows_its_inputs_and_confusion(toy_data: str, tmp_path: Path) -> None:
-    config = TaskConfig(run_dir=str(tmp_path), data=toy_data)
+    config = of(TaskConfig, run_dir=str(tmp_path), data=toy_data)
     part = inputs.read_records(toy_data, "er_ss").parts["train"]
     batches = inputs.training_batches(
         part,
@@ -128,6 +129,6 @@ def test_training_shows_its_inputs_and_confusion(toy_data: str, tmp_path: Path) 
 
 
 def test_profile_takes_two_steps() -> None:
-    assert tensorboard.callbacks(TaskConfig(profile="2,4"))[0]._start_batch == 2
+    assert tensorboard.callbacks(of(TaskConfig, profile="2,4"))[0]._start_batch == 2
     with pytest.raises(InputError, match="`profile` must be two step numbers"):
-        TaskConfig(profile="ten")
+        of(TaskConfig, profile="ten")
