@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from trainer.averaging import BatchStatistics
 
 from fer_tf.models.light_cnn import light_cnn
+from trainer.batch_statistics import BatchStatistics
 
 
 def test_statistics_are_the_mean_over_the_batches_and_momentum_is_left_alone():
