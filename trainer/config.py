@@ -65,6 +65,8 @@ class FaNetOptions:
         one.
       balance: against rare classes: sampling shows each class equally often; softmax adds the logarithm of the classes'
         shares to the logits while training, so that the network answers as if they were equally frequent.
+      balance_strength: share of that logarithm; less than 1 leaves rare classes rarer than others, but less so than the
+        faces have them.
       framing: smallest and largest share of the face's side that Fa-Net sees in training, drawn for each face, such as
         0.75,1.0, so that its answer does not depend on how tightly a face is cut; the recipe's one share when empty.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
@@ -90,6 +92,7 @@ class FaNetOptions:
     keep: Literal["auto", "best", "last"] = "auto"
     labels: Labels = "distribution"
     balance: Literal["none", "sampling", "softmax"] = "none"
+    balance_strength: float = 1.0
     framing: str = ""
     image_size: int = 0
     channels: Literal[1, 3] = 1
@@ -104,8 +107,9 @@ class FaNetOptions:
 
     def __post_init__(self) -> None:
         check(self, epochs=0, batch_size=0, image_size=0, learning_rate=0, decay_epochs=0, mixup=0)
-        if not 0 <= self.teacher_weight <= 1:
-            raise InputError(f"`teacher_weight` must be between 0 and 1. Received: {self.teacher_weight}.")
+        for name in ("teacher_weight", "balance_strength"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"`{name}` must be between 0 and 1. Received: {getattr(self, name)}.")
         if self.framing and self.framing_range is None:
             raise InputError(
                 f"`framing` must be two shares from 0.3 to 1.3, the smaller first, such as 0.75,1.0. Received: "

@@ -277,7 +277,7 @@ def _restored(
             model = pupil(model, load_teacher(config.fa_net.teacher, spec), config.fa_net.teacher_weight, mirror)
         model.compile(
             optimizer,
-            LabelCrossentropy(recipe.label_smoothing, _prior(config, faces)),
+            LabelCrossentropy(recipe.label_smoothing, _prior(config, faces), config.fa_net.balance_strength),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             jit_compile=False,
         )

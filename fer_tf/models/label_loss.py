@@ -21,13 +21,17 @@ class LabelCrossentropy(keras.losses.Loss):
       prior: each class's share of the training faces; its logarithm is added to the logits while training, so that
         the network itself answers as if all classes were equally frequent (balanced softmax, Ren et al. 2020, arXiv
         2007.10740; logit adjustment, Menon et al. 2021, arXiv 2007.07314). None adds nothing.
+      strength: what the logarithm is multiplied with; at 0.5 the network answers as if the classes' shares were the
+        square roots of their own, which spares it a class that is hardly ever true.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, prior: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, label_smoothing: float = 0.0, prior: Sequence[float] | None = None, strength: float = 1.0
+    ) -> None:
         super().__init__(name="label_crossentropy")
         self._smoothing = label_smoothing
         # A class without a face keeps a finite logit.
-        self._adjustment = None if prior is None else np.log(np.maximum(prior, 1e-6)).astype(np.float32)
+        self._adjustment = None if prior is None else strength * np.log(np.maximum(prior, 1e-6)).astype(np.float32)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns float32 (B,).

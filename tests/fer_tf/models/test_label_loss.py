@@ -35,3 +35,5 @@ def test_the_prior_is_added_to_the_logits():
     targets = np.eye(4, dtype=np.float32)[[1, 2]]
     expected = LabelCrossentropy()(targets, LOGITS + np.log(np.maximum(prior, 1e-6)))
     assert float(LabelCrossentropy(prior=prior)(targets, LOGITS)) == pytest.approx(float(expected), 1e-5)
+    half = LabelCrossentropy()(targets, LOGITS + 0.5 * np.log(np.maximum(prior, 1e-6)))
+    assert float(LabelCrossentropy(prior=prior, strength=0.5)(targets, LOGITS)) == pytest.approx(float(half), 1e-5)
