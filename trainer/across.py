@@ -34,6 +34,7 @@ from trainer import runtime
 from trainer.config import TaskConfig
 
 BATCH = 64
+VIEWS = ("as_given", "end_to_end")
 # Side of the crop around an aligned face, so that it can also be seen less tightly.
 WIDE = 320
 
@@ -49,33 +50,50 @@ def run(config: TaskConfig) -> None:
     if not runtime.is_chief():
         return
     folder = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.fa_net.init_from)
-    model, spec = fa_net.load(folder)
     faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
     notes = lineage.check("run_dir", folder, faces, config.task)
-    part, which = _judged(folder, faces, config.task)
-    classes, names = shared_classes(spec, faces, config)
-    network_classes = [spec.expressions.index(name) for name in names]
-    left_out = {
-        name: int((part.labels == label).sum())
-        for label, name in enumerate(faces.expressions)
-        if label not in classes and (part.labels == label).any()
-    }
-    views = {"as_given": _given(model, spec, part, config)}
-    if config.task not in TASKS:
-        views["end_to_end"] = _found(model, spec, part, config)
-    result: dict[str, Any] = {
+    part, which = judged(folder, faces, config.task)
+    model, spec = fa_net.load(folder)
+    result = {
         "task": config.task,
         "set": name_of(config),
         "judged": which,
-        "expressions": names,
-        "left_out": left_out,
         "tta": config.fa_net.tta,
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
         "notes": [*faces.notes, *notes],
+        **scores(model, spec, faces, part, config),
     }
+    config.folder.write_evaluation(result["set"], result)
+    files.write_text(config.folder.page, page(config.folder.read_metrics(), config.folder.read_evaluations()))
+    logging.info("%s shows it", config.folder.page)
+
+
+def scores(model: Any, spec: FaNetSpec, faces: FaceSet, part: Part, config: TaskConfig) -> dict[str, Any]:
+    """Returns what a network gets right of a part of a set, in each view (see `fer_tf.evaluation.across`).
+
+    Args:
+      model: anything whose `predict_on_batch` takes preprocessed faces (see `preprocess`) to logits.
+      spec: its labels, input and crop.
+      faces: the set.
+      part: the faces of it that are judged.
+      config: the flags.
+    """
+    classes, names = shared_classes(spec, faces, config)
+    network_classes = [spec.expressions.index(name) for name in names]
+    views = {"as_given": _given(model, spec, part, config)}
+    if config.task not in TASKS:
+        views["end_to_end"] = _found(model, spec, part, config)
     own = _relabelled(part, classes)
     chosen = part.has_majority & (own >= 0)
+    result: dict[str, Any] = {
+        "expressions": names,
+        "left_out": {
+            name: int((part.labels == label).sum())
+            for label, name in enumerate(faces.expressions)
+            if label not in classes and (part.labels == label).any()
+        },
+    }
     for view, (by_share, found) in views.items():
         at = {share: logits[chosen][:, network_classes] for share, logits in by_share.items()}
         table = dataclasses.replace(part.rows(chosen), labels=own[chosen])
@@ -83,9 +101,7 @@ def run(config: TaskConfig) -> None:
         result[view] = score_found(table, logits, found[chosen], names, spec.temperature)
         result[view]["tightness"] = score_tightness(table.labels, at, found[chosen], len(names))
         _log(config, view, result[view])
-    config.folder.write_evaluation(result["set"], result)
-    files.write_text(config.folder.page, page(config.folder.read_metrics(), config.folder.read_evaluations()))
-    logging.info("%s shows it", config.folder.page)
+    return result
 
 
 def name_of(config: TaskConfig) -> str:
@@ -121,7 +137,7 @@ def _relabelled(part: Part, classes: dict[int, int]) -> np.ndarray:
     return np.array([classes.get(int(label), -1) for label in part.labels], np.int64)
 
 
-def _judged(folder: str, faces: FaceSet, task: str) -> tuple[Part, str]:
+def judged(folder: str, faces: FaceSet, task: str) -> tuple[Part, str]:
     """All faces of a set of which the network has seen none, else its test part."""
     trainings = lineage.read(folder)
     related = {task, mixed.NAME, *({"fer2013", "ferplus"} if task in ("fer2013", "ferplus") else ())}

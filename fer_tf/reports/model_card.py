@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_tf.reports import wording
+from fer_tf.reports.across_section import across_section
 from fer_tf.reports.page import render
 from fer_tf.reports.paper_tables import SET_NAMES
 from fer_tf.reports.wording import percent
@@ -16,8 +17,13 @@ DATA = {
         "collected by image search; PrivateTest was not used. The set is distributed for research; the rights of its "
         "pictures stay with their owners, and none is part of this repository."
     ),
+    "ferplus": (
+        "FER+ (Barsoum et al. 2016, Microsoft, MIT licence): ten people's votes on FER2013's pictures, eight "
+        "expressions."
+    ),
 }
-WEIGHTS = {"fer2013": "Weights: research use, because FER2013 is distributed for research."}
+RESEARCH = "Weights: research use, because FER2013 is distributed for research."
+WEIGHTS = {"fer2013": RESEARCH, "ferplus": RESEARCH}
 LIMITS = {
     "fer2013": (
         "The labels of FER2013 are noisy (people agree with them about two times in three); its pictures come from "
@@ -25,6 +31,7 @@ LIMITS = {
         "groups of people; profile views, covered faces and faces below about 40 pixels are hardly in the data."
     ),
 }
+LIMITS["ferplus"] = LIMITS["fer2013"]
 IBUG = (
     "The landmark model that aligned the faces was trained on iBUG 300-W, which excludes commercial use (its author "
     "says so); name another predictor when you build the data to be free of that."
@@ -35,8 +42,6 @@ PARTS = {
     "test_without_equal_copies": "test without equal copies",
     "test_without_near_copies": "test without near copies",
 }
-# Views of a set that the network was not trained for; a face that was not found counts as wrong.
-ACROSS = {"as_given": "as given", "end_to_end": "found and aligned"}
 BREAKDOWNS = {"by_class": "true class", "by_pose": "pose", "by_gender": "gender", "by_age": "age"}
 
 
@@ -89,6 +94,10 @@ def _card(
     test = metrics.get("test", {})
     scored = bool(test.get("faces"))
     task = spec.get("task") or metrics.get("task") or ""
+    # Of several sets that were trained on together each is told apart.
+    sets = {SET_NAMES.get(name, name): part for name, part in metrics.get("test_by_set", {}).items()}
+    told = sets or ({"test part": test} if scored else {})
+    tasks = tuple(metrics.get("test_by_set", ())) or (task,)
     return render(
         "model_card.md",
         title=title,
@@ -97,13 +106,16 @@ def _card(
         facts=[*_network(spec, task), *facts],
         scores=_score_rows(metrics),
         scored=_how_scored(metrics, test) if scored else "",
-        breakdowns=_breakdowns(test),
-        labels=test["expressions"] if scored else (),
-        confusion=list(zip(test["expressions"], test["confusion"], strict=True)) if scored else (),
+        breakdowns=[found for name, part in told.items() for found in _breakdowns(part, name if sets else "")],
+        confusions=[
+            (name, part["expressions"], list(zip(part["expressions"], part["confusion"], strict=True)))
+            for name, part in told.items()
+        ],
+        across=across_section(metrics.get("across", {})),
         calibration=_calibration(test, spec["temperature"], temperature_of) if scored else "",
         training=training,
-        rights=_rights(spec, task, metrics),
-        limits=LIMITS.get(task, ""),
+        rights=_rights(spec, tasks, metrics),
+        limits=next((LIMITS[name] for name in tasks if name in LIMITS), ""),
     )
 
 
@@ -127,14 +139,11 @@ def _score_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
             accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
             shares = part["mean_class_accuracy"], part["macro_f1"], part["calibration"]["calibrated"]["ece"]
             rows.append((name, f"{part['faces']:,}", accuracy, *(f"{percent(share)} %" for share in shares)))
-    for name, found in metrics.get("across", {}).items():
-        for view, title in ACROSS.items():
-            if part := found.get(view):
-                accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
-                ece = part["calibration"].get("ece")
-                shares = f"{percent(part['mean_class_accuracy'])} %", "-", "-" if ece is None else f"{percent(ece)} %"
-                where = f"{SET_NAMES.get(name, name)}, not trained on, {title}"
-                rows.append((where, f"{part['faces']:,}", accuracy, *shares))
+    for name, part in metrics.get("test_by_set", {}).items():
+        accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
+        shares = part["mean_class_accuracy"], part["macro_f1"], part["calibration"]["calibrated"]["ece"]
+        where = f"test of {SET_NAMES.get(name, name)}, its {len(part['expressions'])} classes"
+        rows.append((where, f"{part['faces']:,}", accuracy, *(f"{percent(share)} %" for share in shares)))
     return rows
 
 
@@ -153,7 +162,7 @@ def _how_scored(metrics: dict[str, Any], test: dict[str, Any]) -> str:
     )
 
 
-def _breakdowns(test: dict[str, Any]) -> list[tuple[str, list[tuple[str, ...]]]]:
+def _breakdowns(test: dict[str, Any], of: str = "") -> list[tuple[str, list[tuple[str, ...]]]]:
     found = []
     for key, title in BREAKDOWNS.items():
         rows = [
@@ -162,7 +171,7 @@ def _breakdowns(test: dict[str, Any]) -> list[tuple[str, list[tuple[str, ...]]]]
             if row["faces"]
         ]
         if rows:
-            found.append((title, rows))
+            found.append((f"{of}, {title}" if of else title, rows))
     return found
 
 
@@ -199,10 +208,12 @@ def _training(metrics: dict[str, Any], cores: int, libraries: str) -> str:
     return f"{epochs}; the weights are those of epoch {training['best_epoch']}, {chosen}"
 
 
-def _rights(spec: dict[str, Any], task: str, metrics: dict[str, Any]) -> list[str]:
+def _rights(spec: dict[str, Any], tasks: Sequence[str], metrics: dict[str, Any]) -> list[str]:
     fingerprint = spec.get("data_fingerprint") or metrics.get("data_fingerprint") or "unknown"
     lines = [
-        DATA.get(task, f"The data of the task {task or 'that was not recorded'}, fingerprint {fingerprint}."),
-        f"Code: Apache-2.0. {WEIGHTS.get(task, 'Weights: as the training data allows.')}",
+        DATA.get(task, f"The data of the task {task or 'that was not recorded'}, fingerprint {fingerprint}.")
+        for task in tasks
     ]
+    weights = next((WEIGHTS[task] for task in tasks if task in WEIGHTS), "Weights: as the training data allows.")
+    lines.append(f"Code: Apache-2.0. {weights}")
     return [*lines, IBUG] if "68_face_landmarks" in spec.get("landmark_model", "") else lines

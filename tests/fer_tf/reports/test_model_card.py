@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_tf.evaluation.across import score_found, score_tightness
 from fer_tf.evaluation.scores import score
 from fer_tf.reports import model_card
 from tests.toy_data import part_of as part
@@ -54,3 +55,29 @@ def test_the_card_of_a_run_that_was_not_evaluated_says_so() -> None:
 def test_an_interval_that_cannot_be_had_is_said_in_words() -> None:
     card = model_card.exported(facts({"test": scores(["P001"] * 90)}))
     assert "| test | 90 | 66.7 % (no interval: fewer than two persons) |" in card and "nan" not in card
+
+
+def found(right: int) -> dict[str, Any]:
+    """Of 30 faces of three classes the first are right, then comes one that was not found."""
+    labels = np.arange(30) % 3
+    logits = 5.0 * np.eye(3)[np.where(np.arange(30) < right, labels, (labels + 1) % 3)]
+    faces = part([str(index) for index in range(30)], labels, [b""] * 30)
+    seen = np.arange(30) != 29
+    view = score_found(faces, logits, seen, ("a", "b", "c"), 1.0)
+    return {"end_to_end": {**view, "tightness": score_tightness(labels, {0.75: logits, 1.0: logits}, seen, 3)}}
+
+
+def test_another_set_is_told_class_by_class_beside_anothers_network() -> None:
+    across = {"jaffe": {**found(21), "beside": {"other": found(15)}, "beside_notes": ["other: as it comes."]}}
+    card = model_card.exported(facts({"test": scores([""] * 90), "across": across}))
+    assert "| JAFFE, found and aligned | Fa-Net | 30 | 1 | 70.0 % (" in card
+    assert "| JAFFE, found and aligned | other | 30 | 1 | 50.0 % (" in card and "other: as it comes." in card
+    assert "| expression | faces | Fa-Net | other |\n|---|---|---|---|\n| a | 10 | 70.0 | 50.0 |" in card
+    assert "| JAFFE, found and aligned | other | 50.0 | 50.0 |" in card and "| set | network | 0.75 | 1 |" in card
+
+
+def test_sets_that_were_trained_on_together_are_told_apart() -> None:
+    both = {"fer2013": scores([""] * 90), "ferplus": scores([""] * 90)}
+    card = model_card.exported(facts({"test": scores([""] * 90), "test_by_set": both}))
+    assert "| test of FER2013, its 3 classes | 90 | 66.7 % (" in card and "Confusion, FER+ (" in card
+    assert "FER2013 (Goodfellow" in card and "MIT licence" in card and "| FER+, pose | faces |" in card

