@@ -139,11 +139,13 @@ def _relabelled(part: Part, classes: dict[int, int]) -> np.ndarray:
 
 def judged(folder: str, faces: FaceSet, task: str) -> tuple[Part, str]:
     """All faces of a set of which the network has seen none, else its test part."""
-    trainings = lineage.read(folder)
-    related = {task, mixed.NAME, *({"fer2013", "ferplus"} if task in ("fer2013", "ferplus") else ())}
-    if any(training.task in related or (training.task in TASKS and task in TASKS) for training in trainings):
-        return faces.parts["test"], "test part"
-    return joined([faces.parts[split] for split in SPLITS if len(faces.parts[split])]), "all faces"
+    whole = joined([faces.parts[split] for split in SPLITS if len(faces.parts[split])])
+    same = {"fer2013", "ferplus"} if task in ("fer2013", "ferplus") else {task, *(TASKS if task in TASKS else ())}
+    for training in lineage.read(folder):
+        # A mixture does not say of which sets.
+        if training.task in same or (training.task == mixed.NAME and lineage.shares_images(training, whole)):
+            return faces.parts["test"], "test part"
+    return whole, "all faces"
 
 
 Logits = tuple[dict[float, np.ndarray], np.ndarray]

@@ -172,6 +172,11 @@ def hashes_of(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(list(batches.as_numpy_iterator())), names
 
 
+def shares_images(training: Training, part: Part) -> bool:
+    """Whether a training saw images of a part, as far as its sample tells; one that recorded none may have."""
+    return training.images is None or bool(np.isin(training.images, hashes_of(part)[0]).any())
+
+
 def _check_one(who: str, training: Training, faces: FaceSet, task: str, part_hashes: dict[str, Any]) -> str:
     """Returns a note on one training of a network, or an empty text; raises InputError when it leaks."""
     if training.fingerprint == faces.fingerprint:

@@ -32,6 +32,12 @@ def pictures(samples, tmp_path_factory):
     return folder
 
 
+def png(text: str) -> bytes:
+    """A picture of noise that is its text's own."""
+    noise = np.random.default_rng(list(text.encode())).integers(0, 256, (40, 40, 3), np.uint8)
+    return cv2.imencode(".png", noise)[1].tobytes()
+
+
 @pytest.fixture(scope="module")
 def run_dir(pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("across") / "run"
@@ -77,3 +83,24 @@ def test_a_network_that_has_seen_the_test_part_is_refused(toy_data, tmp_path):
     flags = ["--stage=evaluate", f"--run_dir={tmp_path}/run", f"--data={toy_data}"]
     with pytest.raises(InputError, match="was trained on this data for the task 'er_ss'"):
         main([*flags, "--task=er_zid"])
+
+
+@pytest.mark.parametrize(("seen", "which"), [("pictures", "test part"), ("other", "all faces")])
+def test_of_a_mixture_the_images_tell_whether_it_has_seen_the_set(seen, which, tmp_path):
+    from fer_tf.data import mixed
+    from trainer.across import judged
+
+    for name in ("pictures", "other"):
+        rows = ["image,expression,split"]
+        for number, split in enumerate(["train", "train", "test", "test"]):
+            label = ("happy", "sad")[number % 2]
+            write(f"{tmp_path}/{name}/{number}.png", png(f"{name} {number}"))
+            rows.append(f"{number}.png,{label},{split}")
+        (tmp_path / name / "annotations.csv").write_text("\n".join(rows))
+    faces = mixed.read_set("pictures", str(tmp_path / "pictures"))
+    trained_on = mixed.read_set("pictures", str(tmp_path / seen))
+    spec = FaNetSpec(("happy", "sad"), image_size=33, task="mixed")
+    fa_net.save(str(tmp_path / "network"), fa_net.build(spec), spec)
+    lineage.write(str(tmp_path / "network"), lineage.of_training(trained_on, "mixed", {}))
+    part, told = judged(str(tmp_path / "network"), faces, "pictures")
+    assert told == which and len(part) == (2 if seen == "pictures" else 4)
