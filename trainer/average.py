@@ -19,11 +19,7 @@ from fer_tf.labels import TASKS
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.run_folder import RunFolder, network_folder
-from trainer import evaluate, runtime
-from trainer.batch_statistics import BatchStatistics
-from trainer.callbacks import State
 from trainer.config import TaskConfig
-from trainer.fa_net import predict, read_faces, statistics_batches
 
 BATCH_SIZE = 128
 # What networks must share for their weights to have a mean.
@@ -85,6 +81,12 @@ def average(config: AverageConfig) -> None:
     Raises:
       InputError: when the run folder is taken, the networks differ, or one knows the validation part.
     """
+    # TensorFlow comes with them: --help does without.
+    from trainer import evaluate, runtime
+    from trainer.batch_statistics import BatchStatistics
+    from trainer.callbacks import State
+    from trainer.fa_net import predict, read_faces, statistics_batches
+
     run = RunFolder(config.run_dir)
     if run.fa_net.has_spec:
         raise InputError(f"`run_dir` {config.run_dir!r} has a network already; name another.")

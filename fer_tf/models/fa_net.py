@@ -6,15 +6,16 @@ import dataclasses
 import os
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import keras
 import numpy as np
 
 from fer_tf import files
 from fer_tf.errors import InputError
-from fer_tf.models.light_cnn import light_cnn
 from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE
+
+if TYPE_CHECKING:
+    import keras
 
 # Group of a weights file: what to multiply each output channel of a kernel with, by the kernel's path.
 SCALES = "scales"
@@ -63,6 +64,8 @@ class FaNetSpec:
 
 def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0), seed: int = 0) -> keras.Model:
     """Returns a fresh network for the spec: preprocessed faces (see `preprocess`) to logits."""
+    from fer_tf.models.light_cnn import light_cnn
+
     return light_cnn(
         spec.variant,
         spec.num_classes,
@@ -123,6 +126,8 @@ def save(
 
 def _levels(model: keras.Model, spec: FaNetSpec) -> tuple[keras.Model, dict[str, np.ndarray]]:
     """Returns the network with whole numbers from -127 to 127 for kernels, and each output channel's scale by path."""
+    import keras
+
     levels, scales = build(spec), {}
     for level, weight in zip(levels.weights, model.weights, strict=True):
         values = keras.ops.convert_to_numpy(weight)

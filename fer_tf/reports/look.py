@@ -12,7 +12,6 @@ import numpy as np
 
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.evaluation import saliency
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import figures
@@ -56,6 +55,8 @@ class LookConfig:
     @property
     def methods(self) -> tuple[str, ...]:
         """The maps that are asked for."""
+        from fer_tf.evaluation import saliency
+
         return saliency.METHODS if self.method == "all" else (self.method,)
 
 
@@ -88,6 +89,8 @@ def draw(config: LookConfig) -> dict[str, figures.Figure]:
 
 
 def _strongest_inputs(config: LookConfig) -> figures.Figure:
+    from fer_tf.evaluation import saliency
+
     model, spec = fa_net.load(RunFolder(config.run_dir).fa_net.path)
     classes = [_class_of(config, spec)] if config.expression else list(range(spec.num_classes))
     found = saliency.activation_maximization(model, classes, seed=config.seed)
@@ -100,6 +103,7 @@ def _strongest_inputs(config: LookConfig) -> figures.Figure:
 def _faces(config: LookConfig) -> figures.Figure:
     """One row an image: the face as the network sees it and its overlays."""
     from fer_tf.data.preprocess import preprocess
+    from fer_tf.evaluation import saliency
 
     model, spec = fa_net.load(RunFolder(config.run_dir).fa_net.path)
     faces = np.concatenate(

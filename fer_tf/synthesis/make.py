@@ -16,7 +16,6 @@ from fer_tf.data.pairs import face_input, images_of, mask_input
 from fer_tf.data.schema import FACE_SIZE, FaceRecord
 from fer_tf.faces import landmarks, media
 from fer_tf.labels import TASKS, mirrored_pose
-from fer_tf.models.fape_gan import load_generator
 from fer_tf.synthesis.judge import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
 from fer_tf.synthesis.plan import FaceFacts, Item, read_at
 
@@ -86,6 +85,8 @@ class Synthesizer:
         processes: int = 1,
     ) -> None:
         import tensorflow as tf
+
+        from fer_tf.models.fape_gan import load_generator
 
         self._model, self.spec = load_generator(gan_folder)
         self._generate = tf.function(self._faces, input_signature=[tf.TensorSpec([None], tf.string)] * 2)

@@ -20,7 +20,6 @@ from fer_tf import files
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
-from fer_tf.models import fape_gan
 from fer_tf.run_folder import NetworkFolder, RunFolder
 from fer_tf.synthesis.judge import QualityLimits
 from fer_tf.synthesis.make import Made, Request, Synthesizer
@@ -103,6 +102,8 @@ def job_of(run: RunFolder, folder: str, flags: Mapping[str, Any], ratio: float, 
         raise InputError(
             f"FaPE-GAN in {run.gan.path!r} is not trained to its end; run trainer.task --stage=fape_gan first."
         )
+    from fer_tf.models import fape_gan
+
     return Job(
         gan=run.gan.path,
         folder=folder,
@@ -291,6 +292,8 @@ def faces_of(run: RunFolder) -> tuple[str, ...]:
     Raises:
       InputError: when they are not finished, or the run's FaPE-GAN has other weights than those that made them.
     """
+    from fer_tf.models import fape_gan
+
     folder, gan = run.synthetic, run.gan.path
     made = DataFolder(folder)
     if not files.exists(files.join(folder, PLAN_FILE)):
