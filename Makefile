@@ -2,29 +2,37 @@
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
+comma := ,
 # The first interpreter that fits; `make PYTHON=/path/to/python3.11 ...` names another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help setup demo test test-slow cluster-test lint format clean
+.PHONY: help setup demo test test-slow cluster-test lint constraints format clean
 
 help:
 	@echo "make demo       build on samples/, train, export, serve and ask, in the folder demo/; minutes on two cores"
 	@echo "make test       set up and pass the tests"
+	@echo "make setup GPU=1  with NVIDIA's libraries for a GPU (docs/gpu.md)"
 	@echo "make test-slow  the longer proofs"
 	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
 	@echo "make lint       ruff check, format check and types (mypy)"
+	@echo "make constraints  resolve setup.cfg anew for each Python and show what changed; UPGRADE=1: all to the newest"
 	@echo "make clean      remove what setup, demo and tests made; data/, runs/, models/ and report/ are yours and stay"
 
-setup: $(VENV)/.installed
+# GPU=1 adds NVIDIA's libraries.
+EXTRAS := test$(if $(GPU),$(comma)gpu)
+CONSTRAINTS := constraints.txt $(if $(GPU),constraints-gpu.txt)
+INSTALLED := $(VENV)/.installed$(if $(GPU),-gpu)
 
-$(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
+setup: $(INSTALLED)
+
+$(INSTALLED): setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.10, 3.11 or 3.12 found; install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@echo "setting up $(VENV) with $$($(PYTHON) --version) (about 4 GB; takes some minutes)"
+	@echo "setting up $(VENV) with $$($(PYTHON) --version) (about $(if $(GPU),8,4) GB; takes some minutes)"
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test]' \
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) --editable '.[$(EXTRAS)]' \
 		|| { echo "error: the packages could not be installed; is a package registry reached? (pip config list)"; exit 1; }
 	@touch $@
 
@@ -48,6 +56,11 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+# Resolves setup.cfg anew and shows what changed; UPGRADE=1 takes the newest of everything.
+constraints: setup
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[release]'
+	$(PY) -m tools.constraints $(if $(UPGRADE),--upgrade)
 
 format: setup
 	$(PY) -m ruff check --fix .

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import typing
 from collections.abc import Callable, Sequence
@@ -236,6 +237,8 @@ def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str]
 
     if f"--{VERBOSE}" not in (sys.argv[1:] if argv is None else argv):
         start_up.quiet()
+    # A trainer, a server and a page may share one GPU; TensorFlow by itself takes all of its memory.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal cannot show is shown with marks in its place: it must not end the work.
         if hasattr(stream, "reconfigure"):

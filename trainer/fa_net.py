@@ -169,7 +169,7 @@ def _train_phase(
     """Trains from the newest checkpoint to the end of a phase; phases differ in the faces alone."""
     end, image_size = phase.end, phase.image_size
     train = faces.parts["train"]
-    batch_size = min(recipe.batch_size, len(train)) // runtime.workers() * runtime.workers()
+    batch_size = runtime.even(min(recipe.batch_size, len(train)), strategy)
     sampling = sampling_of(config.fa_net)
     steps = epoch_faces(train, len(faces.expressions), sampling) // batch_size
     spec = with_size(spec_of(config, recipe, faces), image_size)

@@ -92,7 +92,8 @@ def run(config: TaskConfig) -> None:
         return
     if config.run.strategy == "multi_worker":
         raise InputError("`strategy` multi_worker trains Fa-Net alone; give --strategy=mirrored to train FaPE-GAN.")
-    schedule = schedule_of(config.gan)
+    strategy, schedule = runtime.strategy(config.run), schedule_of(config.gan)
+    schedule = dataclasses.replace(schedule, batch_size=runtime.even(schedule.batch_size, strategy))
     found = survey(config.data, config.task)
     _report(found, config, schedule)
     _check_lineage(config, folder.path)
@@ -107,7 +108,7 @@ def run(config: TaskConfig) -> None:
     )
     steps = found.splits["train"] // schedule.batch_size
     policy, predictor = runtime.precision(config.run), config.synthesis.landmark_model
-    with runtime.dtype_policy(policy), runtime.strategy(config.run).scope():
+    with runtime.dtype_policy(policy), strategy.scope():
         keras.utils.set_random_seed(config.run.seed)
         gan = build(config.gan, config.run.seed)
         gan.compile(loss_scale=policy == "mixed_float16")

@@ -120,6 +120,24 @@ def strategy(run: RunOptions) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
+def even(batch_size: int, strategy: tf.distribute.Strategy) -> int:
+    """Returns the images of a global step, rounded down so that every replica gets equally many.
+
+    Losses are means over a replica's images, and their gradients are added up: unequal shares would weigh images
+    unequally.
+
+    Raises:
+      InputError: when there are fewer images than replicas.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size < replicas:
+        raise InputError(
+            f"a batch must hold an image for each of the {replicas} replicas. Received: {batch_size}; give more, or "
+            "--strategy=one_device."
+        )
+    return batch_size // replicas * replicas
+
+
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     # One for the process: a second would number its collective operations like the first, and their shapes clash.
@@ -189,9 +207,11 @@ def precision(run: RunOptions) -> str:
     if run.deterministic:
         chosen, why = "float32", "--deterministic"
     elif gpus := tf.config.list_physical_devices("GPU"):
-        major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
-        chosen = "mixed_bfloat16" if major >= 8 else "mixed_float16" if major >= 7 else "float32"
-        why = f"GPU of compute capability {major}"
+        # Replicas step together: the least of them decides.
+        details = map(tf.config.experimental.get_device_details, gpus)
+        capability = min(detail.get("compute_capability", (0, 0)) for detail in details)
+        chosen = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
+        why = f"GPU of compute capability {'.'.join(map(str, capability))}"
     elif cpu_prefers_bfloat16():
         chosen, why = "mixed_bfloat16", "this CPU is faster at bfloat16"
     else:

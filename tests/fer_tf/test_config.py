@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -126,3 +127,16 @@ def test_what_tensorflow_says_while_it_starts_is_led_aside_and_all_else_is_shown
         lines = done.stderr.splitlines()
         assert (lines == ours) == (not flags), done.stderr
         assert lines[-2:] == ours and (int(done.stdout) > 0) == (not flags)
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "true"), ("false", "false")])
+def test_a_command_leaves_gpu_memory_to_others_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, seen: str
+) -> None:
+    # Set first, so that what the command sets is undone after the test.
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", given or "")
+    if given is None:
+        monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
+    found: list[str] = []
+    assert config.run_command(lambda argv: found.append(os.environ["TF_FORCE_GPU_ALLOW_GROWTH"]) or 0, []) == 0
+    assert found == [seen]

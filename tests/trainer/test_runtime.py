@@ -1,9 +1,18 @@
-"""What `auto` takes a processor for."""
+"""What `auto` takes a processor for, and what it chooses for which devices.
+
+The devices are faked: what is tested is the choice, on machines with no GPU, one, and several.
+"""
 
 from __future__ import annotations
 
-import pytest
+import types
 
+import pytest
+import tensorflow as tf
+
+from fer_tf.errors import InputError
+from trainer import runtime
+from trainer.config import RunOptions
 from trainer.runtime import cpu_prefers_bfloat16
 
 
@@ -24,3 +33,73 @@ def test_bfloat16_is_preferred_where_it_is_faster(tmp_path, vendor, flags, prefe
 
 def test_an_unknown_processor_gets_float32(tmp_path):
     assert not cpu_prefers_bfloat16(str(tmp_path / "missing"))
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """Sets the compute capabilities of the GPUs that TensorFlow lists; returns what was mirrored over."""
+
+    def gpus(*capabilities):
+        names = [f"/device:GPU:{number}" for number in range(len(capabilities))]
+        physical = [types.SimpleNamespace(name=name.replace("/device", "/physical_device")) for name in names]
+        details = {device.name: capability for device, capability in zip(physical, capabilities, strict=True)}
+        listed = {"GPU": physical, "CPU": [types.SimpleNamespace(name="/physical_device:CPU:0")]}
+        logical = {"GPU": names, "CPU": ["/device:CPU:0"]}
+        monkeypatch.setattr(tf.config, "list_physical_devices", listed.__getitem__)
+        monkeypatch.setattr(
+            tf.config, "list_logical_devices", lambda kind: [types.SimpleNamespace(name=name) for name in logical[kind]]
+        )
+        monkeypatch.setattr(
+            tf.config.experimental,
+            "get_device_details",
+            lambda device: {"compute_capability": details[device.name]} if details[device.name] else {},
+        )
+
+    mirrored = []
+    monkeypatch.setattr(runtime, "_mirrored", lambda names: mirrored.append(names) or "mirrored")
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    gpus.mirrored = mirrored
+    return gpus
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [
+        ([(9, 0)], "mixed_bfloat16"),
+        ([(8, 0)], "mixed_bfloat16"),
+        # Tensor cores of Volta and Turing know float16 alone, and Pascal has none.
+        ([(7, 5)], "mixed_float16"),
+        ([(7, 0)], "mixed_float16"),
+        ([(6, 1)], "float32"),
+        # No compute capability: a GPU of another maker.
+        ([None], "float32"),
+        # The least of them decides, wherever it stands.
+        ([(9, 0), (7, 5)], "mixed_float16"),
+        ([(6, 1), (9, 0)], "float32"),
+    ],
+)
+def test_auto_takes_the_number_format_that_every_gpu_is_fast_at(devices, capabilities, chosen):
+    devices(*capabilities)
+    assert runtime.precision(RunOptions()) == chosen
+    assert runtime.precision(RunOptions(deterministic=True)) == "float32"
+    assert runtime.precision(RunOptions(precision="mixed_bfloat16")) == "mixed_bfloat16"
+
+
+def test_auto_mirrors_over_several_gpus_and_over_nothing_else(devices):
+    for gpus in ([], [(8, 0)]):
+        devices(*gpus)
+        assert runtime.strategy(RunOptions()) is tf.distribute.get_strategy()
+    devices((8, 0), (8, 0))
+    assert runtime.strategy(RunOptions()) == "mirrored"
+    assert devices.mirrored == [("/device:GPU:0", "/device:GPU:1")]
+    assert runtime.strategy(RunOptions(strategy="one_device")) is tf.distribute.get_strategy()
+
+
+@pytest.mark.parametrize(("images", "replicas", "shared"), [(128, 1, 128), (128, 2, 128), (128, 3, 126), (16, 3, 15)])
+def test_replicas_get_equally_many_images(images, replicas, shared):
+    assert runtime.even(images, types.SimpleNamespace(num_replicas_in_sync=replicas)) == shared
+
+
+def test_fewer_images_than_replicas_are_refused():
+    with pytest.raises(InputError, match=r"each of the 4 replicas. Received: 3"):
+        runtime.even(3, types.SimpleNamespace(num_replicas_in_sync=4))

@@ -1,0 +1,51 @@
+"""What maintainers run: setup for a GPU, pinned versions, calculated memory."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import keras
+import pytest
+
+from benchmarks.gpu_memory import Step, step_of
+from tools.constraints import PYTHONS, merged
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ([], "-c constraints.txt --editable '.[test]'"),
+        (["GPU=1"], "-c constraints.txt -c constraints-gpu.txt --editable '.[test,gpu]'"),
+    ],
+)
+def test_make_setup_installs_for_a_gpu_when_asked(tmp_path: Path, flags: list[str], wanted: str) -> None:
+    command = ["make", "--dry-run", "setup", f"VENV={tmp_path / 'none'}", *flags]
+    assert wanted in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_version_is_marked_with_the_pythons_that_take_it() -> None:
+    pins = {"3.10": ["a==1", "b==1", "d==1"], "3.11": ["a==1", "b==2", "c==1"], "3.12": ["a==1", "b==2", "d==1"]}
+    assert tuple(pins) == PYTHONS
+    assert merged(pins) == [
+        "a==1",
+        'b==1; python_version < "3.11"',
+        'b==2; python_version >= "3.11"',
+        'c==1; python_version == "3.11"',
+        'd==1; python_version != "3.11"',
+    ]
+
+
+def test_a_steps_memory_is_the_sum_of_its_layers() -> None:
+    inputs = keras.Input((4, 4, 1))
+    outputs = keras.layers.Flatten()(keras.layers.Conv2D(3, 3, padding="same")(inputs))
+    model = keras.Model(inputs, outputs)
+    # 30 weights, each with its gradient and two slots; 16 + 48 + 48 outputs and the largest one's gradient, seen twice.
+    assert step_of([(model, 2)], 8, 2, 2) == Step(4 * 30 * 4, 2 * 2 * (16 + 48 + 48 + 48), 8)
+
+
+def test_the_largest_batch_leaves_a_fifth_of_the_memory() -> None:
+    step = Step(fixed=100, image=10, batch=1)
+    assert [step.largest_batch(memory) for memory in (100, 150, 525, 1000)] == [0, 2, 32, 64]

@@ -1,0 +1,1 @@
+"""Commands for maintainers: nothing of the project imports them."""
