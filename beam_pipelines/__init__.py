@@ -1,6 +1,10 @@
 """Apache Beam commands: build the dataset, synthesize faces, predict over folders of videos."""
 
 import logging
+import os
+import sys
+
+from fer_tf import start_up
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -9,3 +13,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger().addFilter(_is_news)
+
+# Beam starts worker processes without run_command; they inherit the environment of a command that is quiet.
+if any("sdk_worker_main" in word for word in sys.orig_argv) and "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    start_up.quiet()
