@@ -43,6 +43,32 @@ def mirrored_pose(pose: str, pairs: Sequence[tuple[str, str]] = ()) -> str:
     return "_".join(sides.get(word, word) for word in pose.split("_"))
 
 
+def mirror_pairs_of(text: str, poses: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """Returns the pairs of `mirrored_pose` that a flag names.
+
+    Args:
+      text: such as `cam1=cam5,cam2=cam4`.
+      poses: those that the data have; none checks no name.
+
+    Raises:
+      InputError: for anything else, a pose that is named twice, or one that the data do not have.
+    """
+    pairs: list[tuple[str, str]] = []
+    named: set[str] = set()
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        one, _, other = (word_key(name) for name in entry.partition("="))
+        if not one or not other or one == other or {one, other} & named:
+            raise InputError(
+                f"`mirror_pairs` must be pose=pose, with commas, each once. Received: {entry!r} in {text!r}."
+            )
+        for pose in (one, other):
+            if poses and pose not in poses:
+                raise not_one_of("mirror_pairs", pose, poses)
+        named |= {one, other}
+        pairs.append((one, other))
+    return tuple(pairs)
+
+
 def in_order(poses: Iterable[str]) -> tuple[str, ...]:
     """Returns poses in the order of their ids: the usual ones first, the others by name."""
     distinct = set(poses)

@@ -18,7 +18,7 @@ from fer_tf.data import mixed, public
 from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import TASKS
+from fer_tf.labels import TASKS, mirror_pairs_of
 from fer_tf.run_folder import RunFolder
 
 PUBLIC_TASKS = (*public.NAMES, mixed.NAME)
@@ -167,6 +167,8 @@ class SynthesisOptions:
     Attributes:
       synthetic_ratio: synthetic faces for one real training face; 0 makes none.
       mirror_targets: whether made faces also follow the masks of the mirrored pose, half right's for half left.
+      mirror_pairs: poses that mirror each other though no `left` and `right` in their names tells, such as
+        cam1=cam5,cam2=cam4.
       max_identity_distance: a synthetic face whose dlib descriptor is farther from its source's is rejected.
       max_landmark_error: a synthetic face whose points are off by more, in eye distances, is rejected.
       landmark_model: path of the dlib predictor that finds those points, the build's; empty for the packaged one.
@@ -174,12 +176,14 @@ class SynthesisOptions:
 
     synthetic_ratio: float = 1.0
     mirror_targets: bool = True
+    mirror_pairs: str = ""
     max_identity_distance: float = 0.6
     max_landmark_error: float = 0.12
     landmark_model: str = ""
 
     def __post_init__(self) -> None:
         check(self, synthetic_ratio=0, max_identity_distance=0, max_landmark_error=0)
+        mirror_pairs_of(self.mirror_pairs)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from fer_tf.data import schema
 from fer_tf.data.pairs import face_input, images_of, mask_input
 from fer_tf.data.schema import FACE_SIZE, FaceRecord
 from fer_tf.faces import landmarks, media
-from fer_tf.labels import TASKS, mirrored_pose
+from fer_tf.labels import TASKS
 from fer_tf.synthesis.judge import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
 from fer_tf.synthesis.plan import FaceFacts, Item, read_at
 
@@ -42,7 +42,7 @@ class Request:
     def read_target(self) -> FaceRecord:
         """Returns the face whose mask is followed, in the mirror where the item says so."""
         record = read_at(self.target)
-        return mirrored(record, self.pose_id) if self.item.mirrored else record
+        return mirrored(record, self.item.pose, self.pose_id) if self.item.mirrored else record
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,12 @@ def _encode(face: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def mirrored(record: FaceRecord, pose_id: int) -> FaceRecord:
+def mirrored(record: FaceRecord, pose: str, pose_id: int) -> FaceRecord:
     """Returns a face record as the mirror shows it, without its image: mask, points and pose.
 
     Args:
       record: the face.
-      pose_id: position of the mirrored pose in dataset.json's `poses`.
+      pose, pose_id: the pose that the mirror shows, and its position in dataset.json's `poses`.
     """
     import cv2
 
@@ -179,7 +179,7 @@ def mirrored(record: FaceRecord, pose_id: int) -> FaceRecord:
         image=b"",
         mask=cv2.imencode(".png", mask[:, ::-1])[1].tobytes(),
         landmarks=landmarks.mirrored(record.landmarks, record.width),
-        pose=mirrored_pose(record.pose),
+        pose=pose,
         pose_id=pose_id,
     )
 

@@ -102,7 +102,12 @@ def level(counts: dict[Cell, int], budget: int) -> dict[Cell, int]:
 
 
 def plan(
-    faces: Sequence[FaceFacts], ratio: float, seed: int = 0, mirror: bool = False, spares: float = 0.0
+    faces: Sequence[FaceFacts],
+    ratio: float,
+    seed: int = 0,
+    mirror: bool = False,
+    spares: float = 0.0,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> list[Item]:
     """Returns the faces to make, in an order that depends on the seed and the ids alone; the spare ones last.
 
@@ -117,6 +122,7 @@ def plan(
       mirror: whether faces of the mirrored pose are targets too, seen in a mirror. A rare pose has few masks of its
         own: its made faces would all copy those.
       spares: more faces for each of a cell's, to take the place of rejected ones, as a share of the cell's.
+      pairs: poses that mirror each other though their names do not tell (`fer_tf.labels.mirrored_pose`).
 
     Raises:
       InputError: for a negative ratio.
@@ -138,7 +144,7 @@ def plan(
         sources = [face for pose in poses if pose != cell[1] for face in cells.get((cell[0], pose), [])]
         targets = [Target(face) for face in cells[cell]]
         if mirror:
-            targets += [Target(face, True) for face in cells.get((cell[0], mirrored_pose(cell[1])), [])]
+            targets += [Target(face, True) for face in cells.get((cell[0], mirrored_pose(cell[1], pairs)), [])]
         found = _candidates(cell, sources, targets, seed)
         items += itertools.islice(found, wanted)
         items += (dataclasses.replace(item, spare=True) for item in itertools.islice(found, round(spares * wanted)))

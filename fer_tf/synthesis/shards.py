@@ -20,6 +20,7 @@ from fer_tf import files
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
+from fer_tf.labels import mirror_pairs_of
 from fer_tf.run_folder import NetworkFolder, RunFolder
 from fer_tf.synthesis.judge import QualityLimits
 from fer_tf.synthesis.make import Made, Request, Synthesizer
@@ -46,6 +47,7 @@ class Job:
       folder: where the synthetic faces go.
       task, ratio, seed: what the plan needs.
       mirror_targets: whether masks of the mirrored pose are followed too.
+      mirror_pairs: poses that mirror each other though their names do not tell.
       limits: what a face must keep to be used.
       data_fingerprint: of the data that the plan is made for.
       gan_hash: of the generator's weights.
@@ -62,16 +64,20 @@ class Job:
     data_fingerprint: str
     gan_hash: str
     landmark_model: str = ""
+    mirror_pairs: tuple[tuple[str, str], ...] = ()
 
     def options(self) -> dict[str, Any]:
         """What decides the faces, as plan.json keeps it."""
         chosen = {name: getattr(self, name) for name in ("task", "ratio", "seed", "mirror_targets")}
+        if self.mirror_pairs:
+            # Written only where it decides something: faces that an earlier version made are still these.
+            chosen["mirror_pairs"] = [list(pair) for pair in self.mirror_pairs]
         made_of = {"gan": self.gan_hash, "data_fingerprint": self.data_fingerprint}
         return {**chosen, **dataclasses.asdict(self.limits), **made_of}
 
     def plan(self, faces: Sequence[FaceFacts]) -> list[Request]:
         """Returns what is to be made of a task's training faces, in order, the spare ones last."""
-        return requests_of(faces, plan(faces, self.ratio, self.seed, self.mirror_targets, SPARES))
+        return requests_of(faces, plan(faces, self.ratio, self.seed, self.mirror_targets, SPARES, self.mirror_pairs))
 
     def nothing_to_make(self, faces: int) -> InputError:
         """Returns the error for an empty plan of that many training faces."""
@@ -115,6 +121,7 @@ def job_of(run: RunFolder, folder: str, flags: Mapping[str, Any], ratio: float, 
         data_fingerprint=data.dataset["fingerprint"],
         gan_hash=fape_gan.hash_of(run.gan.path),
         landmark_model=flags.get("landmark_model", ""),
+        mirror_pairs=mirror_pairs_of(flags.get("mirror_pairs", ""), data.dataset["poses"]),
     )
 
 

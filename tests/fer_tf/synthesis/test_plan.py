@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fer_tf.data.schema import FaceRecord
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
 from fer_tf.faces.align import draw_mask
-from fer_tf.labels import F2ED_POSES, TASKS
+from fer_tf.labels import F2ED_POSES, TASKS, mirror_pairs_of
 from fer_tf.synthesis import make
 from fer_tf.synthesis.make import as_synthetic
 from fer_tf.synthesis.plan import FaceFacts, Item, Target, _Ranked, level, plan, read_at, training_faces
@@ -130,17 +131,40 @@ def test_a_rare_pose_also_follows_the_masks_of_the_mirrored_one() -> None:
     assert len({item.image_id for item in items}) == len(items) == len(faces)
 
 
+def test_poses_whose_names_do_not_tell_mirror_each_other_when_they_are_declared() -> None:
+    names = {"half_left": "cam1", "half_right": "cam5"}
+    rare = dict.fromkeys(itertools.product(EXPRESSIONS, ["half_left"]), 1)
+    faces = {face.image_id: dataclasses.replace(face, pose=names.get(face.pose, face.pose)) for face in corpus(rare)}
+
+    def mirrored_targets(**pairs: Any) -> set[str]:
+        items = plan(list(faces.values()), 1, mirror=True, **pairs)
+        return {faces[item.target_id].pose for item in items if item.pose == "cam1" and item.mirrored}
+
+    # Undeclared, a camera is its own mirror image: its faces may be followed turned around.
+    assert mirrored_targets() == {"cam1"}
+    assert mirrored_targets(pairs=(("cam5", "cam1"),)) == {"cam5"}
+
+
+def test_pairs_are_read_from_a_flag_and_checked_against_the_poses_of_the_data() -> None:
+    poses = ("cam1", "cam2", "cam4", "cam5")
+    assert mirror_pairs_of("Cam1=cam5, cam2=cam4", poses) == (("cam1", "cam5"), ("cam2", "cam4"))
+    assert mirror_pairs_of("") == ()
+    for wrong in ("cam1", "cam1=cam1", "cam1=cam5,cam5=cam4", "cam1=cam9"):
+        with pytest.raises(InputError, match="mirror_pairs"):
+            mirror_pairs_of(wrong, poses)
+
+
 def test_a_mirrored_record_has_the_mirrored_points_mask_and_pose(toy_data: str) -> None:
     files = sorted(str(path) for path in Path(toy_data, "records").glob("*.tfrecord"))
     record = read_at(next(face for face in training_faces(files, "er_ss") if face.pose == "half_right"))
-    seen = make.mirrored(record, pose_id=7)
+    seen = make.mirrored(record, "half_left", pose_id=7)
     assert (seen.pose, seen.pose_id, seen.image) == ("half_left", 7, b"")
     # Drawn anew from the points: a mask that was turned the other way, or points in the wrong order, would differ.
     drawn = draw_mask(seen.landmarks).astype(int)
     mask = tf.io.decode_png(seen.mask).numpy()[..., 0].astype(int)
     assert np.abs(drawn - mask).mean() < 0.3 * drawn.mean()
     assert np.abs(draw_mask(record.landmarks).astype(int) - mask).mean() > drawn.mean()
-    back = make.mirrored(seen, pose_id=record.pose_id)
+    back = make.mirrored(seen, record.pose, record.pose_id)
     np.testing.assert_allclose(back.landmarks, record.landmarks, atol=1e-4)
     assert tf.io.decode_png(back.mask).numpy().tolist() == tf.io.decode_png(record.mask).numpy().tolist()
 
