@@ -136,10 +136,8 @@ class Build:
     def run(self) -> int:
         """Builds, as the only one that writes into the output, and returns the command's exit code."""
         start = time.monotonic()
-        for name in ("output", "extracted"):
+        for name in ("output", "extracted", "annotations"):
             files.refuse_patterns(name, getattr(self, name))
-        if not files.is_local(self.annotations):
-            files.refuse_patterns("annotations", self.annotations)
         if not files.exists(self.annotations):
             raise InputError(
                 f"`annotations` {self.annotations!r} does not exist; name the CSV with --annotations "

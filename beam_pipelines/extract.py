@@ -232,7 +232,8 @@ class ExtractClip(beam.DoFn):
         # One extractor a process, made when the first unfinished clip needs it: it takes seconds and memory.
         extractor = self._shared.acquire(lambda: FaceExtractor(self.options))
         with files.local_copy(path) as local:
-            found = found_faces(extractor, local)
+            # A record has landmarks and a mask.
+            found = found_faces(extractor, local).of_trusted()
         records = [face_record(clip_id, face, extractor.landmark_model, extractor.detector) for face in found.faces]
         header = {
             "clip": clip_id,

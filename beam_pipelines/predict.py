@@ -20,10 +20,12 @@ from apache_beam.utils.shared import Shared
 from beam_pipelines import runner
 from beam_pipelines.extract import found_faces
 from fer_tf import config, files
+from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 from fer_tf.recognition import alignment, networks, tracking
 from fer_tf.recognition.answers import Answer, encode_face, rounded
+from fer_tf.recognition.appearance import Describer
 from fer_tf.resources import samples_folder
 
 _LOGGER = logging.getLogger("beam_pipelines.predict")
@@ -141,8 +143,9 @@ class Predict:
         find = FindFaces(settings.faces, named=not files.is_folder(self.inputs))
         found = (
             pipeline
-            | "Inputs" >> beam.Create([self.inputs])
-            | "List" >> beam.FlatMap(files.listed)
+            # Names travel as bytes: not every name is text.
+            | "Inputs" >> beam.Create([os.fsencode(self.inputs)])
+            | "List" >> beam.FlatMap(lambda inputs: map(os.fsencode, files.listed(os.fsdecode(inputs))))
             | "Spread" >> beam.Reshuffle()
             | "Faces" >> beam.ParDo(find).with_outputs(*TAGS, main="faces")
         )
@@ -154,7 +157,7 @@ class Predict:
         lines = {"file": found.files, "faces": answers} | beam.CoGroupByKey() | "Line" >> beam.MapTuple(_line)
         self._write(lines, "Predictions", PREDICTIONS, settings.num_shards)
         rejected = (found.bad, found.other, found.left_out) | "AllRejected" >> beam.Flatten()
-        self._write(rejected | "RejectedLine" >> beam.Map(json.dumps, ensure_ascii=False), "Rejected", REJECTED)
+        self._write(rejected, "Rejected", REJECTED)
         counted = {"read": found.files, "not_read": found.bad, "other_files": found.other}
         counted |= {"faces": found.faces, "left_out": found.left_out}
         nothing = dict.fromkeys(counted, 0)
@@ -169,10 +172,25 @@ class Predict:
 
     def _write(self, lines: beam.PCollection, label: str, name: str, shards: int = 1) -> None:
         stem, suffix = os.path.splitext(name)
-        path = files.join(self.settings.output, stem)
-        template = "" if shards == 1 else "-SSSSS-of-NNNNN"
-        write = beam.io.WriteToText(path, suffix, num_shards=shards, shard_name_template=template)
-        lines | label >> write
+        paths = [files.join(self.settings.output, name)]
+        if shards > 1:
+            paths = [files.join(self.settings.output, f"{stem}-{n:05d}-of-{shards:05d}{suffix}") for n in range(shards)]
+        # A file without lines is written too.
+        each = lines.pipeline | f"{label}Files" >> beam.Create([(path, None) for path in map(os.fsencode, paths)])
+        spread = lines | f"{label}Spread" >> beam.Map(
+            lambda line: (os.fsencode(paths[stable_hash(line) % len(paths)]), line)
+        )
+        (
+            (each, spread)
+            | f"{label}All" >> beam.Flatten()
+            | f"{label}Group" >> beam.GroupByKey()
+            | label >> beam.MapTuple(_write_lines)
+        )
+
+
+def _write_lines(path: bytes, lines: Iterable[str | None]) -> None:
+    """Writes one file, streaming; Beam's own text files take marks in a folder's name for a pattern."""
+    files.write_lines(os.fsdecode(path), (line for line in lines if line is not None))
 
 
 class FindFaces(beam.DoFn):
@@ -185,9 +203,10 @@ class FindFaces(beam.DoFn):
 
     def __init__(self, options: ExtractorOptions, named: bool):
         self.options, self.named = options, named
-        self._shared = Shared()
+        self._shared, self._describer = Shared(), Shared()
 
-    def process(self, path: str) -> Iterator[Any]:
+    def process(self, name: bytes) -> Iterator[Any]:
+        path = os.fsdecode(name)
         extractor = self._shared.acquire(lambda: FaceExtractor(alignment.resolved(self.options)))
         try:
             with files.local_copy(path) as local:
@@ -196,13 +215,13 @@ class FindFaces(beam.DoFn):
             reason = error.reason if isinstance(error, ClipError) else "unreadable"
             detail = error.detail if isinstance(error, ClipError) else str(error)
             other = reason == "not_a_video" and not self.named and not path.lower().endswith(MEDIA)
-            line = {"input": path, "reason": reason, "detail": detail}
+            line = files.json_line({"input": path, "reason": reason, "detail": detail})
             yield pvalue.TaggedOutput("other" if other else "bad", line)
             return
         header = {"duration": round(found.duration, 3), "frames_decoded": found.frames_decoded}
-        yield pvalue.TaggedOutput("files", (path, header))
+        yield pvalue.TaggedOutput("files", (name, header))
         for item in found.rejected:
-            yield pvalue.TaggedOutput("left_out", {"input": path, **dataclasses.asdict(item)})
+            yield pvalue.TaggedOutput("left_out", files.json_line({"input": path, **dataclasses.asdict(item)}))
         for face, person in zip(found.faces, self._persons(found), strict=True):
             about = {
                 "face": person,
@@ -210,14 +229,16 @@ class FindFaces(beam.DoFn):
                 "time": round(face.time, 3),
                 "box": [round(float(value), 1) for value in face.box],
                 "detector_score": round(face.score, 4),
+                "landmarks_trusted": face.landmarks_trusted,
             }
-            yield path, encode_face(face.image), about
+            yield name, encode_face(face.image), about
 
     def _persons(self, found: ClipFaces) -> list[int]:
         """Returns the number of the person that each face is of."""
         if self.options.subject != "all":
             return [1] * len(found.faces)
-        return tracking.persons_of([face.time for face in found.faces], [face.box for face in found.faces])
+        times, boxes = [face.time for face in found.faces], [face.box for face in found.faces]
+        return tracking.persons_of(times, boxes, found.faces, self._describer.acquire(Describer))
 
 
 class AskNetwork(beam.DoFn):
@@ -231,19 +252,19 @@ class AskNetwork(beam.DoFn):
         self.version_dir = version_dir
         self._shared = Shared()
 
-    def process(self, batch: list[tuple[str, bytes, dict]]) -> Iterator[tuple[str, dict]]:
+    def process(self, batch: list[tuple[bytes, bytes, dict]]) -> Iterator[tuple[bytes, dict]]:
         network = self._shared.acquire(lambda: networks.ExportedNetwork(self.version_dir))
         answers = network.classify_encoded([image for _, image, _ in batch])
-        for (path, _, about), answer in zip(batch, answers, strict=True):
-            yield path, about | rounded(answer)
+        for (name, _, about), answer in zip(batch, answers, strict=True):
+            yield name, about | rounded(answer)
 
 
-def _line(path: str, groups: dict[str, Iterable[dict]]) -> str:
+def _line(name: bytes, groups: dict[str, Iterable[dict]]) -> str:
     """One file's line: what was read, each face in order of time, each person's mean, and the main person's again."""
     faces = sorted(groups["faces"], key=lambda face: (face["frame"], face["face"], face["box"]))
     persons = [_mean([face for face in faces if face["face"] == number]) for number in {face["face"] for face in faces}]
     persons.sort(key=lambda person: person["face"])
-    line = {"input": path, **next(iter(groups["file"]), {}), "faces": faces, "persons": persons}
+    line = {"input": os.fsdecode(name), **next(iter(groups["file"]), {}), "faces": faces, "persons": persons}
     if faces:
         # Who fills the most of the clip: long or large.
         sides: collections.Counter = collections.Counter()
@@ -252,7 +273,7 @@ def _line(path: str, groups: dict[str, Iterable[dict]]) -> str:
         (main, _), *_ = sides.most_common(1)
         person = next(person for person in persons if person["face"] == main)
         line |= {name: person[name] for name in ("expression", "probabilities")}
-    return json.dumps(line, ensure_ascii=False)
+    return files.json_line(line)
 
 
 def _mean(faces: Sequence[dict]) -> dict[str, Any]:

@@ -191,8 +191,18 @@ def write_bytes(path: str, content: bytes) -> None:
         file.write(content)
 
 
+def printable(text: str) -> str:
+    """Returns a text that UTF-8 can hold: of a file's name, bytes that are no UTF-8 become escapes: `\\udce9`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def json_line(value: Any) -> str:
+    """Returns a value as one line of JSON; a name that is no UTF-8 is read back as it was."""
+    return printable(json.dumps(value, ensure_ascii=False))
+
+
 def write_text(path: str, text: str) -> None:
-    write_bytes(path, text.encode())
+    write_bytes(path, printable(text).encode())
 
 
 def write_json(path: str, value: Any) -> None:
@@ -202,7 +212,7 @@ def write_json(path: str, value: Any) -> None:
 def write_lines(path: str, lines: Iterable[str]) -> None:
     with whole_file(path) as file:
         for line in lines:
-            file.write(line.encode() + b"\n")
+            file.write(printable(line).encode() + b"\n")
 
 
 def put(local_path: str, path: str) -> None:
@@ -276,13 +286,13 @@ def listed(inputs: str) -> list[str]:
 
 
 def refuse_patterns(field: str, path: str) -> None:
-    """Raises InputError when a library would read a path as a pattern of other paths."""
-    if any(mark in path for mark in "*?["):
+    """Raises InputError when a library would read a remote path as a pattern; a local one is taken by its letters."""
+    if not is_local(path) and any(mark in path for mark in "*?["):
         raise InputError(f"`{field}` must not hold *, ? or [, which are marks of patterns. Received: {path!r}.")
 
 
 def check_writable(folder: str) -> None:
-    """Raises InputError when nothing can be written into a folder, or its name is a pattern."""
+    """Raises InputError when nothing can be written into a folder, or a remote one's name is a pattern."""
     refuse_patterns("output", folder)
     probe = join(folder, f".probe-{uuid.uuid4().hex[:12]}")
     try:

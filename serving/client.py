@@ -30,6 +30,7 @@ class ClientConfig:
       top_k: how many expressions to show for a face.
       frames_per_second: frames of a video's second that are looked at.
       smoothing: time constant by which a followed face's scores are smoothed, seconds.
+      unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
       faces: how faces are found.
       landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
         not the packaged one; `packaged` goes on with the packaged one all the same.
@@ -47,6 +48,7 @@ class ClientConfig:
     top_k: int = 3
     frames_per_second: float = 5.0
     smoothing: float = 0.4
+    unsure_below: float = 0.0
     faces: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
     timeout: float = 10.0
     ca_cert: str = ""
@@ -78,7 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fer_tf.recognition.server import Connection, ServerError, TlsFiles
     from fer_tf.recognition.sources import sources_of
 
-    options = LookOptions(config.frames_per_second, config.smoothing, with_pictures=bool(config.output))
+    options = LookOptions(
+        config.frames_per_second,
+        config.smoothing,
+        with_pictures=bool(config.output),
+        unsure_below=config.unsure_below,
+    )
     sources = sources_of(config.inputs)
     if config.output:
         refuse_equal_names([source.name for source in sources])

@@ -199,7 +199,7 @@ def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
             if str(name) in known:
                 continue
             seen = extractor.faces_in_image(decode_image(encoded).numpy())
-            known[str(name)] = align.transform_of(seen[0].frame_landmarks) if seen else np.full((2, 3), np.nan)
+            known[str(name)] = seen[0].transform if seen else np.full((2, 3), np.nan)
             if number % 500 == 499:
                 logging.info("looked for faces in %d of %d pictures", number + 1, len(part))
     finally:

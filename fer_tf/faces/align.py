@@ -45,6 +45,26 @@ def transform_of(landmarks: np.ndarray, size: int = FACE_SIZE) -> np.ndarray:
     return np.hstack([rotation * scale, (size / 2 - scale * centre)[:, None]])
 
 
+def square_transform(centre: np.ndarray, side: float, roll: float = 0.0, size: int = FACE_SIZE) -> np.ndarray:
+    """Returns the transform (2 x 3) that cuts a square out of a frame.
+
+    Args:
+      centre: float (2,), pixels of the frame.
+      side: the square's side, pixels of the frame.
+      roll: how far it is turned, radians, positive clockwise.
+      size: the crop's side, pixels.
+    """
+    scale = size / max(side, 1e-6)
+    cos, sin = scale * np.cos(roll), scale * np.sin(roll)
+    turn = np.array([[cos, sin], [-sin, cos]])
+    return np.column_stack([turn, size / 2 - turn @ centre])
+
+
+def scaled(transform: np.ndarray, scale: float) -> np.ndarray:
+    """Returns the transform for points that are first multiplied by a scale."""
+    return np.column_stack([transform[:, :2] * scale, transform[:, 2]])
+
+
 def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Returns points (n, 2) moved by a 2 x 3 transform, float32."""
     return (points @ transform[:, :2].T + transform[:, 2]).astype(np.float32)

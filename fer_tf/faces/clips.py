@@ -25,6 +25,8 @@ WHOLE_SHARE = 0.9
 BACK_S, FORWARD_S = 0.2, 10.0
 # FFmpeg's dispositions of streams that are no film: attached_pic, timed_thumbnails, dependent (tiles of a picture).
 NO_FILM = 1 << 10 | 1 << 11 | 1 << 19
+# Lists of other files. A file is read for what it holds: a list that somebody hands in must not show what lies here.
+LISTS = ("hls", "concat", "dash", "imf")
 # Beside a film, a stream of one of these holds previews.
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff", "gif")
 
@@ -201,12 +203,15 @@ class _Film:
     def __init__(self, source: str | bytes, path: str):
         self._source, self._path = source, path
         self._container = _opened(source, path)
+        name = self._container.format.name
+        if name in LISTS:
+            self.close()
+            raise ClipError("not_a_video", path, f"a list of other files ({name}): name those")
         self._stream = _best_stream(self._container, path)
         context = self._stream.codec_context
         self.size = context.width, context.height
-        name = self._container.format.name
         timeless = self._stream.frames == 1 and not self._stream.duration and not self._container.duration
-        self.is_picture = name == "image2" or name.endswith("_pipe") or timeless
+        self.is_picture = name in ("image2", "ico") or name.endswith("_pipe") or timeless
         self.may_jump = bool(self._container.format.flags & av.format.Flags.ts_discont.value)
         seconds = float(self._stream.duration * self._stream.time_base) if self._stream.duration else 0.0
         # Where clocks may jump, FFmpeg guesses the length from the first and the last.

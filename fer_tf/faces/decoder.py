@@ -22,10 +22,12 @@ import av
 import numpy as np
 
 from fer_tf.faces import keyframes, media
-from fer_tf.faces.media import Clip, ClipError, Frame, Limits, Still
+from fer_tf.faces.media import Clip, ClipError, ClipFrame, Frame, Limits, Still
 
-# A clip is decoded once when its frames fit in here as the codec left them, else twice.
-CACHE_BYTES = 32 << 20
+# A clip is decoded once: so many bytes of frames, or so many times as many frames as can be kept, wait as the codec
+# left them, and of more those stay that the rule would keep of what came so far. Where that takes more than the most,
+# the clip is decoded twice.
+WAITING_BYTES, WAITING_TIMES, STAYING_TIMES, MOST_WAITING_BYTES = 32 << 20, 3, 2.5, 400 << 20
 BEAT_SECONDS = 0.5
 # The resting frame is chosen among so many.
 FIRST_FRAMES = 8
@@ -85,39 +87,87 @@ def answer(request: dict[str, Any], out: BinaryIO) -> None:
             answer_video(file, request, out)
 
 
+class Candidates:
+    """The frames of a clip that may still be kept, in memory that does not grow with the clip.
+
+    Args:
+      judge: what was seen of all frames.
+      rule, limit: how frames are chosen, and how many.
+    """
+
+    def __init__(self, judge: Judge, rule: str, limit: int) -> None:
+        self._judge, self._rule, self._limit = judge, rule, limit
+        self._waiting: dict[int, ClipFrame] = {}
+        self._bytes = 0
+        # Whether some frames went, and whether all did.
+        self._thinned = self._given_up = False
+
+    def add(self, seen: ClipFrame) -> None:
+        """Takes the next frame, which was judged."""
+        if self._given_up:
+            return
+        self._waiting[seen.index] = seen
+        self._bytes += seen.bytes
+        room = max(WAITING_BYTES, max(WAITING_TIMES * self._limit, FIRST_FRAMES + 1) * seen.bytes)
+        if room > MOST_WAITING_BYTES:
+            room = WAITING_BYTES
+            self._given_up = self._bytes > room
+        if self._bytes > room:
+            self._thin()
+
+    def _thin(self) -> None:
+        self._thinned = True
+        staying = round(STAYING_TIMES * self._limit)
+        chosen = keyframes.thin(self._judge.stats(), self._rule, staying, self._waiting) if not self._given_up else ()
+        self._waiting = {number: self._waiting[number] for number in map(int, chosen)}
+        self._bytes = sum(seen.bytes for seen in self._waiting.values())
+
+    def kept(self) -> tuple[list[int], list[ClipFrame] | None]:
+        """Returns the numbers of the frames to keep, and the frames, or None when they must be decoded again."""
+        stats, among = self._judge.stats(), self._waiting if self._thinned else None
+        numbers = keyframes.choose(stats, self._rule, self._limit, among).tolist()
+        if numbers:
+            return numbers, [self._waiting[number] for number in numbers]
+        return keyframes.choose(stats, self._rule, self._limit).tolist(), None
+
+
 def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
     """Writes a video's keyframes; the rule sees every frame before the first is written."""
-    judge, cache, cached_bytes = Judge(), [], 0
+    judge = Judge()
+    candidates = Candidates(judge, request["rule"], request["limit"])
     beat = time.monotonic()
     for seen in clip.frames():
         judge.add(seen.time, seen.grey())
-        if cache is not None:
-            cached_bytes += seen.bytes
-            cache.append(seen)
-            if cached_bytes > CACHE_BYTES:
-                cache = None
-        if time.monotonic() - beat > BEAT_SECONDS:
-            beat = time.monotonic()
-            send(out, {"kind": "beat"})
-    stats = judge.stats()
-    decoded = len(stats)
+        candidates.add(seen)
+        beat = _beat(out, beat)
+    decoded = len(judge.stats())
     if not decoded:
         reason = "truncated" if clip.corrupt or clip.declared else "no_frames"
         raise ClipError(reason, clip.path, "no frame could be decoded")
     if decoded > 1:
         clip.check_whole()
-    kept = set(keyframes.choose(stats, request["rule"], request["limit"]).tolist())
-    if cache is None:
+    numbers, frames = candidates.kept()
+    if frames is None:
         clip.rewind()
-    for seen in cache if cache is not None else clip.frames():
-        if seen.index in kept:
+    wanted = set(numbers)
+    for seen in clip.frames() if frames is None else frames:
+        if seen.index in wanted:
             send_frame(out, seen.frame(request["max_side"]))
-        elif time.monotonic() - beat > BEAT_SECONDS:
-            beat = time.monotonic()
-            send(out, {"kind": "beat"})
-    send(
-        out, {"kind": "end", "decoded": decoded, "kept": len(kept), "duration": clip.duration, "corrupt": clip.corrupt}
-    )
+            wanted.remove(seen.index)
+        beat = _beat(out, beat)
+        if not wanted:
+            break
+    end = {"decoded": decoded, "kept": len(numbers), "duration": clip.duration, "corrupt": clip.corrupt}
+    send(out, {"kind": "end", **end})
+
+
+def _beat(out: BinaryIO, last: float) -> float:
+    """Says twice a second that the process works; returns when it last did."""
+    now = time.monotonic()
+    if now - last <= BEAT_SECONDS:
+        return last
+    send(out, {"kind": "beat"})
+    return now
 
 
 def send_frame(out: BinaryIO, frame: Frame) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,7 +14,7 @@ from fer_tf.faces import align, keyframes
 from fer_tf.faces.detect import MIN_FACE, Detections, FaceDetector
 from fer_tf.faces.follow import CHUNK, SIDES, ClipFinder
 from fer_tf.faces.frame import MAX_PICTURE_PIXELS, MAX_PIXELS, ClipError, Frame, Limits
-from fer_tf.faces.landmarks import LandmarkPredictor, disagreement
+from fer_tf.faces.landmarks import MOST_DOUBT, NUM_LANDMARKS, LandmarkPredictor, crop_square
 from fer_tf.faces.subject import SUBJECTS, Seen, choose_subject
 from fer_tf.faces.video import ClipEnd, Decoder, ahead
 from fer_tf.faces.views import UPRIGHT, VIEWS, View
@@ -24,12 +23,9 @@ __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExt
 
 # Raise it with any change of this package after which the same clip may give other faces: builds then detect anew
 # instead of taking what an earlier version kept.
-FACES_VERSION = 3
+FACES_VERSION = 4
 # Smaller faces of a frame than its largest few are not even followed: nobody films a clip of the fifth face.
 MOST_FACES = 4
-# Landmarks whose eyes, nose tip and mouth corners lie farther than this from MTCNN's (mean distance, share of the
-# face's size) are a fit that slid off: good fits stay below 0.06.
-MOST_DISAGREEMENT = 0.1
 # Frames of a doubtful clip that are looked at in other ways.
 SAMPLE = 6
 # Options that choose frames of a clip, which mean nothing where all faces of chosen moments are looked at.
@@ -94,9 +90,10 @@ class AlignedFace:
 
     Attributes:
       image: uint8 (256, 256, 3), RGB.
-      mask: uint8 (256, 256), the landmark mask of section 3.2.
-      landmarks: float32 (68, 2), pixels of the crop, iBUG order.
-      frame_landmarks: float32 (68, 2), pixels of the upright frame.
+      mask: uint8 (256, 256), the landmark mask of section 3.2; black where the landmarks are not trusted.
+      landmarks: float32 (68, 2), pixels of the crop, iBUG order; nan where they are not trusted.
+      frame_landmarks: float32 (68, 2), pixels of the upright frame; nan where they are not trusted.
+      transform: float64 (2, 3), from pixels of the upright frame to those of the crop.
       box: float32 (4,), x, y, width, height in pixels of the upright frame.
       score: the detector's confidence, 0 to 1.
       frame: the frame's number in the clip, from 0.
@@ -107,10 +104,16 @@ class AlignedFace:
     mask: np.ndarray
     landmarks: np.ndarray
     frame_landmarks: np.ndarray
+    transform: np.ndarray
     box: np.ndarray
     score: float
     frame: int = 0
     time: float = 0.0
+
+    @property
+    def landmarks_trusted(self) -> bool:
+        """Whether the 68 landmarks sit on the face; where they do not, the crop is cut by the detector's five."""
+        return bool(np.isfinite(self.landmarks).all())
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,17 @@ class ClipFaces:
     frames_decoded: int
     frames_kept: int
     duration: float
+
+    @property
+    def trusted(self) -> tuple[AlignedFace, ...]:
+        """The faces on which the landmarks sit."""
+        return tuple(face for face in self.faces if face.landmarks_trusted)
+
+    def of_trusted(self) -> ClipFaces:
+        """The same with the other faces among what was left out: for records, which have masks."""
+        off = [_landmarks_off(face) for face in self.faces if not face.landmarks_trusted]
+        rejected = tuple(sorted((*self.rejected, *off), key=_place_in_clip))
+        return replace(self, faces=self.trusted, rejected=rejected)
 
 
 class FaceExtractor:
@@ -163,18 +177,18 @@ class FaceExtractor:
         """
         with self._lock:
             clip = self._both_rules(path, UPRIGHT)
-            if 2 * len(clip.faces) < clip.frames_kept and (view := self._better_view(path)) != UPRIGHT:
+            if 2 * len(clip.trusted) < clip.frames_kept and (view := self._better_view(path)) != UPRIGHT:
                 other = self._both_rules(path, view)
-                clip = _noted(other, view) if len(other.faces) > len(clip.faces) else clip
+                clip = _noted(other, view) if len(other.trusted) > len(clip.trusted) else clip
         return clip
 
     def _both_rules(self, path: str, view: View) -> ClipFaces:
         rule = self.options.keyframe_rule
         clip = self._pass(path, rule, view)
-        if rule != "uniform" and 2 * len(clip.faces) < clip.frames_kept > 1:
+        if rule != "uniform" and 2 * len(clip.trusted) < clip.frames_kept > 1:
             # Something else moved more than the face: a cut, a camera, the face leaving.
             even = self._pass(path, "uniform", view)
-            clip = even if len(even.faces) > len(clip.faces) else clip
+            clip = even if len(even.trusted) > len(clip.trusted) else clip
         return clip
 
     def _better_view(self, path: str) -> View:
@@ -185,18 +199,13 @@ class FaceExtractor:
         """
         frames = [item for item in self._decoder.keyframes(path, "uniform", SAMPLE) if isinstance(item, Frame)]
         views = VIEWS if len(frames) > 1 or self.options.turned else VIEWS[:2]
-        shown = {view: sum(map(bool, self._faces_of(frames, view))) for view in views}
+        shown = {view: sum(self._shows_a_face(frame, view) for frame in frames) for view in views}
         best = max(views, key=lambda view: shown[view])
         return best if 2 * shown[best] >= len(frames) and shown[best] > 2 * shown[UPRIGHT] else UPRIGHT
 
-    def _faces_of(self, frames: Sequence[Frame], view: View) -> list[list[AlignedFace]]:
-        """Each frame's faces when it is looked at by itself."""
-        found = []
-        for frame in map(view.of, frames):
-            seen = view.find(self._picture_finder(), [frame.rgb])[0]
-            faces = [self._aligned(frame, seen, number) for number in _biggest_first(seen)]
-            found.append([face for face in faces if face is not None])
-        return found
+    def _shows_a_face(self, frame: Frame, view: View) -> bool:
+        """Whether a frame that is looked at by itself shows a face with its landmarks."""
+        return any(face.landmarks_trusted for face in self._look(frame, view, self._picture_finder()))
 
     def _pass(self, path: str, rule: str, view: View) -> ClipFaces:
         finder = ClipFinder(self._detector, self.options.min_score)
@@ -224,13 +233,9 @@ class FaceExtractor:
         for number in order[limit:]:
             work.rejected.append(Rejected("other_face", frame.index, _place(found.boxes[number] / frame.shrink)))
         for number in order[:limit]:
-            face = self._aligned(frame, found, number)
-            if face is None:
-                work.rejected.append(Rejected("landmarks_off", frame.index, _place(found.boxes[number] / frame.shrink)))
-            else:
-                work.faces.append(face)
-                size = np.array(frame.rgb.shape[1::-1])
-                work.seen.append(Seen(frame.index, frame.time, found.boxes[number] / size.max(), size / size.max() / 2))
+            work.faces.append(self._aligned(frame, found, number))
+            size = np.array(frame.rgb.shape[1::-1])
+            work.seen.append(Seen(frame.index, frame.time, found.boxes[number] / size.max(), size / size.max() / 2))
 
     def faces_in_image(self, rgb: np.ndarray, smallest: float = SMALLEST) -> list[AlignedFace]:
         """Returns every face of an image, biggest first.
@@ -256,24 +261,22 @@ class FaceExtractor:
         frame = Frame(rgb, 0, 0.0, 1.0)
         with self._lock:
             finder = self._picture_finder(smallest)
-            looks = (self._look(frame, view, finder) for view in (VIEWS if self.options.turned else VIEWS[:2]))
-            first = next(looks)
-            # What was found and left out is told as it was found at first.
-            view, found, order, aligned = next(
-                (look for look in itertools.chain([first], looks) if any(look[3])), first
-            )
-        off = [number for number, face in zip(order, aligned, strict=True) if face is None]
-        rejected = [Rejected("landmarks_off", 0, _place(found.boxes[number])) for number in off]
-        if not len(found):
-            rejected.append(Rejected("no_face", 0))
-        return [view.back(face, rgb.shape) for face in aligned if face is not None], rejected
+            seen: list[AlignedFace] = []
+            for view in VIEWS if self.options.turned else VIEWS[:2]:
+                faces = self._look(frame, view, finder)
+                trusted = any(face.landmarks_trusted for face in faces)
+                # A way of looking in which the landmarks sit is the right one; else the first that shows a face.
+                if trusted or not seen:
+                    seen = [view.back(face, rgb.shape) for face in faces]
+                if trusted:
+                    break
+        return seen, [] if seen else [Rejected("no_face", 0)]
 
-    def _look(self, frame: Frame, view: View, finder: ClipFinder) -> tuple[View, Detections, list[int], list]:
-        """A picture's faces, biggest first, and each aligned or None."""
+    def _look(self, frame: Frame, view: View, finder: ClipFinder) -> list[AlignedFace]:
+        """A picture's faces, biggest first, their places in the picture as it is looked at."""
         seen = view.of(frame)
         found = view.find(finder, [seen.rgb])[0]
-        order = _biggest_first(found)
-        return view, found, order, [self._aligned(seen, found, number) for number in order]
+        return [self._aligned(seen, found, number) for number in _biggest_first(found)]
 
     def _picture_finder(self, smallest: float = SMALLEST) -> ClipFinder:
         side = max(SIDES[0], round(MIN_FACE / smallest))
@@ -289,19 +292,24 @@ class FaceExtractor:
         """Ends the decoder's process."""
         self._decoder.close()
 
-    def _aligned(self, frame: Frame, found: Detections, number: int) -> AlignedFace | None:
-        """The face with its landmarks, or None when these do not sit on it."""
+    def _aligned(self, frame: Frame, found: Detections, number: int) -> AlignedFace:
+        """The face, cut out by its landmarks or, where these do not sit on it, by the detector's five points."""
         box, keypoints = found.boxes[number], found.keypoints[number]
-        points = self._predictor.predict(frame.rgb, box, keypoints)
-        if disagreement(points, keypoints, box) > MOST_DISAGREEMENT:
-            return None
-        transform = align.transform_of(points)
-        landmarks = align.apply(transform, points)
+        points, doubt = self._predictor.predict(frame.rgb, box, keypoints)
+        if doubt <= MOST_DOUBT:
+            transform = align.transform_of(points)
+            landmarks = align.apply(transform, points)
+            mask = align.draw_mask(landmarks)
+        else:
+            transform = align.square_transform(*crop_square(box, keypoints))
+            points = landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
+            mask = np.zeros((align.FACE_SIZE, align.FACE_SIZE), np.uint8)
         return AlignedFace(
             image=align.warp(frame.rgb, transform),
-            mask=align.draw_mask(landmarks),
+            mask=mask,
             landmarks=landmarks,
             frame_landmarks=points / np.float32(frame.shrink),
+            transform=align.scaled(transform, frame.shrink),
             box=box / np.float32(frame.shrink),
             score=float(found.scores[number]),
             frame=frame.index,
@@ -325,8 +333,16 @@ class _Clip:
         rejected = [*self.rejected, *(Rejected("other_face", face.frame, _place(face.box)) for face in others)]
         if self.end.corrupt:
             rejected.append(Rejected("damaged_packets", -1, f"{self.end.corrupt} could not be decoded"))
-        rejected.sort(key=lambda item: (item.frame, item.reason, item.detail))
+        rejected.sort(key=_place_in_clip)
         return ClipFaces(faces, tuple(rejected), self.end.decoded, self.end.kept, self.end.duration)
+
+
+def _landmarks_off(face: AlignedFace) -> Rejected:
+    return Rejected("landmarks_off", face.frame, _place(face.box))
+
+
+def _place_in_clip(item: Rejected) -> tuple[int, str, str]:
+    return item.frame, item.reason, item.detail
 
 
 def _noted(clip: ClipFaces, view: View) -> ClipFaces:

@@ -7,7 +7,7 @@ This module runs in the decoder's process: it imports numpy alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ STILL = 0.5
 # clips from rest to apex, a classifier trained on apex frames was right on 12 % of the frames below a share of 0.3, on
 # 36 % at 0.4 to 0.5, 56 % at 0.5 to 0.6, and on 68 to 74 % from 0.6 on: there the clip's label holds.
 APEX_SHARE = 0.6
+# The shortest slice of time of which one frame waits to be kept.
+FINEST_S = 1 / 64
 # Frames with less fine detail than this share of the usual are blurred by motion.
 BLURRED = 0.6
 
@@ -53,7 +55,7 @@ class FrameStats:
         return len(self.times)
 
 
-def choose(stats: FrameStats, rule: str, limit: int) -> np.ndarray:
+def choose(stats: FrameStats, rule: str, limit: int, among: Collection[int] | None = None) -> np.ndarray:
     """Returns the kept frames' numbers in ascending order, at most `limit`.
 
     `apex` keeps frames far from the resting face, `motion` frames where much changes, each one frame per slice
@@ -64,24 +66,57 @@ def choose(stats: FrameStats, rule: str, limit: int) -> np.ndarray:
       stats: the clip's frames.
       rule: one of RULES.
       limit: the most frames to keep, at least 1.
+      among: the frames that can be kept; None for all. The others set the scale all the same.
     """
     if len(stats) == 0:
         return np.zeros(0, int)
+    may_be_kept, value = _rated(stats, rule)
+    pool = np.flatnonzero(may_be_kept if among is None else may_be_kept & _are(among, stats))
+    if not value.any():
+        return pool[_uniform(stats.times[pool], limit)]
+    if len(pool) <= limit:
+        return pool
+    span = max(float(stats.times[pool[-1]] - stats.times[pool[0]]), 1e-9)
+    slices = np.minimum((limit * (stats.times[pool] - stats.times[pool[0]]) / span).astype(int), limit - 1)
+    return pool[_best_of_each(slices, value[pool])]
+
+
+def thin(stats: FrameStats, rule: str, limit: int, among: Collection[int]) -> np.ndarray:
+    """Returns the frames, of those given, that `choose` may want later on, in ascending order: at most `limit` + 1.
+
+    Of each slice of time the best stays. A longer clip has slices twice as long, of which each holds two earlier ones
+    whole, so that a frame which stays each time is the best of all that came.
+
+    Args:
+      stats: the frames of a clip so far.
+      rule, limit: as for `choose`.
+      among: the frames that are left.
+    """
+    may_be_kept, value = _rated(stats, rule)
+    pool = np.flatnonzero(_are(among, stats))
+    longer = np.log2(max(float(stats.times[-1]) / limit / FINEST_S, 1))
+    slices = (stats.times[pool] / (FINEST_S * 2 ** np.ceil(longer))).astype(int)
+    return pool[_best_of_each(slices, np.where(may_be_kept, value, value - 10)[pool])]
+
+
+def _are(among: Collection[int], stats: FrameStats) -> np.ndarray:
+    chosen = np.zeros(len(stats), bool)
+    chosen[list(among)] = True
+    return chosen
+
+
+def _rated(stats: FrameStats, rule: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which frames the rule may keep, bool (n,), and what each is worth, float (n,); nothing where nothing moves."""
     sudden = _sudden(stats)
-    pool = np.flatnonzero(~sudden)
     # The frame behind a flash did not move.
     motion = np.where(np.r_[False, sudden[:-1]], np.median(stats.motion), stats.motion)
     signal = {"apex": stats.distance, "motion": motion, "uniform": np.zeros(len(stats))}[rule]
-    scale = float(signal[pool].max())
+    scale = float(signal[~sudden].max())
     if scale <= STILL:
-        return pool[_uniform(stats.times[pool], limit)]
-    if rule == "apex":
-        pool = pool[signal[pool] >= APEX_SHARE * scale]
-    pool = pool[stats.sharpness[pool] >= BLURRED * np.median(stats.sharpness[pool])]
-    if len(pool) <= limit:
-        return pool
-    value = signal[pool] / scale + 0.25 * stats.sharpness[pool] / max(float(stats.sharpness[~sudden].max()), 1e-9)
-    return pool[_best_per_slice(stats.times[pool], value, limit)]
+        return ~sudden, np.zeros(len(stats))
+    kept = ~sudden & (signal >= APEX_SHARE * scale) if rule == "apex" else ~sudden
+    kept = kept & (stats.sharpness >= BLURRED * np.median(stats.sharpness[kept]))
+    return kept, signal / scale + 0.25 * stats.sharpness / max(float(stats.sharpness[~sudden].max()), 1e-9)
 
 
 def first_at_rest(images: Sequence[np.ndarray]) -> int:
@@ -134,10 +169,8 @@ def _uniform(times: np.ndarray, limit: int) -> np.ndarray:
     return np.unique(nearest)
 
 
-def _best_per_slice(times: np.ndarray, value: np.ndarray, limit: int) -> np.ndarray:
-    """The best frame of each of `limit` equal slices of time, so that one burst does not take every place."""
-    span = max(float(times[-1] - times[0]), 1e-9)
-    slices = np.minimum((limit * (times - times[0]) / span).astype(int), limit - 1)
-    order = np.lexsort((np.arange(len(times)), -value, slices))
+def _best_of_each(slices: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Where the best of each slice stands, in order: one burst must not take every place."""
+    order = np.lexsort((np.arange(len(slices)), -value, slices))
     first = np.r_[True, np.diff(slices[order]) != 0]
     return np.sort(order[first])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import pathlib
 import re
 import threading
@@ -64,7 +65,15 @@ def from_pixels(pixels: np.ndarray) -> Any:
 
 def is_moving(image: Any) -> bool:
     """Returns whether the picture has frames that follow each other."""
-    return image.format in MOVING and getattr(image, "n_frames", 1) > 1
+    return image.format in MOVING and _frames_of(image) != 1
+
+
+def _frames_of(image: Any) -> int | None:
+    """How many frames a picture has; None when it is damaged behind its first one, so that they cannot be counted."""
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:  # The plugins raise whatever they stumble over.
+        return None
 
 
 class Still:
@@ -131,7 +140,9 @@ class Animation:
         Raises:
           ClipError: a frame cannot be decoded.
         """
-        for number in range(self._image.n_frames):
+        count = _frames_of(self._image)
+        # Where the damage lies, decoding tells.
+        for number in itertools.count() if count is None else range(count):
             with damage_named(self.path):
                 self._image.seek(number)
                 rgb = pixels(self._image)

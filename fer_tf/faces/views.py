@@ -51,7 +51,12 @@ class View:
         corners = _turned_back(np.stack([face.box[:2], face.box[:2] + face.box[2:]]), self.turns, shape)
         low, high = corners.min(0), corners.max(0)
         points = _turned_back(face.frame_landmarks, self.turns, shape)
-        return dataclasses.replace(face, box=np.concatenate([low, high - low]), frame_landmarks=points)
+        # The crop's pixels stay: a point of the frame goes where its place in the turned one went.
+        origin, right, below = _turned_back(np.array([[0, 0], [1, 0], [0, 1]]), self.turns, shape).astype(float)
+        turn = face.transform[:, :2] @ np.column_stack([right - origin, below - origin]).T
+        transform = np.column_stack([turn, face.transform[:, 2] - turn @ origin])
+        box = np.concatenate([low, high - low])
+        return dataclasses.replace(face, box=box, frame_landmarks=points, transform=transform)
 
 
 UPRIGHT = View()

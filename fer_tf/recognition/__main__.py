@@ -37,6 +37,7 @@ class RecognizeConfig:
       faces: found, or given where each picture is a face that was cut out already.
       frames_per_second: frames of a clip's second that are looked at.
       smoothing: time constant by which a followed face's scores are smoothed, seconds.
+      unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
       head_pose: whether the table has yaw, pitch and roll, degrees.
       eyes: whether the table has the seven eye features of section 3.2.
       extractor: how faces are found.
@@ -52,6 +53,7 @@ class RecognizeConfig:
     faces: Literal["found", "given"] = "found"
     frames_per_second: float = 5.0
     smoothing: float = 0.4
+    unsure_below: float = 0.0
     head_pose: bool = False
     eyes: bool = False
     extractor: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
@@ -78,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fer_tf.recognition.server import ServerError
 
     try:
-        recognizer = Recognizer.load(
-            config.model, faces=config.faces, **(dataclasses.asdict(config.extractor) | {"subject": "all"})
-        )
+        extractor = dataclasses.asdict(config.extractor) | {"subject": "all"}
+        recognizer = Recognizer.load(config.model, faces=config.faces, unsure_below=config.unsure_below, **extractor)
         with closing(recognizer):
             return _run(config, recognizer)
     except ServerError as error:

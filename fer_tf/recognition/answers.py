@@ -20,11 +20,18 @@ class Answer:
       expressions: the label names.
       probabilities: float32 (len(expressions),), calibrated, sum 1.
       version: the model's version that answered; 0 where there are no versions.
+      unsure_below: the probability of the best expression below which the answer counts as unsure; 0 for never.
     """
 
     expressions: tuple[str, ...]
     probabilities: np.ndarray
     version: int = 0
+    unsure_below: float = 0.0
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the best expression is less probable than `unsure_below`."""
+        return bool(self.probabilities.max() < self.unsure_below)
 
     def best(self, count: int = 1) -> list[tuple[str, float]]:
         """The most probable expressions, surest first."""
@@ -71,9 +78,10 @@ def encode_face(face: np.ndarray) -> bytes:
 
 
 def rounded(answer: Answer) -> dict[str, Any]:
-    """Returns an answer as plain values, for JSON: the best expression and the probability of each."""
+    """Returns an answer as plain values, for JSON: the best expression, `unsure` if asked for, each probability."""
     scores = (round(float(value), 6) for value in answer.probabilities)
     return {
         "expression": answer.best()[0][0],
+        **({"unsure": answer.unsure} if answer.unsure_below else {}),
         "probabilities": dict(zip(answer.expressions, scores, strict=True)),
     }

@@ -153,8 +153,12 @@ def draw(frame: SeenFrame, path: str, top_k: int) -> None:
     folder, name = os.path.split(path)
     partial = os.path.join(folder, f".partial-{name}")
     try:
-        if not cv2.imwrite(partial, annotate(frame.rgb, faces, top_k)[..., ::-1]):
+        encoded, picture = cv2.imencode(os.path.splitext(name)[1], annotate(frame.rgb, faces, top_k)[..., ::-1])
+        if not encoded:
             raise OSError("the picture could not be encoded")
+        # OpenCV opens no file whose name is no UTF-8.
+        with open(partial, "wb") as file:
+            file.write(picture)
         os.replace(partial, path)
     except (OSError, cv2.error) as error:
         if os.path.exists(partial):
@@ -210,7 +214,7 @@ class CsvTable:
 
     def __enter__(self) -> CsvTable:
         if self._path:
-            self._file = open(self._partial, "w", newline="", encoding="utf-8")
+            self._file = open(self._partial, "w", newline="", encoding="utf-8", errors="backslashreplace")
             self._writer = csv.writer(self._file)
             self._header = False
         return self
@@ -231,13 +235,15 @@ class CsvTable:
         for face in seen.faces:
             if not self._header:
                 fixed = ("frame", "time", "face", "x", "y", "width", "height", "detector_score", "expression")
-                self._writer.writerow((*fixed, "probability", *face.answer.expressions))
+                unsure = ("unsure",) if face.answer.unsure_below else ()
+                self._writer.writerow((*fixed, *unsure, "probability", *face.answer.expressions))
                 self._header = True
             name, probability = face.answer.best()[0]
             box = [f"{value / seen.shrink:.1f}" for value in face.box]
             scores = [f"{value:.5f}" for value in face.answer.probabilities]
             about = [seen.number, f"{seen.time:.3f}", face.number, *box, f"{face.score:.4f}"]
-            self._writer.writerow([*about, name, f"{probability:.5f}", *scores])
+            unsure = [face.answer.unsure] if face.answer.unsure_below else []
+            self._writer.writerow([*about, name, *unsure, f"{probability:.5f}", *scores])
 
 
 def print_table(result: dict[str, Any], top: int) -> None:
@@ -258,7 +264,9 @@ def print_table(result: dict[str, Any], top: int) -> None:
     for number, face in enumerate(result["faces"], 1):
         where = "{:.1f} to {:.1f}".format(*face["seen"]) if video else " ".join(f"{value:.0f}" for value in face["box"])
         best = sorted(face["probabilities"].items(), key=lambda entry: -entry[1])[:top]
-        table.add_row(str(face.get("face", number)), where, *(f"{name} {100 * value:.1f} %" for name, value in best))
+        scores = [f"{name} {100 * value:.1f} %" for name, value in best]
+        scores[0] = f"unsure: {scores[0]}" if face.get("unsure") else scores[0]
+        table.add_row(str(face.get("face", number)), where, *scores)
     console.print(table)
     for key in ("annotated", "csv"):
         if result.get(key):

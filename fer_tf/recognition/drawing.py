@@ -11,7 +11,7 @@ import numpy as np
 from fer_tf.recognition.server import Answer
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-INK, PAPER = (255, 255, 255), (24, 24, 24)
+INK, PAPER, GREY = (255, 255, 255), (24, 24, 24), (128, 128, 128)
 
 
 def colour_of(track: int) -> tuple[int, int, int]:
@@ -21,7 +21,7 @@ def colour_of(track: int) -> tuple[int, int, int]:
 
 
 def annotate(image: np.ndarray, faces: Sequence[tuple[int, np.ndarray, Answer]], top: int = 3) -> np.ndarray:
-    """Returns the picture with each face's box and its best expressions as bars.
+    """Returns the picture with each face's box and its best expressions as bars; unsure ones are grey and say so.
 
     Args:
       image: uint8 (H, W, 3), RGB.
@@ -37,7 +37,7 @@ def annotate(image: np.ndarray, faces: Sequence[tuple[int, np.ndarray, Answer]],
     boxes = [np.asarray(box, np.float64) for _, box, _ in faces]
     taken: list[np.ndarray] = []
     for number, box, answer in faces:
-        taken.append(_panel(picture, number, box, answer.best(top), boxes, taken))
+        taken.append(_panel(picture, number, box, _rows(answer, top), boxes, taken, answer.unsure))
     return picture
 
 
@@ -57,6 +57,7 @@ def _panel(
     best: list[tuple[str, float]],
     boxes: Sequence[np.ndarray],
     taken: Sequence[np.ndarray],
+    unsure: bool,
 ) -> np.ndarray:
     """Draws bars beside a face, off all faces and other bars where there is room, and returns their place."""
     height, width = picture.shape[:2]
@@ -67,7 +68,7 @@ def _panel(
     left, upper = (round(float(value)) for value in place_beside(box, (wide, tall), (width, height), boxes, taken))
     area = picture[upper : upper + tall, left : left + wide]
     area[:] = (0.35 * area + 0.65 * np.array(PAPER)).astype(np.uint8)
-    colour = colour_of(number)
+    colour = GREY if unsure else colour_of(number)
     for index, (name, probability) in enumerate(best):
         base = upper + round(3 * scale) + index * row
         end = left + round(wide * probability)
@@ -138,6 +139,11 @@ def _shared(one: np.ndarray, other: np.ndarray) -> float:
     """How many pixels two boxes share."""
     low, high = np.maximum(one[:2], other[:2]), np.minimum(one[:2] + one[2:], other[:2] + other[2:])
     return float(np.prod(np.maximum(high - low, 0)))
+
+
+def _rows(answer: Answer, top: int) -> list[tuple[str, float]]:
+    (name, probability), *others = answer.best(top)
+    return [(f"unsure: {name}" if answer.unsure else name, probability), *others]
 
 
 def _row_text(name: str, probability: float) -> str:

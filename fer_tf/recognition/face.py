@@ -26,7 +26,7 @@ class Face:
       box: float32 (4,), x, y, width, height, pixels of the upright frame.
       score: the detector's confidence, 0 to 1.
       answer: what the network sees, smoothed in a clip.
-      landmarks: float32 (68, 2), iBUG order, pixels of the upright frame; nan where they are not believed.
+      landmarks: float32 (68, 2), iBUG order, pixels of the upright frame; nan where they are not trusted.
       transform: float64 (2, 3), from the frame's pixels to the crop's.
       eyes: float64 (7,), the eye features when they were asked for, else empty.
     """
@@ -49,6 +49,16 @@ class Face:
         return self.answer.best()[0][0]
 
     @property
+    def landmarks_trusted(self) -> bool:
+        """Whether the 68 landmarks sit on the face; where they do not, they are nan and the mask is black."""
+        return bool(np.isfinite(self.landmarks).all())
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the most probable expression is less probable than the recognizer's `unsure_below`."""
+        return self.answer.unsure
+
+    @property
     def probabilities(self) -> dict[str, float]:
         """The probability of each expression."""
         return dict(zip(self.answer.expressions, map(float, self.answer.probabilities), strict=True))
@@ -60,8 +70,8 @@ class Face:
 
     @property
     def mask(self) -> np.ndarray:
-        """The landmark mask of section 3.2, uint8 (256, 256); black where the landmarks are not believed."""
-        if not np.isfinite(self.landmarks).all():
+        """The landmark mask of section 3.2, uint8 (256, 256); black where the landmarks are not trusted."""
+        if not self.landmarks_trusted:
             return np.zeros((align.FACE_SIZE, align.FACE_SIZE), np.uint8)
         return align.draw_mask(align.apply(self.transform, self.landmarks))
 
@@ -69,8 +79,6 @@ class Face:
 def face_of(frame: SeenFrame, seen: SeenFace, with_eyes: bool = False) -> Face:
     """Returns a looked-at frame's face, its places in pixels of the file's frame."""
     aligned, shrink = seen.aligned, np.float32(frame.shrink)
-    believed = bool(np.isfinite(aligned.frame_landmarks).all())
-    transform = align.transform_of(aligned.frame_landmarks) if believed else _square(seen.box)
     return Face(
         input=frame.source.name,
         frame=frame.number,
@@ -80,22 +88,13 @@ def face_of(frame: SeenFrame, seen: SeenFace, with_eyes: bool = False) -> Face:
         score=seen.score,
         answer=seen.answer,
         landmarks=aligned.frame_landmarks / shrink,
-        transform=scaled(transform, frame.shrink),
-        eyes=_eyes(aligned, believed) if with_eyes else np.zeros(0),
+        transform=align.scaled(aligned.transform, frame.shrink),
+        eyes=_eyes(aligned) if with_eyes else np.zeros(0),
         source=frame.source,
     )
 
 
-def _eyes(aligned: AlignedFace, believed: bool) -> np.ndarray:
-    return eyes.eye_features(aligned.landmarks, aligned.image) if believed else np.full(len(eyes.FEATURES), np.nan)
-
-
-def _square(box: np.ndarray) -> np.ndarray:
-    """The transform that stretches a box to a crop."""
-    scale = align.FACE_SIZE / np.asarray(box[2:], np.float64)
-    return np.column_stack([np.diag(scale), -scale * box[:2]])
-
-
-def scaled(transform: np.ndarray, scale: float) -> np.ndarray:
-    """Returns the transform for points that are first multiplied by a scale."""
-    return np.column_stack([transform[:, :2] * scale, transform[:, 2]])
+def _eyes(aligned: AlignedFace) -> np.ndarray:
+    if not aligned.landmarks_trusted:
+        return np.full(len(eyes.FEATURES), np.nan)
+    return eyes.eye_features(aligned.landmarks, aligned.image)

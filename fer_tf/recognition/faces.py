@@ -17,7 +17,7 @@ from fer_tf.faces import align
 from fer_tf.faces.extractor import FaceExtractor
 from fer_tf.recognition import tables
 from fer_tf.recognition.answers import Network
-from fer_tf.recognition.face import Face, face_of, scaled
+from fer_tf.recognition.face import Face, face_of
 from fer_tf.recognition.given import GivenFaces
 from fer_tf.recognition.looking import LookOptions, SeenFrame, Unreadable, look
 from fer_tf.recognition.sources import Source, pictures_of
@@ -110,15 +110,17 @@ class Faces:
     def table(self) -> pandas.DataFrame:
         """Returns one row a face.
 
-        Columns: input, frame, time (seconds), face, x, y, width, height (pixels), detector_score, expression, the
-        probability of each expression, and what else was asked for: yaw, pitch, roll (degrees); the seven eye features.
+        Columns: input, frame, time (seconds), face, x, y, width, height (pixels), detector_score, landmarks_trusted,
+        expression, the probability of each expression, and what else was asked for: unsure (behind the expression);
+        yaw, pitch, roll (degrees); the seven eye features.
         """
         return tables.frame_of(self._rows(), self.columns)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The table's columns."""
-        return tables.columns_of(self.expressions, self._options.head_pose, self._options.eyes)
+        options = self._options
+        return tables.columns_of(self.expressions, options.head_pose, options.eyes, options.look.unsure_below > 0)
 
     @property
     def rejected(self) -> pandas.DataFrame:
@@ -280,5 +282,5 @@ def _crops(source: Source, faces: list[Face], extractor: FaceExtractor | GivenFa
             continue
         pixels = picture.frame()
         while face is not None and face.frame == picture.number:
-            yield align.warp(pixels.rgb, scaled(face.transform, 1 / pixels.shrink))
+            yield align.warp(pixels.rgb, align.scaled(face.transform, 1 / pixels.shrink))
             face = next(waiting, None)

@@ -38,6 +38,7 @@ class GivenFaces:
             mask=np.zeros((FACE_SIZE, FACE_SIZE), np.uint8),
             landmarks=nowhere,
             frame_landmarks=nowhere,
+            transform=np.diag([FACE_SIZE / width, FACE_SIZE / height]) @ np.eye(2, 3),
             box=np.array([0, 0, width, height], np.float32),
             score=1.0,
         )

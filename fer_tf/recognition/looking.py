@@ -31,18 +31,22 @@ class LookOptions:
       smoothing_s: time constant of the exponential smoothing of a followed face's scores, seconds; 0 smooths nothing.
       keyframes: whether a clip's keyframes are looked at instead, as a build keeps them, each alone.
       with_pictures: whether every frame comes, with its pixels, or the looked-at ones alone without.
+      unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
     """
 
     frames_per_second: float = 5.0
     smoothing_s: float = 0.4
     keyframes: bool = False
     with_pictures: bool = False
+    unsure_below: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.frames_per_second >= 0.01:
             raise InputError(f"`frames_per_second` must be at least 0.01. Received: {self.frames_per_second}.")
         if not self.smoothing_s >= 0:
             raise InputError(f"`smoothing` must be 0 or more seconds. Received: {self.smoothing_s}.")
+        if not 0 <= self.unsure_below < 1:
+            raise InputError(f"`unsure_below` must be in [0, 1). Received: {self.unsure_below}.")
         if self.keyframes and self.with_pictures:
             raise InputError("`keyframes` are a clip's few frames: nothing can be drawn over its length")
 
@@ -136,7 +140,7 @@ def look(
     find = _keyframes if options.keyframes else _found
     found = (item for source in sources for item in find(source, extractor, options))
     follower = _Follower(options, describe)
-    for item, answers in _asked(found, ask):
+    for item, answers in _asked(found, ask, options.unsure_below):
         if isinstance(item, Unreadable):
             yield from follower.end()
             yield item
@@ -220,7 +224,9 @@ def _next_look(time: float, frames_per_second: float) -> float:
     return (math.floor(time * frames_per_second + 1e-6) + 1) / frames_per_second - 1e-6
 
 
-def _asked(items: Iterable[_Found | Unreadable], ask: AskFn) -> Iterator[tuple[_Found | Unreadable, list[Answer]]]:
+def _asked(
+    items: Iterable[_Found | Unreadable], ask: AskFn, unsure_below: float
+) -> Iterator[tuple[_Found | Unreadable, list[Answer]]]:
     """Asks about the faces of several frames and files at once and hands each frame its own answers."""
     waiting: list[_Found | Unreadable] = []
     count = held = 0
@@ -229,14 +235,16 @@ def _asked(items: Iterable[_Found | Unreadable], ask: AskFn) -> Iterator[tuple[_
         if isinstance(item, _Found):
             count, held = count + len(item.faces), held + item.held_bytes
         if count >= BATCH or held >= MAX_WAITING_BYTES or len(waiting) >= MAX_WAITING:
-            yield from _answered(waiting, ask)
+            yield from _answered(waiting, ask, unsure_below)
             waiting, count, held = [], 0, 0
-    yield from _answered(waiting, ask)
+    yield from _answered(waiting, ask, unsure_below)
 
 
-def _answered(waiting: Sequence[_Found | Unreadable], ask: AskFn) -> Iterator[tuple[_Found | Unreadable, list[Answer]]]:
+def _answered(
+    waiting: Sequence[_Found | Unreadable], ask: AskFn, unsure_below: float
+) -> Iterator[tuple[_Found | Unreadable, list[Answer]]]:
     crops = [face.image for item in waiting if isinstance(item, _Found) for face in item.faces]
-    answers = iter(ask(crops) if crops else [])
+    answers = (dataclasses.replace(answer, unsure_below=unsure_below) for answer in (ask(crops) if crops else []))
     for item in waiting:
         yield item, [next(answers) for _ in item.faces] if isinstance(item, _Found) else []
 

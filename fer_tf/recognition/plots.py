@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from fer_tf import files
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.media import Frame
 from fer_tf.recognition.drawing import annotate
@@ -48,7 +49,7 @@ def _picture(name: str, frame: Frame, faces: Sequence[Face]) -> Plot:
     axes = figure.subplots()
     axes.imshow(drawn)
     axes.set_axis_off()
-    axes.set_title(f"{os.path.basename(name)}: {len(faces)} face{'s' if len(faces) != 1 else ''}", fontsize=9)
+    axes.set_title(f"{_title(name)}: {len(faces)} face{'s' if len(faces) != 1 else ''}", fontsize=9)
     return figure
 
 
@@ -56,7 +57,7 @@ def _course(name: str, faces: Sequence[Face]) -> Plot:
     persons = sorted({face.number for face in faces}, key=lambda number: -sum(face.number == number for face in faces))
     shown = sorted(persons[:MOST_PERSONS])
     figure = Plot(figsize=(9, 1 + 2 * max(1, len(shown))), layout="constrained")
-    figure.suptitle(f"{os.path.basename(name)}: {len(persons)} person{'s' if len(persons) != 1 else ''}", fontsize=9)
+    figure.suptitle(f"{_title(name)}: {len(persons)} person{'s' if len(persons) != 1 else ''}", fontsize=9)
     if not shown:
         return figure
     expressions = faces[0].answer.expressions
@@ -67,6 +68,8 @@ def _course(name: str, faces: Sequence[Face]) -> Plot:
         for index, expression in enumerate(expressions):
             shares = [face.answer.probabilities[index] for face in own]
             axes.plot(times, shares, label=expression, color=colours[index % len(colours)], linewidth=1.6)
+        if own[0].answer.unsure_below:
+            axes.axhline(own[0].answer.unsure_below, color="grey", linestyle=":", linewidth=1, label="unsure below")
         axes.set_ylim(0, 1)
         axes.set_ylabel(f"face {number}")
         axes.spines[["top", "right"]].set_visible(False)
@@ -83,12 +86,17 @@ def as_html(title: str, faces: Sequence[Face], crops: Sequence[np.ndarray]) -> s
 
 def _cell(face: Face, crop: np.ndarray) -> str:
     best = "<br>".join(f"{html.escape(name)} {100 * share:.0f}&nbsp;%" for name, share in face.answer.best(2))
-    name = os.path.basename(face.input)
+    best = f"unsure: {best}" if face.unsure else best
+    name = _title(face.input)
     where = html.escape(f"{name} {face.time:.2f} s" if face.frame else name)
     return (
         f"<div style='width:112px;font-size:11px;overflow-wrap:anywhere'><img width='112' src='{_as_url(crop)}'>"
         f"<br><b>{best}</b><br>{where}</div>"
     )
+
+
+def _title(name: str) -> str:
+    return files.printable(os.path.basename(name))
 
 
 def _as_url(crop: np.ndarray) -> str:

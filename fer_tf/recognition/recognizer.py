@@ -30,25 +30,33 @@ class Recognizer:
     Args:
       network: a way of asking; `load` makes one from a name, a folder or an address.
       extractor: finds and aligns the faces.
+      unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
 
     Attributes:
       network: the way of asking.
       extractor: what finds and aligns the faces.
+      unsure_below: as above.
     """
 
-    def __init__(self, network: Network, extractor: FaceExtractor | GivenFaces) -> None:
-        self.network, self.extractor = network, extractor
+    def __init__(self, network: Network, extractor: FaceExtractor | GivenFaces, unsure_below: float = 0.0) -> None:
+        self.network, self.extractor, self.unsure_below = network, extractor, unsure_below
         self._describe = Describer()
 
     @classmethod
     def load(
-        cls, source: str = "pretrained", *, faces: Literal["found", "given"] = "found", **options: Any
+        cls,
+        source: str = "pretrained",
+        *,
+        faces: Literal["found", "given"] = "found",
+        unsure_below: float = 0.0,
+        **options: Any,
     ) -> Recognizer:
         """Returns a recognizer; network and detector are loaded once, for any number of calls.
 
         Args:
           source: `pretrained`, a run folder, an export's folder, or a server's `host:port`.
           faces: `found`, or `given` where each picture is a face that was cut out already.
+          unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
           options: those of `fer_tf.faces.extractor.ExtractorOptions`, such as min_score=0.9; `subject`
             chooses among keyframes, and by default all faces count. `landmark_model` is the path of the predictor that
             aligned the network's training faces where that is not the packaged one.
@@ -64,11 +72,13 @@ class Recognizer:
         for name in options:
             if name not in known:
                 raise not_one_of("option", name, known)
+        LookOptions(unsure_below=unsure_below)  # Refused before anything is loaded.
         chosen = ExtractorOptions(**{"subject": "all", **options})
         network = open_network(source)
         try:
             given = faces == "given"
-            return cls(network, GivenFaces(chosen) if given else extractor_for(network.landmark_model, chosen))
+            extractor = GivenFaces(chosen) if given else extractor_for(network.landmark_model, chosen)
+            return cls(network, extractor, unsure_below)
         except BaseException:
             network.close()
             raise
@@ -105,7 +115,7 @@ class Recognizer:
                 "`subject` chooses whose keyframes are kept: give keyframes=True too, or leave it out for all faces. "
                 f"Received: {self.extractor.options.subject!r}."
             )
-        look = LookOptions(rate, smoothing, keyframes=keyframes)
+        look = LookOptions(rate, smoothing, keyframes=keyframes, unsure_below=self.unsure_below)
         options = RecognizeOptions(look, head_pose, eyes)
         return Faces(self.network, self.extractor, self._describe, sources_of(inputs), options)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from fer_tf.recognition.answers import Answer, rounded
 from fer_tf.recognition.looking import SeenFrame
 
 
 @dataclass
 class _Face:
-    expressions: tuple[str, ...]
+    answer: Answer
     total: np.ndarray
     count: int
     first: float
@@ -39,11 +41,11 @@ class ClipSummary:
             known = self._faces.get(face.number)
             if known is None:
                 start = np.zeros(len(face.answer.expressions), np.float64)
-                known = self._faces[face.number] = _Face(face.answer.expressions, start, 0, seen.time, seen.time)
+                known = self._faces[face.number] = _Face(face.answer, start, 0, seen.time, seen.time)
             known.total += face.answer.probabilities
             known.count += 1
             known.last = seen.time
-            name = face.answer.best()[0][0]
+            name = "unsure" if face.answer.unsure else face.answer.best()[0][0]
             if known.spans and known.spans[-1][0] == name:
                 known.spans[-1][2] = round(seen.time, 3)
             else:
@@ -53,16 +55,13 @@ class ClipSummary:
         """Returns the summary as plain values: per face the mean probabilities and when which expression led."""
         faces = []
         for track, face in sorted(self._faces.items()):
-            mean = face.total / face.count
+            mean = dataclasses.replace(face.answer, probabilities=face.total / face.count)
             faces.append(
                 {
                     "face": track,
                     "seen": [round(face.first, 3), round(face.last, 3)],
                     "frames": face.count,
-                    "expression": face.expressions[int(mean.argmax())],
-                    "probabilities": {
-                        name: round(float(value), 6) for name, value in zip(face.expressions, mean, strict=True)
-                    },
+                    **rounded(mean),
                     "spans": [{"expression": name, "from": start, "to": end} for name, start, end in face.spans],
                 }
             )

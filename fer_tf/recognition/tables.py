@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fer_tf import files
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces.eyes import FEATURES
 from fer_tf.recognition.face import Face
@@ -17,15 +17,22 @@ from fer_tf.recognition.pose import HEAD_POSE
 if TYPE_CHECKING:
     import pandas
 
-FIXED = ("input", "frame", "time", "face", "x", "y", "width", "height", "detector_score", "expression")
+UNSURE = "unsure"
+FIXED = (
+    *("input", "frame", "time", "face", "x", "y", "width", "height"),
+    *("detector_score", "landmarks_trusted", "expression"),
+)
 REJECTED = ("input", "frame", "reason", "detail")
 
 
-def columns_of(expressions: Sequence[str], with_pose: bool = False, with_eyes: bool = False) -> tuple[str, ...]:
+def columns_of(
+    expressions: Sequence[str], with_pose: bool = False, with_eyes: bool = False, with_unsure: bool = False
+) -> tuple[str, ...]:
     """Returns a table's columns; an expression that is called like another column gets `probability_` before it."""
-    others = (*FIXED, *HEAD_POSE, *FEATURES)
+    others = (*FIXED, UNSURE, *HEAD_POSE, *FEATURES)
     classes = [f"probability_{name}" if name in others else name for name in expressions]
-    return (*FIXED, *classes, *(HEAD_POSE if with_pose else ()), *(FEATURES if with_eyes else ()))
+    unsure = (UNSURE,) if with_unsure else ()
+    return (*FIXED, *unsure, *classes, *(HEAD_POSE if with_pose else ()), *(FEATURES if with_eyes else ()))
 
 
 def row_of(face: Face, with_pose: bool = False) -> tuple:
@@ -33,8 +40,10 @@ def row_of(face: Face, with_pose: bool = False) -> tuple:
     box = (round(float(value), 2) for value in face.box)
     scores = (round(float(value), 6) for value in face.answer.probabilities)
     turned = (round(value, 2) for value in face.head_pose) if with_pose else ()
-    about = (face.input, face.frame, round(face.time, 4), face.number, *box, round(face.score, 4), face.expression)
-    return (*about, *scores, *turned, *(round(float(value), 5) for value in face.eyes))
+    found = (face.input, face.frame, round(face.time, 4), face.number, *box, round(face.score, 4))
+    about = (*found, face.landmarks_trusted, face.expression)
+    unsure = (face.unsure,) if face.answer.unsure_below else ()
+    return (*about, *unsure, *scores, *turned, *(round(float(value), 5) for value in face.eyes))
 
 
 def frame_of(rows: Iterable[tuple], columns: Sequence[str]) -> pandas.DataFrame:
@@ -79,7 +88,8 @@ def whole(path: str) -> Iterator[str]:
 
 
 def _write_csv(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    # A name that is no UTF-8 is written with escapes.
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -88,7 +98,7 @@ def _write_csv(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None
 def _write_json_lines(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(dict(zip(columns, map(_plain, row), strict=True)), ensure_ascii=False) + "\n")
+            file.write(files.json_line(dict(zip(columns, map(_plain, row), strict=True))) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -101,4 +111,5 @@ def _write_parquet(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> 
         import pyarrow  # noqa: F401
     except ImportError:
         raise InputError("Parquet needs pyarrow: pip install 'fer_tf[parquet]', or save as .csv or .jsonl") from None
+    rows = ((files.printable(name), *values) for name, *values in rows)
     frame_of(rows, columns).to_parquet(path, engine="pyarrow", index=False)

@@ -6,6 +6,7 @@ people close to each other, a face that turns up while somebody is missing, and 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -243,7 +244,7 @@ class Tracker:
             speed = (_centre(box) - _centre(track.box)) / passed
             track.speed = STEADY * track.speed + (1 - STEADY) * speed
         track.box, track.time, track.here = box, time, True
-        return Answer(answer.expressions, track.probabilities, answer.version)
+        return dataclasses.replace(answer, probabilities=track.probabilities)
 
     def _forget(self) -> None:
         """Keeps those who were seen last."""

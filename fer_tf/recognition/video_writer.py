@@ -49,7 +49,8 @@ class VideoWriter:
 
     def _open(self, width: int, height: int) -> None:
         self._partial = os.path.join(os.path.dirname(self._path), f".partial-{os.path.basename(self._path)}")
-        self._container = av.open(self._partial, "w")
+        # With its protocol, a colon in a folder's name is none.
+        self._container = av.open(f"file:{self._partial}", "w")
         self._stream = self._container.add_stream("libx264", rate=30, options={"crf": "20", "preset": "veryfast"})
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.time_base = TIME_BASE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ class LookConfig:
     """Which maps to draw.
 
     Attributes:
-      images: face crops to explain; without any, the data's test faces are averaged by expression and pose.
+      images: pictures whose largest face to explain; without any, the data's test faces are averaged by expression and
+        pose.
+      given: whether each picture is a face that was cut out already; where no face is found, it is taken as one too.
       run_dir: folder of a finished run.
       method: how the maps are made; all makes the four maps, activation_maximization an input for each expression.
       data: the run's data folder or public set, for the averages.
@@ -39,6 +42,7 @@ class LookConfig:
     """
 
     images: tuple[str, ...] = ()
+    given: bool = False
     run_dir: str = "runs/er_ss"
     method: Literal["all", "smoothgrad", "gradcam++", "scorecam", "layercam", "activation_maximization"] = "all"
     data: str = "data/faces"
@@ -107,7 +111,7 @@ def _faces(config: LookConfig) -> figures.Figure:
 
     model, spec = fa_net.load(RunFolder(config.run_dir).fa_net.path)
     faces = np.concatenate(
-        [preprocess(_read(path)[None], spec.image_size, spec.channels, spec.crop) for path in config.images]
+        [preprocess(crop[None], spec.image_size, spec.channels, spec.crop) for crop in crops_of(config, spec)]
     )
     classes = [_class_of(config, spec)] * len(faces) if config.expression else saliency.predicted_classes(model, faces)
     maps = [saliency.saliency_maps(model, faces, classes, method, seed=config.seed) for method in config.methods]
@@ -146,6 +150,19 @@ def _class_of(config: LookConfig, spec: FaNetSpec) -> int:
     if config.expression not in spec.expressions:
         raise not_one_of("expression", config.expression, spec.expressions)
     return spec.expressions.index(config.expression)
+
+
+def crops_of(config: LookConfig, spec: FaNetSpec) -> list[np.ndarray]:
+    """Returns each picture's largest face as the network learned to see it, uint8 (H, W, 3)."""
+    pictures = [_read(path) for path in config.images]
+    if config.given:
+        return pictures
+    from fer_tf.faces.extractor import ExtractorOptions
+    from fer_tf.recognition.alignment import extractor_for
+
+    with contextlib.closing(extractor_for(spec.landmark_model, ExtractorOptions())) as extractor:
+        found = [extractor.faces_in_image(picture) for picture in pictures]
+    return [faces[0].image if faces else picture for faces, picture in zip(found, pictures, strict=True)]
 
 
 def _read(path: str) -> np.ndarray:

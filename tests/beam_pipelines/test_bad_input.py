@@ -131,7 +131,7 @@ def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
         ("--labels_file=nowhere.txt", "nowhere.txt' does not exist"),
         ("--landmark_model=nowhere.dat", "must be a dlib shape predictor file. Received: 'nowhere.dat'"),
         ("--output=/proc/faces", "`output` '/proc/faces' cannot be written to"),
-        ("--output=faces[2]", "`output` must not hold *, ? or [, which are marks of patterns. Received: "),
+        ("--output=gs://faces[2]", "`output` must not hold *, ? or [, which are marks of patterns. Received: "),
         ("--annotations=take?.csv", "take?.csv' does not exist"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_folder_with_marks_in_its_name_and_annotations_as_a_spreadsheet_writes
         "Ren\u00e9e/3.MP4;P009;happy;half_right;happy;",
     ]
     (root / "annotations.csv").write_text("\n".join(lines), encoding="utf-16")
-    out = tmp_path / "out"
+    out = tmp_path / "faces [2]*"
     argv = [f"--videos_root={root}", f"--output={out}", *FLAGS, "--max_keyframes=1", "--rare_pose=cam 7"]
     assert config.run_command(build.main, [*argv, "--rare_pose=cam 8"]) == config.EXIT_USAGE
     assert "`rare_pose` must be one of ('half_right', 'cam_7'). Received: 'cam_8'" in capsys.readouterr().err

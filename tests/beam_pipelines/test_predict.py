@@ -77,7 +77,7 @@ def test_each_file_gets_its_line_and_bad_ones_are_listed(
 
 
 def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path: Path) -> None:  # noqa: F811
-    out = tmp_path / "out"
+    out = tmp_path / "out [1]*"
     flags = [f"--model={exported}/1", f"--inputs={folder}/deep/*", f"--output={out}"]
     # Each run leaves its own files alone, however many the one before wrote.
     for shards in (1, 2, 1):
@@ -95,7 +95,8 @@ def test_a_photo_of_two_gives_two_persons_and_one_where_the_subject_is_meant(
     exported: str,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    photo, clip = tmp_path / "in" / "two [of us].png", tmp_path / "in" / "two.mp4"
+    # The second name is no UTF-8.
+    photo, clip = tmp_path / "in" / "two [of us].png", tmp_path / "in" / os.fsdecode(b"z\xe9.mp4")
     photo.parent.mkdir()
     shutil.copy(two_faces, photo)
     picture = cv2.imread(two_faces)[..., ::-1]
@@ -109,6 +110,21 @@ def test_a_photo_of_two_gives_two_persons_and_one_where_the_subject_is_meant(
             # The file's answer is the main person's, who is the larger.
             assert {key: line[key] for key in ANSWER} == {key: line["persons"][0][key] for key in ANSWER}
         assert [len(line["faces"]) for _, line in sorted(found.items())] == [count, 2 * count]
+
+
+def test_another_person_in_the_same_place_after_a_cut_is_another_person(
+    samples: Path,
+    exported: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    frames = [read_frames(samples / f"take_1/{person}/happy/front.mp4")[-4:] for person in ("P001", "P004")]
+    (tmp_path / "in").mkdir()
+    write_clip(tmp_path / "in" / "cut.mp4", [*frames[0], *frames[1]])
+    flags = [f"--model={exported}", f"--inputs={tmp_path / 'in'}", f"--output={tmp_path}", "--keyframe_rule=uniform"]
+    assert predict.main(flags) == EXIT_OK
+    (line,) = lines(tmp_path / "predictions.jsonl").values()
+    assert [face["face"] for face in line["faces"]] == [1] * 4 + [2] * 4
+    assert all(face["landmarks_trusted"] for face in line["faces"])
 
 
 def test_another_predictor_than_the_networks_is_refused(

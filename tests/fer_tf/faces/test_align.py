@@ -96,7 +96,7 @@ def test_landmarks_that_slid_off_are_told_from_good_ones(extractor: FaceExtracto
     rgb = frames["half_left"]
     found = extractor._detector.detect(rgb[None])[0]
     box, keypoints = found.boxes[0], found.keypoints[0]
-    good = extractor._predictor.predict(rgb, box, keypoints)
+    good, _ = extractor._predictor.predict(rgb, box, keypoints)
     slid = good + 0.25 * box[2]
     assert disagreement(good, keypoints, box) < 0.06
     assert disagreement(slid, keypoints, box) > 0.12

@@ -307,6 +307,34 @@ def test_broken_pictures_say_what_is_wrong(tmp_path: Path) -> None:
     assert refused(str(tmp_path)).reason == "missing"
 
 
+@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+def test_of_a_moving_picture_that_is_cut_off_what_came_before_counts(kind: str) -> None:
+    noise = [Image.fromarray(rgb) for rgb in np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), np.uint8)]
+    whole = io.BytesIO()
+    noise[0].save(whole, kind, save_all=True, append_images=noise[1:], duration=80)
+    cut = whole.getvalue()[: len(whole.getvalue()) * 2 // 3]
+    with contextlib.closing(media.open(cut)) as clip:
+        assert 2 <= len(list(clip.frames())) < 6 and clip.corrupt == 1
+
+
+def test_an_icon_is_a_picture() -> None:
+    icon = io.BytesIO()
+    Image.fromarray(PICTURE).resize((64, 64)).save(icon, "ICO", sizes=[(64, 64)])
+    assert media.open(icon.getvalue()).still
+
+
+def test_a_list_of_other_files_shows_none_of_them(tmp_path: Path) -> None:
+    write_clip(tmp_path / "private.ts", drawn(5))
+    lists = {
+        "handed_in.mp4": "ffconcat version 1.0\nfile private.ts\n",
+        "handed_in.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nprivate.ts\n#EXT-X-ENDLIST\n",
+    }
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        error = refused(str(tmp_path / name))
+        assert error.reason == "not_a_video" and "list of other files" in error.detail
+
+
 def test_records_are_decoded_by_one_function() -> None:
     assert np.array_equal(media.decode(saved("PNG")), PICTURE)
     assert media.decode(saved("PNG"), 1).shape == PICTURE.shape[:2]

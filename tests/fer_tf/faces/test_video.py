@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_tf.faces import media
 from fer_tf.faces.frame import ClipError, Frame, Limits
 from fer_tf.faces.video import ClipEnd, Decoder, ahead
 from tests.fer_tf.faces.clips import drawn, write_clip
@@ -118,28 +120,39 @@ def test_8k_frames_are_decoded_and_shrunk(decoder: Decoder, tmp_path: Path) -> N
     assert frames[0].rgb[100, 100].min() > 150
 
 
-def test_a_clip_that_does_not_fit_the_cache_is_decoded_twice_to_the_same_frames(
-    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def answered(monkeypatch: pytest.MonkeyPatch, path: str, **limits: int) -> tuple[list[int], bytes, int]:
+    """The numbers of the frames that a decoder with other limits keeps, its whole answer, and how often it decoded."""
     import io
 
     from fer_tf.faces import decoder as process
 
+    passes = []
+    rewind = media.Clip.rewind
+    monkeypatch.setattr(media.Clip, "rewind", lambda clip: (passes.append(clip), rewind(clip)))
+    for name, value in limits.items():
+        monkeypatch.setattr(process, name, value)
+    request = {"path": path, "rule": "apex", "limit": 8, "max_side": 1920}
+    process.answer(request | {"max_pixels": 10**8, "max_picture_pixels": 10**8}, out := io.BytesIO())
+    numbers = [int(number) for number in re.findall(rb'"index": (\d+)', out.getvalue())]
+    return numbers, out.getvalue(), 1 + len(passes)
+
+
+def test_a_clip_with_frames_too_large_to_wait_is_decoded_twice_to_the_same_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_clip(tmp_path / "a.mp4", drawn(30))
-    request = {
-        "path": path,
-        "rule": "apex",
-        "limit": 8,
-        "max_pixels": 10**8,
-        "max_picture_pixels": 10**8,
-        "max_side": 1920,
-    }
-    answers = []
-    for cache in (32 << 20, 1):
-        monkeypatch.setattr(process, "CACHE_BYTES", cache)
-        process.answer(request, out := io.BytesIO())
-        answers.append(out.getvalue())
-    assert answers[0] == answers[1] and len(answers[0]) > 96 * 128 * 3
+    numbers, answer, passes = answered(monkeypatch, path)
+    assert passes == 1 and len(numbers) == 8
+    assert answered(monkeypatch, path, WAITING_BYTES=1, MOST_WAITING_BYTES=1) == (numbers, answer, 2)
+
+
+def test_of_a_long_clip_few_frames_wait_and_it_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(150))
+    exact, _, _ = answered(monkeypatch, path)
+    few, answer, passes = answered(monkeypatch, path, WAITING_BYTES=1)
+    assert passes == 1 and len(few) == len(exact) == 8 and len(answer) > 8 * 96 * 128 * 3
+    # As far from rest, and as evenly in time.
+    assert np.mean(few) > np.mean(exact) - 10 and np.diff(few).max() <= np.diff(exact).max() + 10
 
 
 def test_broken_files_say_what_is_wrong_and_the_next_clip_is_decoded(decoder: Decoder, tmp_path: Path) -> None:

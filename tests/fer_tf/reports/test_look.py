@@ -37,6 +37,16 @@ def test_single_faces_are_explained_by_each_method(
     assert list((run_dir / "tensorboard" / "saliency").glob("events*"))
 
 
+def test_in_a_photo_the_face_is_found_and_what_shows_none_is_taken_as_a_face(samples: Path, tmp_path: Path) -> None:
+    drawn, _, _ = draw("happy", "front", 1)
+    cv2.imwrite(str(tmp_path / "face.png"), drawn[..., ::-1])
+    photo, spec = str(samples / "photo.jpg"), FaNetSpec(EXPRESSIONS, image_size=32)
+    crop, whole = look.crops_of(look.LookConfig(images=(photo, str(tmp_path / "face.png"))), spec)
+    assert crop.shape == (256, 256, 3) and (whole == drawn).all()
+    (given,) = look.crops_of(look.LookConfig(images=(photo,), given=True), spec)
+    assert given.shape == cv2.imread(photo).shape
+
+
 def test_averages_can_be_of_one_pose_and_expression(run_dir: Path, toy_data: str) -> None:
     config = look.LookConfig(
         run_dir=str(run_dir), data=toy_data, method="layercam", pose="front", expression="sad", faces=2
