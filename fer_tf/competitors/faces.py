@@ -164,7 +164,7 @@ def _aligner() -> Any:
     extractor = FaceExtractor()
 
     def find(picture: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        found = extractor.faces_in_image(picture, smallest=0.3)
+        found = [face for face in extractor.faces_in_image(picture, smallest=0.3) if face.landmarks_trusted]
         return (found[0].image, found[0].landmarks) if found else (None, None)
 
     return find

@@ -33,6 +33,7 @@ _OTHERS = (
     (b"\x1f\x8b", "compressed with gzip", "unpack it with `gunzip`"),
     (b"PAR1", "a Parquet file", "write it with `DataFrame.to_csv(path, index=False)`"),
     (b"%PDF", "a PDF", "export the table itself as CSV"),
+    (b"{\\rtf", "a text of a word processor (RTF)", f"copy its table into a spreadsheet program and {_AS_CSV}"),
     (b"{", "JSON", "write one line a clip, values separated by commas, below a line with the columns' names"),
     (b"[{", "JSON", "write one line a clip, values separated by commas, below a line with the columns' names"),
     (b"<", "a web page or XML, as a download without login gives it", "download the file itself"),
@@ -64,10 +65,11 @@ def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable
       InputError: the file is empty, no CSV, of an unknown coding, or lacks a column; also while its rows are read.
     """
     texts = text_lines(lines, name)
-    first = next(texts, "")
-    skipped = 0
+    first, skipped = next(texts, ""), 0
+    while first and not first.strip():
+        first, skipped = next(texts, ""), skipped + 1
     if first.lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's note to itself.
-        first, skipped = next(texts, ""), 1
+        first, skipped = next(texts, ""), skipped + 1
     delimiter = delimiter_of(first, required)
     reader = csv.reader(itertools.chain([first], texts), delimiter=delimiter)
     try:
@@ -80,7 +82,14 @@ def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable
 
 def _rows(reader: Any, columns: int, skipped: int, name: str) -> Iterator[tuple[int, list[str]]]:
     try:
+        begins = reader.line_num + 1
         for values in reader:
+            if len(values) < columns and values and "\n" in values[-1]:
+                # Without its second mark, a text reaches to the file's end and takes all rows with it.
+                raise InputError(
+                    f"{name}, line {begins + skipped}: a quotation mark has no second one; add or delete it."
+                )
+            begins = reader.line_num + 1
             values = [value.strip() for value in values]
             while len(values) > columns and not values[-1]:  # Spreadsheets end lines with empty cells.
                 values.pop()

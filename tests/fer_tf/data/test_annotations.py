@@ -206,6 +206,7 @@ PLAIN = "video,person,expression,pose\na/b.mp4,P1,happy,front\na/c.mp4,P2,sad,fr
         PLAIN.replace("video,", " Video , ").encode(),
         ("," + PLAIN.replace("\na", "\n0,a")).encode(),
         (PLAIN + ",,,\n\n").encode(),
+        ("\n \nsep=;\n" + PLAIN.replace(",", ";")).encode(),
     ],
 )
 def test_a_csv_is_read_as_spreadsheets_write_it(content: bytes) -> None:
@@ -227,6 +228,8 @@ def test_a_csv_is_read_as_spreadsheets_write_it(content: bytes) -> None:
         (b"a.mp4,P1,happy,front\n", "column `video` is missing; the first line must name the columns"),
         ("video,person,expression,pose\na,P\xe9,happy,front\n".encode("cp1252"), "line 2: not UTF-8.*iconv -f cp1252"),
         (PLAIN.encode("utf-16")[:-1], "not UTF-16 .*cut off"),
+        (b"{\\rtf1 video", "a text of a word processor"),
+        ((PLAIN + '"d.mp4,P3,sad,front\n' + PLAIN * 3).encode(), "line 4: a quotation mark has no second one"),
     ],
 )
 def test_what_is_no_csv_is_called_by_its_name_with_advice_that_fits(content: bytes, words: str) -> None:
