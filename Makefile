@@ -15,7 +15,7 @@ help:
 	@echo "make setup GPU=1  with NVIDIA's libraries for a GPU (docs/gpu.md)"
 	@echo "make test-slow  the longer proofs"
 	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
-	@echo "make lint       ruff check, format check and types (mypy)"
+	@echo "make lint       ruff check, format check, types (mypy), and the Dockerfile (hadolint)"
 	@echo "make constraints  resolve setup.cfg anew for each Python and show what changed; UPGRADE=1: all to the newest"
 	@echo "make clean      remove what setup, demo and tests made; data/, runs/, models/ and report/ are yours and stay"
 
@@ -56,6 +56,7 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/hadolint Dockerfile
 
 # Resolves setup.cfg anew and shows what changed; UPGRADE=1 takes the newest of everything.
 constraints: setup

@@ -33,7 +33,7 @@ class DataflowConfig:
     """Translates the build for Dataflow, without submitting it.
 
     Attributes:
-      image: the worker image, built from cluster/Dockerfile and pushed to a registry that the project reads.
+      image: the worker image, the Dockerfile's target worker, pushed to a registry that the project reads.
       project: the Google Cloud project.
       region: where the workers run.
       bucket: a gs:// folder for clips, data folder and Dataflow's temporary files.

@@ -15,7 +15,7 @@ IMAGE = "europe-west1-docker.pkg.dev/p/fer-tf/worker:7"
 
 
 def test_the_worker_image_has_the_beam_that_submits() -> None:
-    dockerfile = (ROOT / "cluster/Dockerfile").read_text()
+    dockerfile = (ROOT / "Dockerfile").read_text()
     pinned = re.search(r"^apache-beam==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned and f"ARG BEAM={pinned[1]}\n" in dockerfile
     assert "RUN --network=none python -m cluster.check_worker" in dockerfile
