@@ -23,7 +23,7 @@ from fer_tf.errors import InputError
 from fer_tf.filesystems import ANY_DEPTH as ANY_DEPTH
 from fer_tf.filesystems import is_local, system_of
 
-# In the name of a file that is being written.
+# In the name of a file or folder that is being written; first in it where a library writes by itself.
 UNFINISHED = ".tmp-"
 _BLOCK = 1 << 20
 # A record's frame: its length, 8 bytes, and that number's checksum; another checksum follows the data.
@@ -219,6 +219,29 @@ def put(local_path: str, path: str) -> None:
     """Copies a finished local file, such as one that a library needed to seek in, under its name in one step."""
     with open(local_path, "rb") as source, whole_file(path) as target:
         shutil.copyfileobj(source, target, _BLOCK)
+
+
+@contextlib.contextmanager
+def whole_path(path: str) -> Iterator[str]:
+    """Gives a path to a library that writes a local file or folder by itself; the block's end gives it its final name.
+
+    It lies beside the final path and ends as that does, because libraries go by the extension. An error in the block
+    leaves nothing of it.
+
+    Raises:
+      CannotWrite: when what was written cannot get its name.
+    """
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, f"{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}")
+    try:
+        yield partial
+        with _writing(path):
+            os.replace(partial, path)
+    finally:
+        if os.path.isdir(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        elif os.path.exists(partial):
+            os.remove(partial)
 
 
 def make_folder(folder: str) -> None:

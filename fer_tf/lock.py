@@ -1,4 +1,4 @@
-"""One writer for a folder: a second is refused with a sentence that names the first; a dead one's lock is taken over.
+"""One writer for a folder: a second waits or is refused by name of the first; a dead one's lock is taken over.
 
 On this machine (and on NFS) the system itself holds the lock, for as long as the writer or a worker of it lives, and a
 killed one's is free at once. An object store knows no locks: there the holder writes anew every minute that it lives,
@@ -24,31 +24,37 @@ _ALIVE_SECONDS, _DEAD_SECONDS = 60.0, 300.0
 
 
 @contextlib.contextmanager
-def only_writer(folder: str, field: str) -> Iterator[None]:
+def only_writer(folder: str, field: str, wait: bool = False) -> Iterator[None]:
     """Holds a folder's lock while the block runs.
 
     Args:
       folder: the folder; it is made when it is missing.
       field: the flag that names it, for the error.
+      wait: whether to wait for another writer of a folder on this machine.
 
     Raises:
       InputError: another process writes into it.
+      CannotWrite: nothing can be written into it.
     """
     files.make_folder(folder)
     path = files.join(folder, _NAME)
-    with (_held_here if files.is_local(folder) else _held_far)(path, folder, field):
+    with _held_here(path, folder, field, wait) if files.is_local(folder) else _held_far(path, folder, field):
         yield
 
 
 @contextlib.contextmanager
-def _held_here(path: str, folder: str, field: str) -> Iterator[None]:
+def _held_here(path: str, folder: str, field: str, wait: bool) -> Iterator[None]:
     import fcntl
 
     while True:
         # Programs that are started meanwhile do not inherit it.
-        with open(path, "a+") as file:
+        try:
+            file = open(path, "a+")  # noqa: SIM115
+        except OSError as error:
+            raise files.cannot_write(path, error) from error
+        with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError:
                 file.seek(0)
                 raise _taken(field, folder, file.read()) from None

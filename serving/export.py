@@ -12,12 +12,12 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, versions
@@ -131,8 +131,7 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
     if os.path.exists(version_dir):
         raise InputError(f"`version` {version} exists in {output!r}; choose another or leave it out for the next")
     model, spec = load_live(fa_net_dir, precision)
-    partial = tempfile.mkdtemp(prefix=f".{version}.partial-", dir=output)
-    try:
+    with files.whole_path(version_dir) as partial:
         module = signatures.FaNetModule(model, spec)
         signatures.save(module, partial)
         os.makedirs(os.path.join(partial, WEIGHTS_DIR))
@@ -156,10 +155,6 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
         with open(os.path.join(partial, CARD_FILE), "w", encoding="utf-8") as file:
             file.write(_published_card(fa_net_dir, facts) or model_card.exported(facts))
         warmup.write_warmup(partial, MODEL_NAME)
-        os.chmod(partial, 0o755)
-        os.replace(partial, version_dir)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return version_dir
 
 

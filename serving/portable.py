@@ -6,17 +6,17 @@ holds everything from there to the calibrated probabilities. `fa_net.json` besid
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
-import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from fer_tf import files
 from fer_tf.data import inputs, public
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.preprocess import preprocess
@@ -85,25 +85,23 @@ def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -
     crops, labels = crops_of(test, spec, max_faces)
     live = live_probabilities(model, spec, test, max_faces)
     if kind == "onnx":
-        files = {"fa_net.onnx": (to_onnx(forward), onnx_runner)}
+        made = {"fa_net.onnx": (to_onnx(forward), onnx_runner)}
     else:
         representative, _ = crops_of(faces.parts["train"], spec, REPRESENTATIVE_FACES)
-        files = {
+        made = {
             "fa_net_float16.tflite": (to_tflite(forward, None), tflite_runner),
             "fa_net_int8.tflite": (to_tflite(forward, representative), tflite_runner),
         }
     compared = {}
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        for name, (content, runner) in files.items():
-            path = os.path.join(partial, name)
+    # All of them appear, or none does.
+    with contextlib.ExitStack() as finished:
+        for name, (content, runner) in made.items():
+            path = finished.enter_context(files.whole_path(os.path.join(folder, name)))
             with open(path, "wb") as file:
                 file.write(content)
             compared[name] = compare(runner(path)(crops), live, labels)
-        with open(os.path.join(partial, DESCRIPTION_FILE), "w") as file:
-            json.dump(describe(spec, compared), file, indent=2)
-        for name in (*files, DESCRIPTION_FILE):
-            os.replace(os.path.join(partial, name), os.path.join(folder, name))
-    for name, (content, _) in files.items():
+    files.write_json(os.path.join(folder, DESCRIPTION_FILE), describe(spec, compared))
+    for name, (content, _) in made.items():
         yield f"{os.path.join(folder, name)}: {len(content) / 1e6:.1f} MB; {compared[name]}"
 
 

@@ -71,7 +71,7 @@ class FaNetOptions:
         0.75,1.0, so that its answer does not depend on how tightly a face is cut; the recipe's one share when empty.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
-      init_from: a run or model folder whose Fa-Net to begin with (a new head where labels differ), or pretrained; a
+      init_from: a run or model folder whose Fa-Net to begin with (classes of other names begin anew), or pretrained; a
         light_cnn_29 may begin with a light_cnn_9.
       teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
         noisy labels. It must have the same labels, channels and window; its input size may differ.

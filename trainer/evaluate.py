@@ -23,8 +23,9 @@ from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
 from fer_tf.run_folder import RunFolder
 from trainer import competitor, runtime, tensorboard
+from trainer.borrowed import record_lineage
 from trainer.config import TaskConfig
-from trainer.fa_net import keeps_last, predict, read_faces, record_lineage
+from trainer.fa_net import keeps_last, predict, read_faces
 
 
 @dataclass(frozen=True)

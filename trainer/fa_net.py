@@ -17,13 +17,12 @@ from fer_tf.data.inputs import FaceSet
 from fer_tf.data.parts import AS_THEY_ARE, Sampling
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
-from fer_tf.models import fa_net, lineage
+from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
-from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
-from fer_tf.run_folder import RunFolder, network_folder
+from fer_tf.run_folder import RunFolder
 from fer_tf.synthesis import shards
-from trainer import runtime, tensorboard
+from trainer import borrowed, runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
 from trainer.config import FaNetOptions, TaskConfig
@@ -44,14 +43,14 @@ def run(config: TaskConfig) -> None:
     report_classes(faces)
     strategy = runtime.strategy(config.run)
     keep_last = keeps_last(config, faces)
-    notes = check_borrowed(config, faces)
-    record_lineage(config, faces)
+    notes = borrowed.check(config, faces)
+    borrowed.record_lineage(config, faces)
     state = State(
         fingerprint=faces.fingerprint,
         synthetic_fingerprint=faces.synthetic_fingerprint,
         expressions=list(faces.expressions),
         faces=len(faces.parts["train"]),
-        temperature=_first_temperature(config, faces),
+        temperature=borrowed.first_temperature(config, faces),
         notes=list(notes),
     )
     with runtime.dtype_policy(runtime.precision(config.run)):
@@ -102,42 +101,6 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
         )
     logging.info("no validation part: the last epoch is kept, and the log has no scores of it")
     return True
-
-
-def borrowed(config: TaskConfig) -> dict[str, str]:
-    """Returns the folders of the networks that take part in a run's training, by the flag that brings them."""
-    sources = {"init_from": config.fa_net.init_from, "teacher": config.fa_net.teacher}
-    found = {flag: source for flag, source in sources.items() if source}
-    made_in = RunFolder(config.fa_net.synthetic_from or config.run.run_dir)
-    if config.fa_net.synthetic and not config.is_public and made_in.has_synthetic:
-        found["synthetic_from" if config.fa_net.synthetic_from else "synthetic"] = made_in.gan.path
-    return found
-
-
-def check_borrowed(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
-    """Returns, and logs, what a reader of the scores must know of the networks that take part in a run's training.
-
-    Raises:
-      InputError: when one of them has seen faces that this task tests (see `lineage.check`).
-    """
-    found = borrowed(config).items()
-    notes = tuple(note for flag, source in found for note in lineage.check(flag, source, faces, config.task))
-    for note in notes:
-        logging.warning("%s", note)
-    return notes
-
-
-def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
-    """Writes which images go into the run's network, its own and those of the networks that take part."""
-    folder = config.folder.fa_net.path
-    if runtime.is_chief() and not lineage.is_recorded(folder):
-        lineage.write(folder, lineage.of_training(faces, config.task, borrowed(config)))
-
-
-def _first_temperature(config: TaskConfig, faces: FaceSet) -> float:
-    """Returns the temperature of the Fa-Net to begin with, when its answers are to the same question, else 1."""
-    other = fa_net.load_spec(network_folder(config.fa_net.init_from)) if config.fa_net.init_from else None
-    return other.temperature if other and other.expressions == faces.expressions else 1.0
 
 
 def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
@@ -272,9 +235,10 @@ def _restored(
     _check_state(state, faces, folder.path)
     with strategy.scope():
         if not resumed and config.fa_net.init_from:
-            init_from(model, spec, config.fa_net.init_from)
+            borrowed.init_from(model, spec, config.fa_net.init_from)
         if config.fa_net.teacher:
-            model = pupil(model, load_teacher(config.fa_net.teacher, spec), config.fa_net.teacher_weight, mirror)
+            teacher = borrowed.load_teacher(config.fa_net.teacher, spec)
+            model = pupil(model, teacher, config.fa_net.teacher_weight, mirror)
         model.compile(
             optimizer,
             LabelCrossentropy(recipe.label_smoothing, _prior(config, faces), config.fa_net.balance_strength),
@@ -357,69 +321,6 @@ def _check_state(state: State, faces: FaceSet, folder: str) -> None:
             f"{folder} was trained on synthetic faces with fingerprint {state.synthetic_fingerprint[:12]}. Received: "
             f"{faces.synthetic_fingerprint[:12]}; they were made again since: take another --run_dir to train anew."
         )
-
-
-def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
-    """Copies another Fa-Net's weights; the head too when its labels are the same, else it stays fresh.
-
-    A LightCNN-29 may grow out of a LightCNN-9: its residual blocks stay fresh and it begins with the same answers
-    (Chen et al. 2016, Net2Net, arXiv 1511.05641).
-
-    Args:
-      model: the network to fill.
-      spec: its spec.
-      source: a run folder, a folder with `spec.json`, or `pretrained`.
-
-    Raises:
-      InputError: when the backbones differ.
-    """
-    other, other_spec = fa_net.load(network_folder(source))
-    same_labels = other_spec.expressions == spec.expressions
-    grows = spec.batch_norm and can_grow(other_spec.variant, spec.variant)
-    if (
-        not (grows or other_spec.variant == spec.variant)
-        or other_spec.channels != spec.channels
-        or other_spec.batch_norm != spec.batch_norm
-    ):
-        raise InputError(
-            f"`init_from` {source!r} holds a {other_spec.variant} with {other_spec.channels} channel(s); "
-            f"this run builds a {spec.variant} with {spec.channels}. Give the same --variant and --channels "
-            "(a light_cnn_29 may also grow out of a light_cnn_9)."
-        )
-    known = {layer.name for layer in other.layers}
-    for layer in model.layers:
-        if not layer.weights or layer.name not in known:
-            continue
-        old = other.get_layer(layer.name)
-        fits = [weight.shape for weight in layer.weights] == [weight.shape for weight in old.weights]
-        if layer.name == LOGITS_LAYER and not (same_labels and fits):
-            logging.info("init_from %s: new head for %d classes", source, spec.num_classes)
-        elif fits:
-            layer.set_weights(old.get_weights())
-        elif layer.name == FEATURE_DENSE_LAYER:
-            logging.info("init_from %s: new feature layer, because the input sizes end in other maps", source)
-        else:
-            raise InputError(f"`init_from` {source!r}: layer {layer.name!r} has other shapes than this network's.")
-
-
-def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
-    """Returns another Fa-Net, at the input size it was kept at.
-
-    Args:
-      source: a run folder, a folder with `spec.json`, or `pretrained`.
-      spec: the network that learns from it.
-
-    Raises:
-      InputError: when its labels, channels or window differ.
-    """
-    model, other = fa_net.load(network_folder(source))
-    for name in ("expressions", "channels", "crop"):
-        if getattr(other, name) != getattr(spec, name):
-            raise InputError(
-                f"`teacher` {source!r} has the {name} {getattr(other, name)}. This run has {getattr(spec, name)}; a "
-                "teacher must answer the same question on the same faces."
-            )
-    return model
 
 
 def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "none") -> np.ndarray:

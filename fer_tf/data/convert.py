@@ -8,6 +8,7 @@ the folder appears under its name only when it is complete.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -31,6 +32,7 @@ from fer_tf.data.schema import NUM_LANDMARKS, SCHEMA_VERSION, FaceRecord, encode
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.errors import InputError
 from fer_tf.labels import POSES, SPLITS, word_key
+from fer_tf.lock import only_writer
 
 # Changes when equal files would give other records.
 VERSION = 1
@@ -155,23 +157,23 @@ def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> 
     listing = _listing(data)
     about = [VERSION, SCHEMA_VERSION, name, os.path.realpath(data), options, listing]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-    folder = os.path.join(os.environ.get(ROOT_VARIABLE) or ROOT, f"{name}-{key}")
-    partial = f"{folder}.partial"
-    with _locked(os.path.dirname(folder)):
-        if os.path.exists(folder):
-            return folder
-        # What a killed conversion left.
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            os.makedirs(partial)
-            shards = max(1, round(sum(size for _, size, _ in listing) / SHARD_BYTES))
-            source = public_set.read(data, held_out)
-            summary = _write(source, source.expressions or public_set.expressions, data, partial, shards)
-            about = {"set": name, "source": os.path.realpath(data), **options, **summary}
-            DataFolder(partial).write_dataset(about)
-            os.rename(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    root = os.environ.get(ROOT_VARIABLE) or ROOT
+    folder = os.path.join(root, f"{name}-{key}")
+    try:
+        # The next process finds what the first has made.
+        with only_writer(root, ROOT_VARIABLE, wait=True):
+            if os.path.exists(folder):
+                return folder
+            for left in glob.glob(os.path.join(glob.escape(root), f"{files.UNFINISHED}*")):
+                shutil.rmtree(left)
+            with files.whole_path(folder) as partial:
+                shards = max(1, round(sum(size for _, size, _ in listing) / SHARD_BYTES))
+                source = public_set.read(data, held_out)
+                summary = _write(source, source.expressions or public_set.expressions, data, partial, shards)
+                about = {"set": name, "source": os.path.realpath(data), **options, **summary}
+                DataFolder(partial).write_dataset(about)
+    except files.CannotWrite as error:
+        raise InputError(f"the records of {name}: {error}. {ROOT_VARIABLE} may name another.") from None
     logging.info("%s: %d faces are now records in %s", name, summary["counts"]["faces"], folder)
     return folder
 
@@ -191,22 +193,6 @@ def _listing(data: str) -> list[tuple[str, int, int]]:
                     about = entry.stat()
                     found.append((entry.path[len(data) :], about.st_size, about.st_mtime_ns))
     return sorted(found)
-
-
-@contextlib.contextmanager
-def _locked(root: str) -> Iterator[None]:
-    """Lets one process convert at a time; the next one finds what the first has made."""
-    import fcntl
-
-    try:
-        os.makedirs(root, exist_ok=True)
-        with open(os.path.join(root, ".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise InputError(
-            f"a public set's records cannot be kept in {root}: {error}. Name another folder in {ROOT_VARIABLE}."
-        ) from None
 
 
 class _Facts:
@@ -270,6 +256,7 @@ class _Facts:
 def _write(source: Source, expressions: Sequence[str], data: str, folder: str, shards: int) -> dict[str, Any]:
     """Writes a set's records and rejected.jsonl, and returns what dataset.json says of them."""
     facts = _Facts(expressions)
+    files.make_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder) as spool:
         _spool(source.rows, facts, data, spool, shards)
         parts = source.parts(Counter(facts.usages))

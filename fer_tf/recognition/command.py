@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fer_tf import files
 from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError
@@ -150,19 +151,15 @@ def draw(frame: SeenFrame, path: str, top_k: int) -> None:
     from fer_tf.recognition.drawing import annotate
 
     faces = [(face.number, face.box, face.answer) for face in frame.faces]
-    folder, name = os.path.split(path)
-    partial = os.path.join(folder, f".partial-{name}")
     try:
-        encoded, picture = cv2.imencode(os.path.splitext(name)[1], annotate(frame.rgb, faces, top_k)[..., ::-1])
-        if not encoded:
-            raise OSError("the picture could not be encoded")
-        # OpenCV opens no file whose name is no UTF-8.
-        with open(partial, "wb") as file:
-            file.write(picture)
-        os.replace(partial, path)
+        with files.whole_path(path) as partial:
+            encoded, picture = cv2.imencode(os.path.splitext(path)[1], annotate(frame.rgb, faces, top_k)[..., ::-1])
+            if not encoded:
+                raise OSError("the picture could not be encoded")
+            # OpenCV opens no file whose name is no UTF-8.
+            with open(partial, "wb") as file:
+                file.write(picture)
     except (OSError, cv2.error) as error:
-        if os.path.exists(partial):
-            os.remove(partial)
         raise InputError(f"`output` cannot be written. Received: {path!r} ({error}).") from None
 
 
@@ -209,24 +206,20 @@ class CsvTable:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._partial = os.path.join(os.path.dirname(path), f".partial-{os.path.basename(path)}")
-        self._file: Any = None
+        self._whole, self._file = files.whole_path(path), None
 
     def __enter__(self) -> CsvTable:
         if self._path:
-            self._file = open(self._partial, "w", newline="", encoding="utf-8", errors="backslashreplace")
+            self._file = open(self._whole.__enter__(), "w", newline="", encoding="utf-8", errors="backslashreplace")
             self._writer = csv.writer(self._file)
             self._header = False
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if not self._file:
             return
         self._file.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
-            os.remove(self._partial)
+        self._whole.__exit__(*error)
 
     def write(self, seen: SeenFrame) -> None:
         """Adds a frame's faces."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fer_tf import files
@@ -63,28 +62,12 @@ def save(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> str:
     writers = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
     if suffix not in writers:
         raise not_one_of("path", path, [f"*{suffix}" for suffix in writers])
-    with whole(path) as partial:
-        writers[suffix](partial, columns, rows)
-    return path
-
-
-@contextmanager
-def whole(path: str) -> Iterator[str]:
-    """Gives the name under which a file is written; it gets its own when the block ends without an error.
-
-    Raises:
-      InputError: when it cannot be written.
-    """
-    folder, name = os.path.split(path)
-    partial = os.path.join(folder, f".partial-{name}")
     try:
-        yield partial
-        os.replace(partial, path)
+        with files.whole_path(path) as partial:
+            writers[suffix](partial, columns, rows)
     except OSError as error:
         raise InputError(f"{path!r} cannot be written: {error}") from None
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    return path
 
 
 def _write_csv(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from typing import Any
 
 import av
 
+from fer_tf import files
 from fer_tf.recognition.drawing import annotate
 from fer_tf.recognition.looking import SeenFrame
 
@@ -48,20 +48,17 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def _open(self, width: int, height: int) -> None:
-        self._partial = os.path.join(os.path.dirname(self._path), f".partial-{os.path.basename(self._path)}")
+        self._file = files.whole_path(self._path)
         # With its protocol, a colon in a folder's name is none.
-        self._container = av.open(f"file:{self._partial}", "w")
+        self._container = av.open(f"file:{self._file.__enter__()}", "w")
         self._stream = self._container.add_stream("libx264", rate=30, options={"crf": "20", "preset": "veryfast"})
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.time_base = TIME_BASE
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._container is None:
             return
-        if kind is None:
+        if error[0] is None:
             self._container.mux(self._stream.encode())
         self._container.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
-            os.remove(self._partial)
+        self._file.__exit__(*error)

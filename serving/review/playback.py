@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fer_tf.files import UNFINISHED
+
 _LOGGER = logging.getLogger("serving.review")
 
 # Files that are looked at or copied at the same time.
 WORKERS = 2
 # A decoder that is silent for longer is given up, seconds; starting Python on a busy machine takes some of them.
 SILENCE_SECONDS = 60.0
-PARTIAL = ".partial-"
 TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".jpg": "image/jpeg"}
 
 
@@ -64,7 +65,7 @@ class Playback:
     def __init__(self, root: str, cache: str):
         self._root, self.cache = os.path.realpath(root), Path(cache)
         self.cache.mkdir(exist_ok=True)
-        for unfinished in self.cache.glob(f"{PARTIAL}*"):
+        for unfinished in self.cache.glob(f"{UNFINISHED}*"):
             unfinished.unlink()
         self._lock = threading.Lock()
         self._known: dict[_Job, Playable] = {}
@@ -159,7 +160,7 @@ class Playback:
     def _result(self, worker: _Worker, job: _Job) -> Playable:
         folder, name = os.path.split(job.target)
         # A worker that copies for one form must not meet another that copies for the next.
-        partial = os.path.join(folder, f"{PARTIAL}{name}-{job.form}")
+        partial = os.path.join(folder, f"{UNFINISHED}{name}-{job.form}")
         told = {}
         for told in worker.steps({"source": job.source, "target": partial, "form": job.form}):
             if told["kind"] == "progress":

@@ -72,6 +72,30 @@ def test_what_goes_wrong_in_the_block_is_not_told_as_a_full_disk(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_library_writes_by_itself_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    table, folder = tmp_path / "table.csv", tmp_path / "model"
+    table.write_text("before")
+    with pytest.raises(KeyboardInterrupt), files.whole_path(str(table)) as partial:
+        Path(partial).write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), files.whole_path(str(folder)) as partial:
+        Path(partial, "assets").mkdir(parents=True)
+        raise KeyboardInterrupt
+    assert table.read_text() == "before" and list(tmp_path.iterdir()) == [table]
+    with files.whole_path(str(table)) as partial:
+        # Libraries choose the format by the extension, and listings leave hidden files out.
+        assert partial.endswith(".csv") and os.path.basename(partial).startswith(".")
+        Path(partial).write_text("whole")
+        assert table.read_text() == "before"
+    with files.whole_path(str(folder)) as partial:
+        Path(partial, "assets").mkdir(parents=True)
+    assert table.read_text() == "whole" and sorted(tmp_path.rglob("*")) == [folder, folder / "assets", table]
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(files.CannotWrite, match="taken: Is a directory"), files.whole_path(f"{tmp_path}/taken") as path:
+        Path(path).touch()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_an_unknown_kind_of_place_is_refused_in_a_sentence() -> None:
     with pytest.raises(InputError, match=r"no file system is known for 'nowhere://a/b'"):
         files.write_text("nowhere://a/b", "text")

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,14 @@ def test_a_second_writer_is_refused_by_process_machine_and_time(holder: subproce
         only_writer(str(tmp_path), "output"),
     ):
         raise AssertionError("two writers")
+
+
+def test_a_writer_that_waits_writes_when_the_first_has_ended(holder: subprocess.Popen, tmp_path: Path) -> None:
+    threading.Timer(0.3, holder.kill).start()
+    with only_writer(str(tmp_path), "output", wait=True):
+        assert holder.wait(5) == -signal.SIGKILL
+        with pytest.raises(InputError, match="is being written by process"), only_writer(str(tmp_path), "output"):
+            raise AssertionError("two writers")
 
 
 def test_the_lock_of_a_killed_writer_is_taken_over(holder: subprocess.Popen, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_video_gets_csv_and_annotated_video_with_a_followed_face(
     for drawn_frame, frame in pairs:
         difference = np.abs(drawn_frame.to_ndarray(format="rgb24").astype(int) - frame.to_ndarray(format="rgb24"))
         assert (difference.max(-1) > 60).mean() > 0.005
-    assert not list(tmp_path.glob(".partial*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_predictor_of_the_network_is_asked_for_and_another_is_refused_or_warned_of(

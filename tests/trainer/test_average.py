@@ -11,7 +11,7 @@ import pytest
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.models import fa_net as networks
-from tests.trainer.test_fa_net import SMALL
+from tests.trainer.conftest import SMALL
 from trainer import average, publish, task
 
 

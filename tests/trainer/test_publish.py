@@ -167,7 +167,7 @@ def test_a_run_that_was_not_evaluated_says_what_to_run(tmp_path):
 
 
 def test_the_repositorys_weights_load_fit_their_card_and_begin_a_training():
-    from trainer.fa_net import init_from
+    from trainer.borrowed import init_from
 
     pretrained = resource("pretrained")
     assert os.path.getsize(os.path.join(pretrained, fa_net.WEIGHTS_FILE)) <= 12_000_000

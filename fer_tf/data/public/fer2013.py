@@ -1,4 +1,4 @@
-"""FER2013 (Goodfellow et al. 2013): the official CSV, or its images in folders `<part>/<class>/<image>`."""
+"""FER2013 (Goodfellow et al. 2013): the official CSV, or its folder, or images in folders `<part>/<class>/<image>`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from fer_tf.errors import InputError, not_one_of
 # The set's own order of class numbers.
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SIDE = 48
+CSV_NAME = "fer2013.csv"
 TRAINING, HELD, PUBLIC, PRIVATE = "Training", "held out", "PublicTest", "PrivateTest"
 USAGES = {name.casefold(): name for name in (TRAINING, PUBLIC, PRIVATE)}
 # Folder names in use for the folder layout.
@@ -41,7 +42,7 @@ def read(data: str, held_out: float) -> Source:
     the folders hold other bytes, and so hold out other images.
 
     Args:
-      data: the CSV file or the folder.
+      data: the CSV file, or the folder: of one with `fer2013.csv` and no folder train, the CSV.
       held_out: share of Training that becomes val when PrivateTest is not there; with 0 val is empty and all of
         Training is trained on.
 
@@ -50,7 +51,8 @@ def read(data: str, held_out: float) -> Source:
     """
     if not 0 <= held_out <= MAX_HELD_OUT:
         raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {held_out}.")
-    rows = _csv(data, held_out) if os.path.isfile(data) else _folders(data, held_out)
+    table = data if os.path.isfile(data) else _csv_in(data)
+    rows = _csv(table, held_out) if table else _folders(data, held_out)
     return Source(rows, lambda usages: parts(usages, data))
 
 
@@ -70,6 +72,12 @@ def parts(usages: Counter[str], data: str) -> Parts:
 def part_of(usage: str, image: bytes, held_out: float) -> str:
     """Returns the part of an image: Training's held-out images are one of their own."""
     return HELD if usage == TRAINING and stable_hash(image) < held_out else usage
+
+
+def _csv_in(folder: str) -> str:
+    """The CSV in a folder, its name in any case, or nothing where the pictures lie there too."""
+    names = {name.casefold(): name for name in os.listdir(folder)}
+    return os.path.join(folder, names[CSV_NAME]) if CSV_NAME in names and "train" not in names else ""
 
 
 def _csv(path: str, held_out: float) -> Iterator[Row | LeftOut]:
@@ -106,7 +114,8 @@ def _folders(data: str, held_out: float) -> Iterator[Row | LeftOut]:
     usages = {found[name]: usage for name, usage in FOLDERS.items() if name in found}
     if "train" not in found or len(usages) < 2:
         raise InputError(
-            f"{data} must hold a folder train and one of validation and test. Found: {sorted(os.listdir(data))[:10]}."
+            f"{data} must hold {CSV_NAME}, or a folder train and one of validation and test. "
+            f"Found: {sorted(os.listdir(data))[:10]}."
         )
     # `train` and `test` alone is the layout in which test holds PublicTest (or both test sets together).
     if PUBLIC not in usages.values():

@@ -59,6 +59,16 @@ def test_fer2013_csv_respects_usage_and_pixels(tmp_path):
     np.testing.assert_array_equal(decoded, expected)
 
 
+def test_the_folder_of_fer2013s_csv_is_as_good_as_the_file(tmp_path):
+    text = "emotion,pixels,Usage\n" + "\n".join([csv_row(3, 1, "Training"), csv_row(0, 2, "PublicTest")])
+    write(f"{tmp_path}/FER2013.CSV", text)
+    found = public.read("fer2013", str(tmp_path), held_out=0)
+    assert found.fingerprint == public.read("fer2013", f"{tmp_path}/FER2013.CSV", held_out=0).fingerprint
+    os.rename(f"{tmp_path}/FER2013.CSV", f"{tmp_path}/other.csv")
+    with pytest.raises(InputError, match=r"must hold fer2013\.csv, or a folder train .* Found: \['other\.csv'\]"):
+        public.read("fer2013", str(tmp_path))
+
+
 def test_fer2013_folders_without_private_test_hold_a_part_of_training_out(fer_folders):
     faces = public.read("fer2013", str(fer_folders))
     train, val, test = (faces.parts[split] for split in ("train", "val", "test"))

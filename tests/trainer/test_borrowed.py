@@ -1,0 +1,215 @@
+"""A run begins with another network's weights, or learns from its answers; what that network has seen counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from fer_tf.config import of
+from fer_tf.data.public.fer2013 import EXPRESSIONS as FER2013_EXPRESSIONS
+from fer_tf.errors import InputError
+from fer_tf.evaluation import calibration
+from fer_tf.models import fa_net as networks
+from tests.trainer.conftest import flags, read
+from trainer import borrowed, fa_net
+from trainer.config import TaskConfig
+from trainer.recipes import recipe_of
+from trainer.task import main
+from trainer.teaching import mixed_labels, pupil
+
+
+@pytest.fixture(scope="module")
+def network(toy_data, tmp_path_factory) -> str:
+    """The folder of a Fa-Net as a run of er_ss leaves it, but that it has its random weights still."""
+    config = of(TaskConfig, data=toy_data, run_dir=str(tmp_path_factory.mktemp("run") / "er_ss"), image_size=16)
+    faces = fa_net.read_faces(config)
+    spec = fa_net.spec_of(config, recipe_of(config.task, config.fa_net), faces)
+    networks.save(config.folder.fa_net.path, networks.build(spec, seed=1), spec)
+    borrowed.record_lineage(config, faces)
+    return config.folder.path
+
+
+@pytest.fixture
+def small_fer2013(tmp_path) -> str:
+    """FER2013's folder layout with a few drawn faces."""
+    for part, count in (("train", 24), ("validation", 8)):
+        for number in range(count):
+            for label, expression in enumerate(FER2013_EXPRESSIONS):
+                pixels = np.random.default_rng([label, number, count]).integers(0, 256, (48, 48), np.uint8)
+                folder = tmp_path / "fer2013" / part / expression
+                folder.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(folder / f"{part}_{number}.png"), pixels)
+    return str(tmp_path / "fer2013")
+
+
+def test_without_a_validation_part_the_last_epoch_and_the_first_networks_temperature_stay(
+    tiny, small_fer2013, tmp_path, caplog
+):
+    first, run_dir = tmp_path / "first", tmp_path / "whole"
+    start = flags(small_fer2013, first, "--task=fer2013", "--stage=fa_net")
+    assert main(start) == 0
+    fitted = networks.load_spec(str(first / "fa_net")).temperature
+    with caplog.at_level("INFO"):
+        for stage in ("fa_net", "evaluate"):
+            more = ("--task=fer2013", f"--stage={stage}", "--held_out=0", f"--init_from={first}")
+            assert main(flags(small_fer2013, run_dir, *more)) == 0
+    assert "train: 168 faces" in caplog.text and "kept the last (epoch 2)" in caplog.text
+    assert networks.load_spec(str(run_dir / "fa_net")).temperature == fitted != 1.0
+    history = read(run_dir, "fa_net", "history.json")
+    assert history["best_epoch"] == 2 and not any(name.startswith("val_") for name in history["history"][0])
+    scores = read(run_dir, "metrics.json")
+    assert scores["val"] == {"faces": 0} and scores["test"]["faces"] == 56 and scores["kept"] == "last"
+    with open(run_dir / "evaluation.html") as file:
+        assert "kept epoch 2, the last<" in file.read()
+    with pytest.raises(InputError, match="`keep` 'best' needs a validation part"):
+        main(flags(small_fer2013, tmp_path / "best", "--task=fer2013", "--held_out=0", "--keep=best"))
+
+
+def test_a_first_network_that_may_know_the_validation_part_is_warned_of(tiny, small_fer2013, tmp_path, caplog):
+    whole, run_dir = tmp_path / "whole", tmp_path / "run"
+    flags_of = ("--task=fer2013", "--stage=fa_net", "--epochs=1")
+    assert main(flags(small_fer2013, whole, *flags_of, "--held_out=0")) == 0
+    assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}")) == 0
+    assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}", "--stage=evaluate")) == 0
+    assert "which holds faces of val" in caplog.text
+    notes = read(run_dir, "metrics.json")["notes"]
+    assert notes[2] == "the weights were chosen on val" and "was trained on another part of this set" in notes[3]
+    # What the network to begin with began with counts too.
+    caplog.clear()
+    assert main(flags(small_fer2013, tmp_path / "same", *flags_of, f"--teacher={run_dir}")) == 0
+    assert f"`teacher` '{run_dir}' (by its init_from) was trained on another part of this set" in caplog.text
+    # A network that has seen less is no reason.
+    caplog.clear()
+    held, more = tmp_path / "held", tmp_path / "more"
+    assert main(flags(small_fer2013, held, *flags_of)) == 0
+    assert main(flags(small_fer2013, more, *flags_of, "--held_out=0", f"--init_from={held}")) == 0
+    assert "another part" not in caplog.text
+
+
+def test_a_network_of_another_task_of_this_data_neither_begins_nor_teaches(network, tiny, toy_data, tmp_path):
+    for flag in ("init_from", "teacher"):
+        with pytest.raises(InputError, match=rf"`{flag}` .* this data for the task 'er_ss', whose training part has"):
+            main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", f"--{flag}={network}")])
+    # Nothing was made, so the flags bind nobody: the same folder takes others.
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", "--epochs=1")]) == 0
+    assert read(tmp_path, "config.json")["flags"]["init_from"] == ""
+
+
+def test_a_new_task_begins_with_an_earlier_runs_weights_and_of_its_head_the_classes_of_the_same_name(
+    network, toy_data, tmp_path, caplog
+):
+    faces = fa_net.read_faces(of(TaskConfig, data=toy_data, run_dir=network))
+    other = dataclasses.replace(faces, expressions=("contempt", "surprise", "angry", "disgust", "fear"))
+    config = of(TaskConfig, run_dir=str(tmp_path), image_size=16)
+    spec = fa_net.spec_of(config, recipe_of(config.task, config.fa_net), other)
+    model = networks.build(spec, seed=9)
+    fresh = model.get_layer("logits").get_weights()
+    with caplog.at_level("INFO"):
+        borrowed.init_from(model, spec, network)
+    assert "2 classes have its weights, new are contempt, disgust, fear" in caplog.text
+    source, known = networks.load(os.path.join(network, "fa_net"))
+    for name in ("stem_conv", "stage4_conv_norm", "feature_dense"):
+        for ours, theirs in zip(model.get_layer(name).weights, source.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    faces = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+    answers, theirs = model(faces).numpy(), source(faces).numpy()
+    for place, name in ((1, "surprise"), (2, "angry")):
+        np.testing.assert_allclose(answers[:, place], theirs[:, known.expressions.index(name)], atol=1e-6)
+    for ours, before in zip(model.get_layer("logits").get_weights(), fresh, strict=True):
+        np.testing.assert_array_equal(ours[..., [0, 3, 4]], before[..., [0, 3, 4]])
+
+
+def test_init_from_takes_the_head_too_when_labels_are_equal_and_refuses_another_backbone(network, toy_data, tmp_path):
+    spec = networks.load_spec(os.path.join(network, "fa_net"))
+    model = networks.build(spec, seed=9)
+    borrowed.init_from(model, spec, os.path.join(network, "fa_net"))
+    source, _ = networks.load(os.path.join(network, "fa_net"))
+    np.testing.assert_array_equal(
+        model.get_layer("logits").get_weights()[0], source.get_layer("logits").get_weights()[0]
+    )
+    rgb = dataclasses.replace(spec, channels=3)
+    with pytest.raises(InputError, match=r"light_cnn_9 with 1 channel\(s\); this run builds a light_cnn_9 with 3"):
+        borrowed.init_from(networks.build(rgb), rgb, network)
+
+
+def test_a_light_cnn_29_grows_out_of_a_light_cnn_9_with_the_same_answers(network):
+    source, spec = networks.load(os.path.join(network, "fa_net"))
+    deep = dataclasses.replace(spec, variant="light_cnn_29")
+    model = networks.build(deep, seed=9)
+    borrowed.init_from(model, deep, network)
+    faces = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+    np.testing.assert_allclose(model(faces), source(faces), atol=1e-5)
+    blocks = {weight.path.split("/")[0] for weight in model.trainable_weights if "_block" in weight.path}
+    assert len(blocks) == 10 * 4  # convolution and normalization, twice in each of 10 blocks
+    # The second version pools and ends in another way, so its weights are no use.
+    other = dataclasses.replace(spec, variant="light_cnn_29_v2")
+    with pytest.raises(InputError, match="may also grow out of a light_cnn_9"):
+        borrowed.init_from(networks.build(other), other, network)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_teachers_answers_to_the_changed_faces_are_mixed_into_the_labels(network, mirror):
+    model, spec = networks.load(os.path.join(network, "fa_net"))
+    faces = np.random.default_rng(0).random((6, 16, 16, 1), np.float32)
+    labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
+    teacher = borrowed.load_teacher(network, spec)
+    found = [mixed_labels(teacher, faces[part], labels[part], 0.25, mirror) for part in (slice(3), slice(3, 6))]
+    seen = faces.copy()
+    if mirror:
+        # Every other face of each batch of three.
+        seen[[0, 2, 3, 5]] = seen[[0, 2, 3, 5], :, ::-1]
+    answers = calibration.softmax(model.predict(seen, verbose=0))
+    np.testing.assert_allclose(np.concatenate(found), 0.75 * labels + 0.25 * answers, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"expressions": ("a", "b", "c", "d")}, {"crop": 0.5}, {"channels": 3}])
+def test_a_teacher_of_another_question_is_refused(network, changes):
+    _, spec = networks.load(os.path.join(network, "fa_net"))
+    with pytest.raises(InputError, match=f"`teacher` .* has the {next(iter(changes))}"):
+        borrowed.load_teacher(network, dataclasses.replace(spec, **changes))
+
+
+def test_a_teacher_sees_faces_at_its_own_size(tmp_path):
+    spec = networks.FaNetSpec(expressions=("a", "b"), image_size=32)
+    model = networks.build(spec, seed=3)
+    networks.save(str(tmp_path), model, spec)
+    # Of even light in each quarter: at half the size still the same, but at the borders of the quarters.
+    faces = np.random.default_rng(0).random((6, 2, 2, 1), np.float32).repeat(32, 1).repeat(32, 2)
+    teacher = borrowed.load_teacher(str(tmp_path), fa_net.with_size(spec, 64))
+    found = mixed_labels(teacher, faces, np.eye(2, dtype=np.float32)[[0, 1] * 3], 1.0)
+    answers = calibration.softmax(model.predict(faces[:, ::2, ::2], verbose=0))
+    assert np.ptp(answers[:, 0]) > 0.05
+    np.testing.assert_allclose(found, answers, atol=0.02)
+
+
+def test_a_teacher_answers_inside_the_training_step(network):
+    model, spec = networks.load(os.path.join(network, "fa_net"))
+    faces = np.random.default_rng(0).random((8, 16, 16, 1), np.float32)
+    labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 2]
+    teacher = networks.build(spec, seed=7)
+    taught = pupil(model, teacher, 0.5, mirror=True)
+    # Keras compiles the step for the device that trains, and the teacher's weights stay out of the pupil's.
+    assert [layer.name for layer in taught.layers] == [layer.name for layer in model.layers]
+    assert all(ours is theirs for ours, theirs in zip(taught.weights, model.weights, strict=True))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    seen = []
+    taught.compile(keras.optimizers.SGD(0.0), lambda *answers: seen.append(answers[0]) or loss(*answers))
+    taught.run_eagerly = True
+    taught.train_on_batch(faces, labels)
+    np.testing.assert_allclose(seen[0], mixed_labels(teacher, faces, labels, 0.5, mirror=True), atol=1e-6)
+    assert np.abs(seen[0] - labels).max() > 0.1
+
+
+def test_a_run_with_a_teacher_learns_from_the_mixed_labels(network, tiny, toy_data, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(fa_net, "pupil", lambda *args: calls.append(args[2:]) or pupil(*args))
+    more = (f"--teacher={network}", "--teacher_weight=0.3", "--epochs=1")
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
+    # Recipe `best` mirrors faces in training.
+    assert calls == [(0.3, True)]
+    assert os.path.exists(tmp_path / "fa_net" / "FINISHED")
