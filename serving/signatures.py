@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from fer_tf.data.inputs import decode_image
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FaceRecord, key_of
 from fer_tf.models.fa_net import FaNetSpec
@@ -39,7 +40,7 @@ def within_limit(shape: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(tf.reduce_prod(shape) <= MAX_IMAGE_PIXELS, claim)
 
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+def bounded_image(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a JPEG or PNG as uint8 (H, W, 3); its header is checked before anything is unpacked.
 
     Args:
@@ -61,7 +62,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
     shape = tf.cond(tf.equal(tf.strings.substr(encoded, 0, 8), PNG_MAGIC), png_shape, jpeg_shape)
     with tf.control_dependencies([within_limit(shape)]):
-        return tf.io.decode_image(tf.identity(encoded), channels=3, expand_animations=False)
+        return decode_image(tf.identity(encoded))
 
 
 class FaNetModule(tf.Module):
@@ -79,7 +80,7 @@ class FaNetModule(tf.Module):
         """JPEG or PNG bytes, string (B,), to the network's input, float32 (B, S, S, C)."""
         size, channels = self._spec.image_size, self._spec.channels
         return tf.map_fn(
-            lambda encoded: self.prepare(decode_image(encoded)[None])[0],
+            lambda encoded: self.prepare(bounded_image(encoded)[None])[0],
             image_bytes,
             parallel_iterations=DECODE_PARALLELISM,
             fn_output_signature=tf.TensorSpec((size, size, channels), tf.float32),

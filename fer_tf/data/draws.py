@@ -18,14 +18,13 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data import statistics, tasks
 from fer_tf.data.folder import DataFolder
-from fer_tf.data.parts import records_of
 from fer_tf.data.schema import FaceRecord, parse
+from fer_tf.data.stored import record_batches
 from fer_tf.data.tasks import FaceKeys, SplitPlan, TaskOptions, stable_hash
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 
 _FIELDS = ("image_id", "clip_id", "clip_group", "person", "expression_id", "pose_id")
-_PARSED = 1024
 
 
 def options_of(data: DataFolder, seed: int) -> TaskOptions:
@@ -101,5 +100,4 @@ def _keys_of(data: DataFolder) -> tuple[np.ndarray, FaceKeys]:
 
 
 def _batches(data: DataFolder) -> Iterator[dict[str, np.ndarray]]:
-    records = records_of(data.face_files).batch(_PARSED)
-    return records.map(lambda raw: parse(raw, FaceRecord, _FIELDS)).as_numpy_iterator()
+    return record_batches(data.face_files).map(lambda raw: parse(raw, FaceRecord, _FIELDS)).as_numpy_iterator()

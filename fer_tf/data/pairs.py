@@ -12,8 +12,9 @@ import numpy as np
 
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
-from fer_tf.data.parts import TagsById, records_of
+from fer_tf.data.inputs import decode_image
 from fer_tf.data.schema import FACE_SIZE, PairRecord
+from fer_tf.data.stored import TagsById, records_of
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS, TASKS
 
@@ -249,13 +250,13 @@ def images_of(encoded: Any, channels: int, image_size: int, dtype: str = "float3
     import tensorflow as tf
 
     return tf.map_fn(
-        lambda raw: tf.cast(decode_image(raw, channels, image_size), dtype),
+        lambda raw: tf.cast(_resized(raw, channels, image_size), dtype),
         encoded,
         fn_output_signature=tf.TensorSpec((image_size, image_size, channels), dtype),
     )
 
 
-def decode_image(encoded: Any, channels: int, image_size: int) -> Any:
+def _resized(encoded: Any, channels: int, image_size: int) -> Any:
     """Returns encoded bytes as float32 (image_size, image_size, channels), values 0 to 255, averaged when shrunk.
 
     Args:
@@ -265,15 +266,8 @@ def decode_image(encoded: Any, channels: int, image_size: int) -> Any:
     """
     import tensorflow as tf
 
-    # A JPEG shrinks by 2, 4 or 8 while it is decoded, for a third of the time.
-    ratio = max(ratio for ratio in (1, 2, 4, 8) if ratio == 1 or FACE_SIZE // ratio >= image_size)
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels, ratio=ratio),
-        lambda: tf.io.decode_image(encoded, channels, expand_animations=False),
-    )
     size = (image_size, image_size)
-    image = tf.cast(image, tf.float32)
+    image = tf.cast(decode_image(encoded, channels, at_least=image_size), tf.float32)
     same = tf.reduce_all(tf.shape(image)[:2] == size)
     image = tf.cond(same, lambda: image, lambda: tf.image.resize(image, size, method="area"))
     return tf.ensure_shape(image, (*size, channels))

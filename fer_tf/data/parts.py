@@ -1,4 +1,4 @@
-"""One part of a task's data: a table with a row per face, and the stream of its images, of one set or of several."""
+"""One part of a task's data: a table with a row per face, and what training sees of it, of one set or of several."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from typing import Any, Literal
 import numpy as np
 
 from fer_tf.data.schema import FaceRecord, parse, tag_of
+from fer_tf.data.stored import Stored, TagsById, from_records, record_batches
 from fer_tf.errors import InputError
 from fer_tf.labels import SPLITS
 
 # Encoded faces held for shuffling: as many as fit this, however many the set has, but not fewer than the second.
 SHUFFLE_BYTES, SHUFFLE_BUFFER = 80e6, 4096
-# Records parsed at a time.
-PARSED = 256
 COLUMNS = ("image_ids", "labels", "persons", "poses", "genders", "ages", "votes", "sets")
 TABLE_FIELDS = ("image_id", "expression_id", "person", "pose", "gender", "age", "synthetic", "distribution")
 # From this share of the votes on, a label is its face's majority.
 MAJORITY = 0.5
 # A target that says nothing about a class, because the face's set does not have it.
 UNKNOWN = -1.0
-_HASHES = (1 << 63) - 1
 
 Labels = Literal["distribution", "majority", "draw"]
 
@@ -44,66 +42,6 @@ class Sampling:
 
 
 AS_THEY_ARE = Sampling()
-
-
-class TagsById:
-    """Each image's part of a task by its id, where a draw says it and the records' own tags do not.
-
-    Args:
-      tags: parts, or empty texts, by image id.
-    """
-
-    def __init__(self, tags: Mapping[str, str]) -> None:
-        import tensorflow as tf
-
-        # By hash, in order: a lookup table would be a resource, which nested datasets handle badly.
-        hashes = tf.strings.to_hash_bucket_fast(list(tags), _HASHES).numpy()
-        order = np.argsort(hashes)
-        self._hashes, self._tags = hashes[order], np.array(list(tags.values()))[order]
-
-    def of(self, image_ids: Any) -> Any:
-        """Returns the parts of images, string tensor of any shape; empty for an id that is not known."""
-        import tensorflow as tf
-
-        hashes = tf.strings.to_hash_bucket_fast(image_ids, _HASHES)
-        known = tf.constant(self._hashes)
-        place = tf.minimum(tf.searchsorted(known, tf.reshape(hashes, [-1])), len(self._hashes) - 1)
-        place = tf.reshape(place, tf.shape(hashes))
-        return tf.where(tf.gather(known, place) == hashes, tf.gather(tf.constant(self._tags), place), "")
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where some faces of a part lie.
-
-    Attributes:
-      files: record files; their faces of `split` for `task`, in order, are the table's rows.
-      task, split: which tag of the records counts.
-      faces: how many rows they are.
-      classes: the part's class for each class of the records, -1 for one whose faces are left out.
-      weight: how often a face is seen in an epoch.
-      record_bytes: mean size of the files' records.
-      tags: what counts in the place of the records' tags; None when they do.
-    """
-
-    files: tuple[str, ...]
-    task: str
-    split: str
-    faces: int
-    classes: tuple[int, ...]
-    weight: float = 1.0
-    record_bytes: float = 0.0
-    tags: TagsById | None = None
-
-    @property
-    def told_by(self) -> str:
-        """The field of a record that tells which part it belongs to."""
-        return tag_of(self.task) if self.tags is None else "image_id"
-
-    def includes(self, fields: dict[str, Any]) -> Any:
-        """Returns which records belong to the part, bool (B,), by their fields as tensors."""
-        told = fields[self.told_by]
-        return (told if self.tags is None else self.tags.of(told)) == self.split
 
 
 def _unknown(count: int) -> np.ndarray:
@@ -239,8 +177,7 @@ def _targets(stored: Stored, num_classes: int, sampling: Sampling, factor: np.nd
         targets = tf.matmul(shares, tf.constant(to_part)) + tf.constant(unknown)
         return tf.gather(fields["image"], index), tf.gather(targets, index)
 
-    # Many records at a time: one by one, parsing takes twenty times as long.
-    return records_of(stored.files, seed).batch(PARSED).enumerate().map(of_split, num_parallel_calls=2).unbatch()
+    return record_batches(stored.files, seed).enumerate().map(of_split, num_parallel_calls=2).unbatch()
 
 
 def _shares(distribution: Any, label: Any, kept: np.ndarray, sampling: Sampling, draw: Any) -> tuple[Any, Any]:
@@ -277,37 +214,6 @@ def _mixed(streams: Sequence[Any], sizes: np.ndarray, seed: Any) -> Any:
     return tf.data.Dataset.choose_from_datasets(streams, choices, stop_on_empty_dataset=False)
 
 
-def records_of(files: Sequence[str], seed: Any = None) -> Any:
-    """Returns a tf.data.Dataset of serialized records in the files' order; with a seed files are mixed."""
-    import tensorflow as tf
-
-    if seed is None:
-        return tf.data.TFRecordDataset(list(files), num_parallel_reads=1)
-    paths = tf.data.Dataset.from_tensor_slices(list(files))
-    paths = paths.shuffle(len(files), seed=seed, reshuffle_each_iteration=False)
-    return paths.interleave(
-        tf.data.TFRecordDataset, cycle_length=8, block_length=4, num_parallel_calls=tf.data.AUTOTUNE
-    )
-
-
-def from_records(stored: Stored, names: tuple[str, ...]) -> Any:
-    """Returns a tf.data.Dataset of tuples of fields of some faces, in order."""
-    import tensorflow as tf
-
-    told_by = stored.told_by
-    kept = np.array(stored.classes) >= 0
-
-    @tf.autograph.experimental.do_not_convert
-    def of_split(raw: Any) -> tuple:
-        fields = parse(raw, FaceRecord, (*dict.fromkeys((*names, "expression_id", told_by)),))
-        wanted = stored.includes(fields)
-        if not kept.all():
-            wanted &= tf.gather(tf.constant(kept), fields["expression_id"])
-        return tuple(tf.boolean_mask(fields[name], wanted) for name in names)
-
-    return records_of(stored.files).batch(PARSED).map(of_split, num_parallel_calls=2).unbatch()
-
-
 def survey(
     files: Sequence[str],
     task: str,
@@ -332,9 +238,8 @@ def survey(
     names = (*TABLE_FIELDS, tag_of(task))
     columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in files:
-        records = records_of([path]).batch(PARSED)
         try:
-            for batch in records.map(lambda raw: parse(raw, FaceRecord, names)).as_numpy_iterator():
+            for batch in record_batches([path]).map(lambda raw: parse(raw, FaceRecord, names)).as_numpy_iterator():
                 for name, values in batch.items():
                     columns[name].append(values)
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:

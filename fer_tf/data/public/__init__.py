@@ -1,6 +1,6 @@
 """The public sets: one file for each, which says how its published layout is read.
 
-To add a set, add a file here that defines `SET` (see `fer_tf.data.convert.PublicSet`); its name becomes a `--task`.
+To add a set, add a file here that defines `SET` (see `fer_tf.data.public_set.PublicSet`); its name becomes a `--task`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from fer_tf.data.convert import PublicSet, records_of
+from fer_tf.data.convert import records_of
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import FaceSet, read_records
+from fer_tf.data.public_set import PublicSet
 from fer_tf.errors import not_one_of
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))

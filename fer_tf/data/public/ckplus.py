@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from fer_tf.data.convert import PublicSet, Row, Source, by_person, folders_in, images_below, own_splits, read_bytes
+from fer_tf.data.public_set import PublicSet, Row, Source, by_person, folders_in, images_below, own_splits, read_bytes
 from fer_tf.errors import InputError, not_one_of
 
 # CK+ numbers its emotions from 0, which is neutral and never the last frame of a labelled sequence.

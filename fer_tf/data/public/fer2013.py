@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fer_tf.data.convert import (
+from fer_tf.data.public import MAX_HELD_OUT
+from fer_tf.data.public_set import (
     DAMAGED,
     LeftOut,
     Parts,
@@ -21,7 +22,6 @@ from fer_tf.data.convert import (
     stable_hash,
     table_rows,
 )
-from fer_tf.data.public import MAX_HELD_OUT
 from fer_tf.errors import InputError, not_one_of
 
 # The set's own order of class numbers.

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fer_tf.data.convert import DAMAGED, LeftOut, PublicSet, Row, Source, folders_in, read_bytes, table_rows
 from fer_tf.data.public import MAX_HELD_OUT, fer2013
 from fer_tf.data.public.fer2013 import PRIVATE, PUBLIC, TRAINING, USAGES
+from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source, folders_in, read_bytes, table_rows
 from fer_tf.errors import InputError
 
 EXPRESSIONS = (*fer2013.EXPRESSIONS, "contempt")

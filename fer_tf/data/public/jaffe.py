@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from fer_tf.data.convert import (
+from fer_tf.data.public_set import (
     DAMAGED,
     LeftOut,
     PublicSet,

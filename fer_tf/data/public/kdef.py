@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from fer_tf.data.convert import LeftOut, PublicSet, Row, Source, by_person, images_below, own_splits, read_bytes
+from fer_tf.data.public_set import LeftOut, PublicSet, Row, Source, by_person, images_below, own_splits, read_bytes
 from fer_tf.errors import InputError
 
 CODES = {

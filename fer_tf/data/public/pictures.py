@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from fer_tf.data.convert import (
+from fer_tf.data.public_set import (
     DAMAGED,
     LeftOut,
     Parts,

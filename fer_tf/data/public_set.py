@@ -1,0 +1,173 @@
+"""What a file of `fer_tf/data/public/` defines, and what helps it to read a set as it was published."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from fer_tf.data import csv_rows
+from fer_tf.labels import SPLITS, word_key
+
+DAMAGED = "they cannot be decoded"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a public set.
+
+    Attributes:
+      image_id: its path in the set, or what else names it; unique in the set.
+      expression: the label's name.
+      usage: the part of the set that it belongs to, in the set's own words or `train`, `val`, `test`.
+      image: encoded bytes, in any format that TensorFlow decodes.
+      person, pose, gender: as far as the set tells.
+      distribution: each expression's share of the votes on it; empty when it has one label.
+    """
+
+    image_id: str
+    expression: str
+    usage: str
+    image: bytes = field(repr=False)
+    person: str = ""
+    pose: str = ""
+    gender: str = ""
+    distribution: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that is not used.
+
+    Attributes:
+      image_id: which.
+      reason: completes "left out, because ..."; the same words for all images of a kind.
+      detail: what was found, for a person to read.
+    """
+
+    image_id: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a set's own parts become.
+
+    Attributes:
+      split_of: `train`, `val` or `test` by usage.
+      notes: what a reader of the scores must know of it.
+      val_of_training: whether val was held out of the set's own training part.
+    """
+
+    split_of: dict[str, str]
+    notes: tuple[str, ...] = ()
+    val_of_training: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public set as its reader found it.
+
+    Attributes:
+      rows: its images, read one after the other.
+      parts: takes how many rows each usage has, and says what they become; raises InputError when one is missing.
+      expressions: label names, where the set's own are only known now.
+    """
+
+    rows: Iterable[Row | LeftOut]
+    parts: Callable[[Counter[str]], Parts]
+    expressions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """What a file of `fer_tf/data/public/` defines as SET.
+
+    Attributes:
+      title: the set's name as published.
+      expressions: label names; a class's id is its position. Empty when each set of the kind has others.
+      read: takes the set's folder or file and the share of its training part to hold out; raises InputError when the
+        set is incomplete or renamed, with what was expected and what was found.
+      takes_file: whether the set may be a single file.
+      holds_out: whether the share matters.
+    """
+
+    title: str
+    expressions: tuple[str, ...]
+    read: Callable[[str, float], Source]
+    takes_file: bool = False
+    holds_out: bool = False
+
+
+def stable_hash(content: bytes) -> float:
+    """Returns a number in [0, 1) that is equal for equal bytes, on any machine."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64
+
+
+def by_person(persons: Iterable[str]) -> dict[str, str]:
+    """Returns the split of each person: 70 / 10 / 20 % of them, by a stable hash."""
+    ordered = sorted(set(persons), key=lambda person: stable_hash(person.encode()))
+    test, val = round(0.2 * len(ordered)), round(0.1 * len(ordered))
+    return {
+        person: "test" if place < test else "val" if place < test + val else "train"
+        for place, person in enumerate(ordered)
+    }
+
+
+def own_splits(*notes: str) -> Callable[[Counter[str]], Parts]:
+    """Returns the parts of a set whose reader has split it itself."""
+    return lambda usages: Parts({split: split for split in SPLITS}, notes)
+
+
+def images_below(folder: str, endings: tuple[str, ...] = (".jpg", ".jpeg", ".png")) -> list[str]:
+    """Returns all files below a folder with one of the endings, sorted; what is hidden or macOS' own is left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        found += [os.path.join(parent, name) for name in names if name.lower().endswith(endings) and name[0] != "."]
+    return sorted(found)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is an editor's, a notebook's or a system's own."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def folders_in(folder: str) -> dict[str, str]:
+    """Returns the folders in a folder that are not hidden: their names by their names in lower case."""
+    return {
+        entry.name.casefold(): entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not is_hidden(entry.name)
+    }
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a file's content."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def table_rows(
+    path: str, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the rows of a set's CSV file: where each stands, for errors, and its values by column.
+
+    Columns may stand in any order, with blanks around their names and in capitals or not; others are passed on too.
+
+    Args:
+      path: the file.
+      required, optional: columns that must be there, and that may; rows name them as written here.
+
+    Raises:
+      InputError: when the file is no CSV, or lacks a column.
+    """
+    known = {word_key(name): name for name in (*required, *optional)}
+    with open(path, "rb") as file:
+        table = csv_rows.read(file, path, [word_key(name) for name in required])
+        names = [known.get(column, column) for column in table.columns]
+        for line, values in table.rows:
+            yield f"{path}, line {line}", dict(zip(names, values, strict=False))
