@@ -216,6 +216,11 @@ class RunOptions:
         if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):
             raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
 
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(self.run_dir)
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -288,7 +293,7 @@ class TaskConfig:
     @property
     def folder(self) -> RunFolder:
         """The run folder."""
-        return RunFolder(self.run.run_dir)
+        return self.run.folder
 
     @property
     def keeps_last(self) -> bool:

@@ -142,7 +142,7 @@ def _train_phase(
     measured_on = statistics_batches(train, spec, batch_size, config.run.seed, phase.augmentation.flip)
     batches = training_batches(train, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling)
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
-    pictures = tensorboard.TrainingPictures(config, spec.expressions, recipe.epochs)
+    pictures = tensorboard.TrainingPictures(config.folder, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
     judge = _Judge(config, faces, spec, model, measured_on if recipe.ema else None, pictures)
     model.fit(
@@ -154,7 +154,7 @@ def _train_phase(
         callbacks=[
             StopOnNan(state.epoch * steps),
             EpochEnd(checkpoints, judge.evaluate, judge.keep, steps * batch_size, recipe.epochs, keep_last),
-            *tensorboard.callbacks(config),
+            *tensorboard.callbacks(config.run),
         ],
     )
 

@@ -113,7 +113,7 @@ def run(config: TaskConfig) -> None:
         gan = build(config.gan, config.run.seed)
         gan.compile(loss_scale=policy == "mixed_float16")
         held_out = dataclasses.replace(stream, split="val", flip=False)
-        monitor = Monitor(config, _pairs(held_out, found, config.gan.quality_pairs, predictor))
+        monitor = Monitor(config.folder, _pairs(held_out, found, config.gan.quality_pairs, predictor))
         trainer = _Trainer(config, gan, stream, steps, monitor, folder)
         history = trainer.train(schedule.epochs)
     metrics = {

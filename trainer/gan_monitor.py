@@ -15,9 +15,9 @@ from fer_tf.evaluation import face_quality
 from fer_tf.models import fa_net
 from fer_tf.models.fape_gan import FapeGan
 from fer_tf.models.light_cnn import FEATURES_LAYER
+from fer_tf.run_folder import RunFolder
 from fer_tf.synthesis.judge import SAME_PERSON, FaceMeter, to_uint8
 from trainer import runtime
-from trainer.config import TaskConfig
 
 PICTURES = 8
 # The generated faces differ this much less from each other than the real ones when the generator has collapsed.
@@ -92,14 +92,14 @@ class Monitor:
     """Measures and draws the same held-out pairs after each epoch.
 
     Args:
-      config: the run's flags.
+      run: the run folder.
       held_out: the pairs; None measures and draws nothing.
     """
 
-    def __init__(self, config: TaskConfig, held_out: HeldOut | None) -> None:
+    def __init__(self, run: RunFolder, held_out: HeldOut | None) -> None:
         self._held_out = held_out
-        self._folder = config.folder.gan
-        self._writer = tf.summary.create_file_writer(files.join(runtime.tensorboard_dir(config.folder), "fape_gan"))
+        self._folder = run.gan
+        self._writer = tf.summary.create_file_writer(files.join(runtime.tensorboard_dir(run), "fape_gan"))
 
     def after_epoch(self, gan: FapeGan, epoch: int) -> dict[str, float]:
         """Returns the numbers of the held-out faces and draws them."""

@@ -22,8 +22,9 @@ from fer_tf.evaluation import calibration, metrics, saliency
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURES_LAYER
 from fer_tf.reports import figures
+from fer_tf.run_folder import RunFolder
 from trainer import runtime
-from trainer.config import TaskConfig
+from trainer.config import RunOptions, TaskConfig
 from trainer.recipes import recipe_of
 
 TRAINING, EVALUATION = "fa_net", "evaluation"
@@ -53,12 +54,12 @@ HPARAM_FLAGS = (
 HPARAM_RECIPE = ("epochs", "batch_size", "learning_rate", "image_size", "optimizer", "weight_decay", "dropout")
 
 
-def callbacks(config: TaskConfig) -> list[keras.callbacks.Callback]:
+def callbacks(run: RunOptions) -> list[keras.callbacks.Callback]:
     """Returns Keras' own callback: scalars and learning rate by epoch, and a profile of the steps of `--profile`."""
     if not runtime.is_chief():
         return []
-    folder = files.join(runtime.tensorboard_dir(config.folder), TRAINING)
-    steps = tuple(int(step) for step in config.run.profile.split(",")) if config.run.profile else 0
+    folder = files.join(runtime.tensorboard_dir(run.folder), TRAINING)
+    steps = tuple(int(step) for step in run.profile.split(",")) if run.profile else 0
     return [keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=steps)]
 
 
@@ -66,13 +67,13 @@ class TrainingPictures:
     """Draws what Fa-Net is fed and, over the epochs, what it confuses.
 
     Args:
-      config: the run's flags.
+      run: the run folder.
       expressions: label names.
       epochs: epochs of the whole run.
     """
 
-    def __init__(self, config: TaskConfig, expressions: Sequence[str], epochs: int) -> None:
-        folder = files.join(runtime.tensorboard_dir(config.folder), TRAINING, "pictures")
+    def __init__(self, run: RunFolder, expressions: Sequence[str], epochs: int) -> None:
+        folder = files.join(runtime.tensorboard_dir(run), TRAINING, "pictures")
         self._writer = tf.summary.create_file_writer(folder) if runtime.is_chief() else tf.summary.create_noop_writer()
         self._expressions = tuple(expressions)
         self._every = max(1, math.ceil(epochs / EPOCH_PICTURES))

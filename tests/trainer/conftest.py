@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import pytest
 
 from fer_tf.models import fa_net as networks
-from fer_tf.models.light_cnn import FEATURES_LAYER, LOGITS_LAYER
+from fer_tf.models.light_cnn import FEATURES_LAYER, LOGITS_LAYER, FusedBatchNormalization
 from trainer.task import main
 
 SMALL = ("--epochs=2", "--batch_size=32", "--image_size=16", "--precision=float32", "--synthetic=false")
@@ -25,19 +27,31 @@ def read(*parts: Any) -> Any:
         return json.load(file)
 
 
+def small_network(spec: networks.FaNetSpec, seed: int = 0, **options: Any) -> keras.Model:
+    """What a Fa-Net has around its layers (batch statistics, dropout, features, head), and hardly a layer."""
+    start = keras.initializers.GlorotUniform(seed)
+    faces = keras.Input((spec.image_size, spec.image_size, spec.channels))
+    x = keras.layers.Conv2D(8, 3, 4, "same", use_bias=False, kernel_initializer=start, name="stem_conv")(faces)
+    x = keras.layers.ReLU()(FusedBatchNormalization(name="stem_norm")(x))
+    x = keras.layers.Dense(16, kernel_initializer=start, name="feature_dense")(keras.layers.Flatten()(x))
+    features = keras.layers.Activation("linear", dtype="float32", name=FEATURES_LAYER)(x)
+    head = keras.layers.Dense(spec.num_classes, kernel_initializer=start, dtype="float32", name=LOGITS_LAYER)
+    return keras.Model(faces, head(keras.layers.Dropout(spec.dropout, seed=seed)(features)))
+
+
+@contextlib.contextmanager
+def small_networks() -> Iterator[None]:
+    """Puts `small_network` in LightCNN's place, which takes ten seconds of CPU to trace: for what happens around it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "build", small_network)
+        yield
+
+
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts a few dense layers in LightCNN's place, which takes seconds to trace: for what happens around a network."""
-
-    def build(spec: networks.FaNetSpec, seed: int = 0, **options: Any) -> keras.Model:
-        drawn = keras.initializers.GlorotUniform(seed)
-        faces = keras.Input((spec.image_size, spec.image_size, spec.channels))
-        hidden = keras.layers.Dense(16, kernel_initializer=drawn, name="feature_dense")(keras.layers.Flatten()(faces))
-        features = keras.layers.BatchNormalization(name=FEATURES_LAYER)(hidden)
-        head = keras.layers.Dense(spec.num_classes, kernel_initializer=drawn, dtype="float32", name=LOGITS_LAYER)
-        return keras.Model(faces, head(features))
-
-    monkeypatch.setattr(networks, "build", build)
+def tiny() -> Iterator[None]:
+    """See `small_networks`."""
+    with small_networks():
+        yield
 
 
 @pytest.fixture(scope="session")

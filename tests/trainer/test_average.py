@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.models import fa_net as networks
-from tests.trainer.conftest import SMALL
+from tests.trainer.conftest import SMALL, small_networks
 from trainer import average, publish, task
 
 
@@ -19,6 +20,12 @@ def train(data: str, run_dir: Path, *more: str) -> Path:
     flags = [f"--data={data}", f"--run_dir={run_dir}", "--stage=fa_net", *SMALL, "--epochs=1", *more]
     assert task.main(flags) == 0
     return run_dir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with small_networks():
+        yield
 
 
 @pytest.fixture(scope="module")

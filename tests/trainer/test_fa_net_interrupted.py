@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fer_tf.config import EXIT_FAILED
 from fer_tf.models import fa_net
-from tests.toy_data import EXPRESSIONS
+from tests.trainer.conftest import small_networks
+from trainer.task import main
 
 SMALL = ("--task=er_ss", "--stage=fa_net", "--batch_size=32", "--image_size=16", "--precision=float32")
 
 
-def command(data: str, run_dir, *more: str) -> list[str]:
-    return [sys.executable, "-m", "trainer.task", *SMALL, f"--data={data}", f"--run_dir={run_dir}", *more]
+# The command; `kill_at` is the step, from 0, in which it is killed, -1 for none.
+COMMAND = """
+import os, signal, sys
+from fer_tf.models import fa_net
+from tests.trainer.conftest import small_network
+from trainer import callbacks, task
+network, kill_at, folders, *flags = sys.argv[1:]
+if network == "small":
+    fa_net.build = small_network
+end_step = callbacks.StopOnNan.on_train_batch_end
+def end_or_die(self, *arguments):
+    if self._step == int(kill_at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    end_step(self, *arguments)
+callbacks.StopOnNan.on_train_batch_end = end_or_die
+sys.exit(max(task.main([*flags, f"--run_dir={folder}"]) for folder in folders.split(",")))
+"""
 
 
-def start(arguments: list[str], **options) -> subprocess.Popen:
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.getcwd(), **options
-    )
+def trained(
+    *folders: Any, data: str, flags: Sequence[str], network: str, kill_at: int = -1, **options: Any
+) -> subprocess.CompletedProcess:
+    """Trains in a process of its own, in one folder after the other."""
+    arguments = [network, str(kill_at), ",".join(map(str, folders)), *SMALL, f"--data={data}", *flags]
+    return finished([sys.executable, "-c", COMMAND, *arguments], **options)
+
+
+def finished(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
 
 
 def weights(run_dir) -> dict[str, np.ndarray]:
@@ -44,26 +68,25 @@ def history(run_dir) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
 
 
-def test_kill_9_and_the_same_command_end_as_an_unbroken_run(toy_data, tmp_path):
-    more = ("--epochs=4", "--deterministic", "--seed=3")
-    unbroken = start(command(toy_data, tmp_path / "unbroken", *more))
-    broken = start(command(toy_data, tmp_path / "broken", *more))
-    checkpoints = tmp_path / "broken" / "fa_net" / "checkpoints"
-    while broken.poll() is None and not list(checkpoints.glob("ckpt-2.index")):
-        time.sleep(0.05)
-    assert broken.poll() is None, broken.communicate()[1][-2000:]
-    broken.send_signal(signal.SIGKILL)
-    broken.communicate()
-    assert not (tmp_path / "broken" / "fa_net" / "FINISHED").exists()
-    again = start(command(toy_data, tmp_path / "broken", *more))
-    errors = {}
-    for name, process in (("again", again), ("unbroken", unbroken)):
-        _, errors[name] = process.communicate(timeout=600)
-        assert process.returncode == 0, errors[name][-2000:]
-    assert "epochs 1 to 4" in errors["unbroken"] and "epochs 1 to 4" not in errors["again"]
-    assert history(tmp_path / "broken") == history(tmp_path / "unbroken")
-    expected = weights(tmp_path / "unbroken")
-    for name, value in weights(tmp_path / "broken").items():
+# Either is killed and goes on alike, and LightCNN takes ten seconds to trace, each time.
+NETWORKS = ["small", pytest.param("light_cnn", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_kill_9_and_the_same_command_end_as_an_unbroken_run(toy_data, tmp_path, network):
+    about = {"data": toy_data, "flags": ("--epochs=4", "--deterministic", "--seed=3"), "network": network}
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    # In the second of the three steps of the third epoch.
+    killed = trained(broken, kill_at=7, **about)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert not (broken / "fa_net" / "FINISHED").exists()
+    again = trained(broken, unbroken, **about)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "epochs 3 to 4" in (broken / "log.txt").read_text()
+    assert "epochs 3 to 4" not in (unbroken / "log.txt").read_text()
+    assert history(broken) == history(unbroken)
+    expected = weights(unbroken)
+    for name, value in weights(broken).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
@@ -74,15 +97,13 @@ def test_a_full_disk_is_named_and_the_same_command_finishes_once_there_is_space(
         # A real write error, as from a full disk, for any file above 1 MB.
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
-    full = start(command(toy_data, tmp_path, "--epochs=1"), preexec_fn=no_large_files)
-    _, error = full.communicate(timeout=600)
-    assert full.returncode == EXIT_FAILED, error[-2000:]
-    last = error.strip().splitlines()[-1]
+    flags = ("--epochs=1",)
+    full = trained(tmp_path, data=toy_data, flags=flags, network="light_cnn", preexec_fn=no_large_files)
+    assert full.returncode == EXIT_FAILED, full.stderr[-2000:]
+    last = full.stderr.strip().splitlines()[-1]
     assert last.startswith("error: cannot write") and "free some space, then the same command goes on" in last
     assert not (tmp_path / "fa_net" / "best.weights.h5").exists()
-    again = start(command(toy_data, tmp_path, "--epochs=1"))
-    _, error = again.communicate(timeout=600)
-    assert again.returncode == 0, error[-2000:]
+    assert main([*SMALL, f"--data={toy_data}", *flags, f"--run_dir={tmp_path}"]) == 0
     assert (tmp_path / "fa_net" / "best.weights.h5").exists()
 
 
@@ -91,29 +112,40 @@ import dataclasses, sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+from fer_tf.models import fa_net as networks
+from tests.trainer.conftest import small_network
+from tests.trainer.conftest import small_networks
 from trainer import fa_net, recipes, task
-whole = fa_net.recipe_of
+network, data, folder, *flags = sys.argv[1:]
+if network == "small":
+    networks.build = small_network
+spec = networks.FaNetSpec(EXPRESSIONS, image_size=16, crop=0.9)
+networks.save(f"{folder}/teacher", networks.build(spec, seed=9), spec)
+whole, build_optimizer = fa_net.recipe_of, recipes.Recipe.build_optimizer
 # Dropout masks differ between replicas by design; without it the two must agree.
 fa_net.recipe_of = lambda task, options: dataclasses.replace(whole(task, options), dropout=0.0)
-data, folder, teacher, *flags = sys.argv[1:]
-for recipe, more in (("paper", []), ("best", [f"--teacher={teacher}", "--teacher_weight=0.7"])):
+def without_noise(self, steps):
+    optimizer = build_optimizer(self, steps)
+    if isinstance(optimizer, keras.optimizers.AdamW):
+        optimizer.epsilon = 1e-3
+    return optimizer
+recipes.Recipe.build_optimizer = without_noise
+for recipe, more in (("paper", []), ("best", [f"--teacher={folder}/teacher", "--teacher_weight=0.7"])):
     for name in ("one_device", "mirrored"):
         here = [f"--data={data}", f"--run_dir={folder}/{recipe}/{name}", f"--strategy={name}", f"--recipe={recipe}"]
         assert task.main([*flags, *here, *more]) == 0
 """
 
 
-@pytest.fixture(scope="module")
-def on_one_and_two(toy_data, tmp_path_factory):
+@pytest.fixture(scope="module", params=NETWORKS)
+def on_one_and_two(request, toy_data, tmp_path_factory):
     """A folder by recipe with a run on one device and one on two; `best` averages its weights and has a teacher."""
     folder = tmp_path_factory.mktemp("replicas")
-    spec = fa_net.FaNetSpec(EXPRESSIONS, image_size=16, crop=0.9)
-    fa_net.save(str(folder / "teacher"), fa_net.build(spec, seed=9), spec)
-    program = [sys.executable, "-c", TWO_REPLICAS, toy_data, str(folder), str(folder / "teacher")]
-    process = start([*program, *SMALL, "--epochs=2"])
-    _, error = process.communicate(timeout=600)
-    assert process.returncode == 0, error[-2000:]
-    return folder
+    process = finished([sys.executable, "-c", TWO_REPLICAS, request.param, toy_data, str(folder), *SMALL, "--epochs=2"])
+    assert process.returncode == 0, process.stderr[-2000:]
+    with small_networks() if request.param == "small" else contextlib.nullcontext():
+        yield folder
 
 
 @pytest.mark.parametrize("recipe", ["paper", "best"])
@@ -125,8 +157,8 @@ def test_two_replicas_end_with_the_weights_of_one_on_the_same_global_batch(on_on
     began, alone, together = (
         np.concatenate([weight.numpy().ravel() for weight in model.trainable_weights]) for model in (start_of, one, two)
     )
-    # AdamW makes whole steps of the rounding noise in gradients that are almost 0, so a few weights may differ.
-    allowed = {"paper": 0.001, "best": 0.2}[recipe]
-    assert np.linalg.norm(together - alone) < allowed * np.linalg.norm(alone - began)
+    # AdamW divides by the size of a gradient, so that it makes whole steps of the rounding noise in one that is almost
+    # 0: the recipe's own epsilon of 1e-7 is below that noise, 1e-3 is above it. Two replicas add up in another order.
+    assert np.linalg.norm(together - alone) < 0.001 * np.linalg.norm(alone - began)
     for single, pair in zip(history(folder / "one_device"), history(folder / "mirrored"), strict=True):
         assert pair["loss"] == pytest.approx(single["loss"], rel=1e-3)

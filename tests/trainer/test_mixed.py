@@ -9,9 +9,16 @@ import pytest
 
 from fer_tf.errors import InputError
 from tests.fer_tf.data.test_ferplus import folders  # noqa: F401
+from tests.trainer.conftest import small_networks
 from trainer.config import FaNetOptions, TaskConfig
 from trainer.recipes import recipe_of
 from trainer.task import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    with small_networks():
+        yield
 
 
 @pytest.fixture(scope="module")

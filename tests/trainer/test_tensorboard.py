@@ -20,7 +20,7 @@ from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from tests.toy_data import EXPRESSIONS
 from trainer import tensorboard
-from trainer.config import FaNetOptions, TaskConfig
+from trainer.config import FaNetOptions, RunOptions, TaskConfig
 from trainer.recipes import recipe_of
 
 SIZE = 32
@@ -117,7 +117,7 @@ def test_training_shows_its_inputs_and_confusion(toy_data: str, tmp_path: Path) 
         augmentation=Augmentation(),
         seed=0,
     )
-    pictures = tensorboard.TrainingPictures(config, EXPRESSIONS, epochs=40)
+    pictures = tensorboard.TrainingPictures(config.folder, EXPRESSIONS, epochs=40)
     pictures.inputs(batches, 0)
     for epoch in (1, 2, 3):
         pictures.validation(np.array([0, 1, 1]), np.eye(4)[[0, 1, 2]], epoch)
@@ -129,6 +129,6 @@ def test_training_shows_its_inputs_and_confusion(toy_data: str, tmp_path: Path) 
 
 
 def test_profile_takes_two_steps() -> None:
-    assert tensorboard.callbacks(of(TaskConfig, profile="2,4"))[0]._start_batch == 2
+    assert tensorboard.callbacks(RunOptions(profile="2,4"))[0]._start_batch == 2
     with pytest.raises(InputError, match="`profile` must be two step numbers"):
         of(TaskConfig, profile="ten")

@@ -115,7 +115,7 @@ def test_the_sampler_looks_where_its_map_points() -> None:
 
 
 def test_an_interrupted_network_goes_on(drawn: Faces, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Work(len(EXPRESSIONS), epochs=4, folder=str(tmp_path))
+    work, drawn = Work(len(EXPRESSIONS), epochs=4, folder=str(tmp_path)), small(drawn)
     epochs = []
 
     def count(self: object, epoch: int, logs: object = None) -> None:
@@ -125,6 +125,6 @@ def test_an_interrupted_network_goes_on(drawn: Faces, tmp_path, monkeypatch: pyt
 
     monkeypatch.setattr(networks._Progress, "on_epoch_begin", count, raising=False)
     with pytest.raises(KeyboardInterrupt):
-        competitors.build("attention_cnn", work).fit(drawn)
-    competitors.build("attention_cnn", work).fit(drawn)
+        competitors.build("cnn_svm", work).fit(drawn)
+    competitors.build("cnn_svm", work).fit(drawn)
     assert epochs == [0, 1, 1, 2, 3]
