@@ -17,7 +17,6 @@ from beam_pipelines.chunks import Census
 from fer_tf.data import leaks, tasks
 from fer_tf.data.annotations import Clip
 from fer_tf.data.tasks import FaceKeys, SplitPlan, TaskOptions, stable_hash
-from fer_tf.labels import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Labels:
 
 
 def labels_of(census: Census) -> Labels:
-    return Labels(Vocabulary(census.expressions).names, Vocabulary(census.poses, "pose").names)
+    return Labels(census.expressions, census.poses)
 
 
 def keys_of(clips: list[Clip], index: np.ndarray, labels: Labels) -> FaceKeys:

@@ -200,7 +200,7 @@ class Build:
             if not files.exists(self.settings.labels_file):
                 raise InputError(f"`labels_file` {self.settings.labels_file!r} does not exist.")
             with files.open_to_read(self.settings.labels_file) as file:
-                labels = read_labels(file, self.settings.labels_file).names
+                labels = read_labels(file, self.settings.labels_file)
         return AnnotationOptions(
             self.settings.review,
             self.settings.reviewer_columns,

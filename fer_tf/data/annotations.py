@@ -20,7 +20,7 @@ from typing import Literal
 from fer_tf.data import csv_rows
 from fer_tf.data.ballots import Ballots
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import Vocabulary, key_of, word_key
+from fer_tf.labels import key_of, word_key
 
 REQUIRED_COLUMNS = ("video", "person", "expression", "pose")
 REVIEWS = ("unanimous", "majority", "none")
@@ -324,8 +324,8 @@ def drop_duplicates(clips: Iterable[Clip]) -> tuple[list[Clip], list[BadRow]]:
     return kept, dropped
 
 
-def read_labels(lines: Iterable[bytes], name: str) -> Vocabulary:
-    """Returns the vocabulary of a labels file: one label a line, in the order of their ids; `#` begins a comment."""
+def read_labels(lines: Iterable[bytes], name: str) -> tuple[str, ...]:
+    """Returns the labels of a file: one label a line, in the order of their ids; `#` begins a comment."""
     labels = [unicodedata.normalize("NFC", text.strip()) for text in csv_rows.text_lines(lines, name)]
     labels = [label for label in labels if label and not label.startswith("#")]
     if not labels:
@@ -334,4 +334,4 @@ def read_labels(lines: Iterable[bytes], name: str) -> Vocabulary:
     twice = [label for label, key in zip(labels, keys, strict=True) if keys.count(key) > 1]
     if twice:
         raise InputError(f"{name} names a label twice. Received: {twice}.")
-    return Vocabulary(tuple(labels))
+    return tuple(labels)

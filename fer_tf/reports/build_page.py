@@ -43,7 +43,6 @@ REASONS = {
     "damaged_packets": "a part of the video could not be decoded",
     "no_face_in_clip": "no kept frame shows a face",
 }
-WHERE_REJECTED = "rejected.jsonl lists each with its line or frame."
 LEAKS = {
     "persons": "persons in several parts",
     "clips": "clips in several parts",

@@ -285,7 +285,7 @@ def _labels_of_file(path: str) -> tuple[str, ...]:
         return ()
     try:
         with open(path, "rb") as file:
-            return read_labels(file, path).names
+            return read_labels(file, path)
     except OSError as error:
         raise InputError(f"`labels_file` {path!r} cannot be read: {error.strerror}.") from None
 

@@ -75,7 +75,7 @@ def test_a_bad_row_is_named_and_the_next_row_goes_on(row: str, reason: str) -> N
 
 
 def test_a_label_outside_the_labels_file_is_a_bad_row() -> None:
-    labels = annotations.read_labels([b"happy # not a comment\n", b"# comment\n", b"\n", b"sad\n"], "l.txt").names
+    labels = annotations.read_labels([b"happy # not a comment\n", b"# comment\n", b"\n", b"sad\n"], "l.txt")
     assert labels == ("happy # not a comment", "sad")
     assert read(GOOD, labels=labels)[0].reason == "unknown_expression"
 
