@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import pytest
 
+from fer_tf.evaluation.saliency import CAM_LAYER
 from fer_tf.models import fa_net as networks
 from fer_tf.models.light_cnn import FEATURES_LAYER, LOGITS_LAYER, FusedBatchNormalization
 from trainer.task import main
@@ -32,7 +33,7 @@ def small_network(spec: networks.FaNetSpec, seed: int = 0, **options: Any) -> ke
     start = keras.initializers.GlorotUniform(seed)
     faces = keras.Input((spec.image_size, spec.image_size, spec.channels))
     x = keras.layers.Conv2D(8, 3, 4, "same", use_bias=False, kernel_initializer=start, name="stem_conv")(faces)
-    x = keras.layers.ReLU()(FusedBatchNormalization(name="stem_norm")(x))
+    x = keras.layers.ReLU(name=CAM_LAYER)(FusedBatchNormalization(name="stem_norm")(x))
     x = keras.layers.Dense(16, kernel_initializer=start, name="feature_dense")(keras.layers.Flatten()(x))
     features = keras.layers.Activation("linear", dtype="float32", name=FEATURES_LAYER)(x)
     head = keras.layers.Dense(spec.num_classes, kernel_initializer=start, dtype="float32", name=LOGITS_LAYER)
