@@ -15,7 +15,7 @@ import numpy as np
 from beam_pipelines import chunks
 from beam_pipelines.chunks import Census
 from fer_tf.data import leaks, tasks
-from fer_tf.data.annotations import Clip
+from fer_tf.data.annotations import AnnotatedClip
 from fer_tf.data.tasks import FaceKeys, SplitPlan, TaskOptions, stable_hash
 
 
@@ -46,7 +46,7 @@ def labels_of(census: Census) -> Labels:
     return Labels(census.expressions, census.poses)
 
 
-def keys_of(clips: list[Clip], index: np.ndarray, labels: Labels) -> FaceKeys:
+def keys_of(clips: list[AnnotatedClip], index: np.ndarray, labels: Labels) -> FaceKeys:
     """Returns the keys of a chunk's faces.
 
     Args:

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
-from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings, advice, drop_duplicates, read_rows
+from fer_tf.data.annotations import (
+    AnnotatedClip,
+    AnnotationOptions,
+    BadRow,
+    Spellings,
+    advice,
+    drop_duplicates,
+    read_rows,
+)
 from fer_tf.data.ballots import Ballots
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
@@ -69,10 +77,10 @@ def clips_path(building: str, chunk: int) -> str:
     return files.join(building, f"clips/clips-{chunk:05d}.jsonl")
 
 
-def read_clips(building: str, chunk: int) -> list[Clip]:
+def read_clips(building: str, chunk: int) -> list[AnnotatedClip]:
     """Returns the clips of a chunk in order of their ids."""
     with files.open_to_read(clips_path(building, chunk)) as file:
-        return [Clip.from_json(line) for line in file.read().splitlines()]
+        return [AnnotatedClip.from_json(line) for line in file.read().splitlines()]
 
 
 def index_path(building: str, chunk: int) -> str:
@@ -127,7 +135,7 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
         poses: set[str] = set()
         for chunk in range(count):
             with open(_part_path(folder, chunk), encoding="utf-8") as file:
-                read = (spellings.resolved(Clip.from_json(line)) for line in file)
+                read = (spellings.resolved(AnnotatedClip.from_json(line)) for line in file)
                 clips, dropped = drop_duplicates(read)
             for row in dropped:
                 reject(row)
@@ -182,13 +190,13 @@ def _scatter(
         lines: Iterable[bytes] = stack.enter_context(files.open_to_read(path))
         for row in read_rows(lines, path, options, spellings, census.ballots):
             census.rows += 1
-            if isinstance(row, Clip):
+            if isinstance(row, AnnotatedClip):
                 parts[stable_hash(row.clip_id) % count].write(row.to_json() + "\n")
             else:
                 reject(row)
 
 
-def _remember_person(persons: dict[str, tuple[str, int]], clip: Clip) -> None:
+def _remember_person(persons: dict[str, tuple[str, int]], clip: AnnotatedClip) -> None:
     # Of differing values the greatest wins, so that the order of rows does not matter.
     known = persons.get(clip.person, ("", -1))
     persons[clip.person] = (max(known[0], clip.gender), max(known[1], clip.age))

@@ -26,7 +26,7 @@ from beam_pipelines import chunks
 from beam_pipelines.progress import WorkerProgress
 from fer_tf import files
 from fer_tf.data import leaks
-from fer_tf.data.annotations import Clip
+from fer_tf.data.annotations import AnnotatedClip
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
@@ -186,7 +186,7 @@ class ReadChunk(beam.DoFn):
     def __init__(self, building: str):
         self.building = building
 
-    def process(self, chunk: int) -> Iterator[tuple[int, int, Clip]]:
+    def process(self, chunk: int) -> Iterator[tuple[int, int, AnnotatedClip]]:
         for place, clip in enumerate(chunks.read_clips(self.building, chunk)):
             yield chunk, place, clip
 
@@ -211,7 +211,7 @@ class ExtractClip(beam.DoFn):
     def finish_bundle(self) -> None:
         self._progress.flush()
 
-    def process(self, element: tuple[int, int, Clip]) -> Iterator[tuple[int, Outcome]]:
+    def process(self, element: tuple[int, int, AnnotatedClip]) -> Iterator[tuple[int, Outcome]]:
         chunk, place, clip = element
         try:
             path, stamp = self.videos.locate(clip.clip_id)
@@ -284,7 +284,7 @@ def read_faces(cache: str) -> Iterator[bytes]:
     yield from records
 
 
-def _outcome(place: int, clip: Clip, cache: str, cached: bool, header: dict) -> Outcome:
+def _outcome(place: int, clip: AnnotatedClip, cache: str, cached: bool, header: dict) -> Outcome:
     faces = np.array([(place, *row) for row in header["faces"]], chunks.FACE_INDEX)
     rejected = [
         chunks.reject_line("frame", reason, clip.clip_id, frame=frame, detail=detail)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_pipelines.extract import read_faces
-from fer_tf.data.annotations import Clip
+from fer_tf.data.annotations import AnnotatedClip
 from fer_tf.data.schema import NO_SPLIT, FaceRecord, PairRecord, decode
 from fer_tf.data.tasks import part_name, stable_hash
 from fer_tf.labels import TASKS
@@ -39,7 +39,7 @@ class TaggedClip:
       parts: for each of `TASKS`, int8 (N,).
     """
 
-    clip: Clip
+    clip: AnnotatedClip
     cache: str
     expression_id: int
     pose_id: int

@@ -55,7 +55,7 @@ class AnnotationOptions:
 
 
 @dataclass(frozen=True)
-class Clip:
+class AnnotatedClip:
     """One accepted row.
 
     Attributes:
@@ -81,7 +81,7 @@ class Clip:
         return json.dumps(values)
 
     @classmethod
-    def from_json(cls, line: str | bytes) -> Clip:
+    def from_json(cls, line: str | bytes) -> AnnotatedClip:
         return cls(*json.loads(line))
 
 
@@ -147,7 +147,7 @@ class Spellings:
                 found.append({"column": column, "name": name, "spellings": dict(sorted(met.items()))})
         return found
 
-    def resolved(self, clip: Clip) -> Clip:
+    def resolved(self, clip: AnnotatedClip) -> AnnotatedClip:
         """Returns a clip with the spellings that stand; to be called when all rows were read."""
         values = {column: self.standing(column, getattr(clip, column)) for column in NAMES}
         # Groups are compared and never shown.
@@ -160,7 +160,7 @@ def read_rows(
     options: AnnotationOptions,
     spellings: Spellings | None = None,
     ballots: Ballots | None = None,
-) -> Iterator[Clip | BadRow]:
+) -> Iterator[AnnotatedClip | BadRow]:
     """Yields each row of an annotations file as a clip or as a bad row, streaming.
 
     Args:
@@ -183,10 +183,10 @@ def read_rows(
         ballots.reviewers = tuple(table.columns[place] for place in reviewers)
     for line, values in table.rows:
         row = _read_row(values, table.columns, columns, reviewers, groups, line, options)
-        if isinstance(row, Clip):
+        if isinstance(row, AnnotatedClip):
             for column in NAMES:
                 spellings.meet(column, getattr(row, column))
-        if ballots is not None and (isinstance(row, Clip) or row.reason in REVIEW_REASONS):
+        if ballots is not None and (isinstance(row, AnnotatedClip) or row.reason in REVIEW_REASONS):
             # The reviewers' own words, in one spelling.
             ballots.add(key_of(values[columns["expression"]]), (key_of(values[place]) for place in reviewers))
         yield row
@@ -200,7 +200,7 @@ def _read_row(
     groups: list[int],
     line: int,
     options: AnnotationOptions,
-) -> Clip | BadRow:
+) -> AnnotatedClip | BadRow:
     video = values[columns["video"]] if len(values) > columns["video"] else ""
 
     def bad(reason: str, detail: str) -> BadRow:
@@ -227,7 +227,9 @@ def _read_row(
     group = clip_id
     if groups:
         group = "/".join([row["person"], row["expression"], *(values[place] for place in groups)])
-    return Clip(clip_id, row["person"], row["expression"], row["pose"], row.get("gender", ""), age, group, line)
+    return AnnotatedClip(
+        clip_id, row["person"], row["expression"], row["pose"], row.get("gender", ""), age, group, line
+    )
 
 
 def _clip_id(video: str, root: str) -> str:
@@ -301,16 +303,16 @@ def advice(reasons: Mapping[str, int], example: str, options: AnnotationOptions)
     return ADVICE.get(most, "")
 
 
-def drop_duplicates(clips: Iterable[Clip]) -> tuple[list[Clip], list[BadRow]]:
+def drop_duplicates(clips: Iterable[AnnotatedClip]) -> tuple[list[AnnotatedClip], list[BadRow]]:
     """Returns clips in order of their ids, each once, and the rows left out.
 
     A row said twice counts once; rows that say different things of one clip are all left out, because keeping
     either would let the order of rows decide.
     """
-    rows: dict[str, list[Clip]] = {}
+    rows: dict[str, list[AnnotatedClip]] = {}
     for clip in clips:
         rows.setdefault(clip.clip_id, []).append(clip)
-    kept: list[Clip] = []
+    kept: list[AnnotatedClip] = []
     dropped: list[BadRow] = []
     for clip_id in sorted(rows):
         first, *others = sorted(rows[clip_id], key=lambda clip: clip.line)

@@ -21,9 +21,9 @@ from fer_tf import files
 from fer_tf.data import csv_rows
 from fer_tf.data.annotations import (
     REQUIRED_COLUMNS,
+    AnnotatedClip,
     AnnotationOptions,
     BadRow,
-    Clip,
     Spellings,
     drop_duplicates,
     read_labels,
@@ -100,7 +100,7 @@ class Study:
         """Returns a clip's name in addresses: it tells nothing of path, person or label without the study's secret."""
         return hmac.new(self.store.secret.encode(), clip_id.encode(), hashlib.sha256).hexdigest()[:16]
 
-    def clip_of(self, code: str) -> Clip | None:
+    def clip_of(self, code: str) -> AnnotatedClip | None:
         """Returns the clip of an address, or None."""
         return self.clips.get(self._by_code.get(code, ""))
 
@@ -218,7 +218,9 @@ def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     path = study.options.annotations
     content = files.read_bytes(path)
     # Read anew: rows may have been added since the study began.
-    clip_ids = {row.line: row.clip_id for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, Clip)}
+    clip_ids = {
+        row.line: row.clip_id for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, AnnotatedClip)
+    }
     texts = list(csv_rows.text_lines([content], path))
     note = [texts.pop(0)] if texts[0].lower().startswith("sep=") else []
     delimiter = csv_rows.delimiter_of(texts[0], REQUIRED_COLUMNS)
@@ -260,19 +262,19 @@ def _column_place(rows: list[tuple[int, list[str]]], name: str) -> int:
     return len(header)
 
 
-def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[Clip | BadRow], Spellings]:
+def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[AnnotatedClip | BadRow], Spellings]:
     spellings = Spellings(_labels_of_file(options.labels_file))
     how = AnnotationOptions(review="none", root=os.path.abspath(options.videos_root))
     return list(read_rows(lines, options.annotations, how, spellings)), spellings
 
 
-def _read_clips(options: StudyOptions) -> tuple[dict[str, Clip], list[BadRow]]:
+def _read_clips(options: StudyOptions) -> tuple[dict[str, AnnotatedClip], list[BadRow]]:
     try:
         with open(options.annotations, "rb") as file:
             rows, spellings = _rows(file, options)
     except OSError as error:
         raise InputError(f"`annotations` {options.annotations!r} cannot be read: {error.strerror}.") from None
-    found = (spellings.resolved(row) for row in rows if isinstance(row, Clip))
+    found = (spellings.resolved(row) for row in rows if isinstance(row, AnnotatedClip))
     clips, repeated = drop_duplicates(found)
     left_out = [row for row in rows if isinstance(row, BadRow)] + repeated
     if not clips:
@@ -301,7 +303,7 @@ def _reviewers(options: StudyOptions, store: Store) -> tuple[str, ...]:
     return names
 
 
-def _certainty_bins(path: str, clips: dict[str, Clip]) -> dict[str, int]:
+def _certainty_bins(path: str, clips: dict[str, AnnotatedClip]) -> dict[str, int]:
     """Returns for each clip with predictions in which tenth of certainty it is, 0 for the least certain.
 
     Certainty is the mean over the clip's faces of the greatest probability.
@@ -313,7 +315,7 @@ def _certainty_bins(path: str, clips: dict[str, Clip]) -> dict[str, int]:
     return {clip_id: rank * CERTAINTY_BINS // len(ranked) for rank, clip_id in enumerate(ranked)}
 
 
-def _certainties(path: str, clips: dict[str, Clip]) -> dict[str, float | None]:
+def _certainties(path: str, clips: dict[str, AnnotatedClip]) -> dict[str, float | None]:
     sums: dict[str, list[float]] = {}
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

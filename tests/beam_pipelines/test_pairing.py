@@ -7,7 +7,7 @@ import pytest
 
 from beam_pipelines import pairing
 from beam_pipelines.pairing import Pair, TaggedClip
-from fer_tf.data.annotations import Clip
+from fer_tf.data.annotations import AnnotatedClip
 from fer_tf.labels import F2ED_POSES
 
 
@@ -15,7 +15,7 @@ def clip(pose: str, take: str, times: list[float]) -> TaggedClip:
     name = f"{take}/{pose}.mp4"
     frames = np.round(np.array(times) * 25).astype(np.int32)
     none = tuple(np.zeros(len(times), np.int8) for _ in range(4))
-    annotated = Clip(name, "P1", "happy", pose, group=take)
+    annotated = AnnotatedClip(name, "P1", "happy", pose, group=take)
     return TaggedClip(annotated, name, 0, F2ED_POSES.index(pose), frames, np.array(times), none)
 
 

@@ -7,23 +7,23 @@ import itertools
 import pytest
 
 from fer_tf.data import annotations
-from fer_tf.data.annotations import AnnotationOptions, BadRow, Clip, Spellings
+from fer_tf.data.annotations import AnnotatedClip, AnnotationOptions, BadRow, Spellings
 from fer_tf.errors import InputError
 
 HEADER = "video,person,gender,age,expression,pose,take,reviewer_1,reviewer_2,reviewer_3"
 GOOD = "a/b.mp4,P1,female,20,happy,front,1,happy,happy,happy"
 
 
-def read(*rows: str, header: str = HEADER, **options: object) -> list[Clip | BadRow]:
+def read(*rows: str, header: str = HEADER, **options: object) -> list[AnnotatedClip | BadRow]:
     lines = "\n".join((header, *rows)).encode().splitlines(keepends=True)
     return list(annotations.read_rows(lines, "a.csv", AnnotationOptions(**options)))
 
 
 def test_a_good_row_gives_every_field_and_its_line() -> None:
     (clip,) = read(GOOD)
-    assert clip == Clip("a/b.mp4", "P1", "happy", "front", "female", 20, "P1/happy/1")
+    assert clip == AnnotatedClip("a/b.mp4", "P1", "happy", "front", "female", 20, "P1/happy/1")
     assert clip.line == 2
-    assert Clip.from_json(clip.to_json()) == clip
+    assert AnnotatedClip.from_json(clip.to_json()) == clip
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_any_number_of_reviewer_columns_counts_by_pattern() -> None:
     (row,) = read("a.mp4,P1,happy,front,happy,sad,happy", header=header, reviewer_columns="psych_*")
     assert row.reason == "reviewers_disagree"
     (clip,) = read("a.mp4,P1,happy,front", header="video,person,expression,pose")
-    assert isinstance(clip, Clip) and clip.group == "a.mp4"
+    assert isinstance(clip, AnnotatedClip) and clip.group == "a.mp4"
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_byte_order_mark_and_quoted_commas_are_read() -> None:
 
 def test_equal_rows_count_once_and_conflicting_rows_not_at_all_in_any_order() -> None:
     one, again, other = (
-        Clip("a", "P1", "happy", "front", line=2),
-        Clip("a", "P1", "happy", "front", line=3),
-        Clip("b", "P1", "sad", "front", line=4),
+        AnnotatedClip("a", "P1", "happy", "front", line=2),
+        AnnotatedClip("a", "P1", "happy", "front", line=3),
+        AnnotatedClip("b", "P1", "sad", "front", line=4),
     )
-    conflict = Clip("b", "P2", "sad", "front", line=5)
+    conflict = AnnotatedClip("b", "P2", "sad", "front", line=5)
     for order in itertools.permutations((one, again, other, conflict)):
         kept, dropped = annotations.drop_duplicates(order)
         assert kept == [one] and kept[0].line == 2
@@ -119,12 +119,12 @@ def test_equal_rows_count_once_and_conflicting_rows_not_at_all_in_any_order() ->
         ]
 
 
-def parsed(content: bytes, **options: object) -> tuple[list[Clip], list[dict]]:
+def parsed(content: bytes, **options: object) -> tuple[list[AnnotatedClip], list[dict]]:
     """The clips with the spellings that stand, and what was merged."""
     read = AnnotationOptions(**options)
     spellings = Spellings(read.labels)
     rows = list(annotations.read_rows(content.splitlines(keepends=True), "a.csv", read, spellings))
-    assert all(isinstance(row, Clip) for row in rows), rows
+    assert all(isinstance(row, AnnotatedClip) for row in rows), rows
     return [spellings.resolved(row) for row in rows], spellings.merged()
 
 
@@ -174,7 +174,7 @@ def test_reviewers_are_heard_however_their_columns_are_spelled(header: str) -> N
     (row,) = read("a.mp4,P1,happy,front,angry,fear", header=f"video,person,expression,pose,{header}")
     assert isinstance(row, BadRow) and row.reason == "reviewers_disagree"
     (row,) = read("a.mp4,P1,happy,front,Happy,HAPPY", header=f"video,person,expression,pose,{header}")
-    assert isinstance(row, Clip)
+    assert isinstance(row, AnnotatedClip)
 
 
 def test_groups_are_compared_as_names_are() -> None:

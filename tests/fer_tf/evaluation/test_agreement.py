@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from fer_tf.data.annotations import AnnotationOptions, Clip, read_rows
+from fer_tf.data.annotations import AnnotatedClip, AnnotationOptions, read_rows
 from fer_tf.data.ballots import CANNOT_TELL, Ballots
 from fer_tf.evaluation import agreement
 
@@ -169,7 +169,7 @@ def test_what_is_kept_is_what_the_build_keeps() -> None:
             cells = ["" if letter == "." else CANNOT_TELL if letter == "?" else letter for letter in row]
             lines.append(f"{number}.mp4,p,{cells[0]},front,{','.join(cells[1:])}")
         rows = read_rows("\n".join(lines).encode().splitlines(keepends=True), "a.csv", AnnotationOptions(review=rule))
-        built = [isinstance(row, Clip) for row in rows]
+        built = [isinstance(row, AnnotatedClip) for row in rows]
         for row, expected in zip(words, built, strict=True):
             votes = agreement.Votes(ballots(row))
             assert bool(agreement.kept(votes)[rule][0]) is expected, (rule, row)
