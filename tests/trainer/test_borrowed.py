@@ -23,15 +23,21 @@ from trainer.task import main
 from trainer.teaching import mixed_labels, pupil
 
 
-@pytest.fixture(scope="module")
-def network(toy_data, tmp_path_factory) -> str:
-    """The folder of a Fa-Net as a run of er_ss leaves it, but that it has its random weights still."""
-    config = of(TaskConfig, data=toy_data, run_dir=str(tmp_path_factory.mktemp("run") / "er_ss"), image_size=16)
+def untrained(config: TaskConfig, temperature: float = 1.0) -> str:
+    """Writes a run folder as a training leaves it, but that the network has its random weights still."""
     faces = fa_net.read_faces(config)
     spec = fa_net.spec_of(config, recipe_of(config.task, config.fa_net), faces)
+    spec = dataclasses.replace(spec, temperature=temperature)
     networks.save(config.folder.fa_net.path, networks.build(spec, seed=1), spec)
     borrowed.record_lineage(config, faces)
     return config.folder.path
+
+
+@pytest.fixture(scope="module")
+def network(toy_data, tmp_path_factory) -> str:
+    """The folder of a Fa-Net of er_ss."""
+    run_dir = str(tmp_path_factory.mktemp("run") / "er_ss")
+    return untrained(of(TaskConfig, data=toy_data, run_dir=run_dir, image_size=16))
 
 
 @pytest.fixture
@@ -50,16 +56,14 @@ def small_fer2013(tmp_path) -> str:
 def test_without_a_validation_part_the_last_epoch_and_the_first_networks_temperature_stay(
     tiny, small_fer2013, tmp_path, caplog
 ):
-    first, run_dir = tmp_path / "first", tmp_path / "whole"
-    start = flags(small_fer2013, first, "--task=fer2013", "--stage=fa_net")
-    assert main(start) == 0
-    fitted = networks.load_spec(str(first / "fa_net")).temperature
+    first, run_dir = f"{tmp_path}/first", tmp_path / "whole"
+    untrained(of(TaskConfig, task="fer2013", data=small_fer2013, run_dir=first, image_size=16), temperature=1.7)
     with caplog.at_level("INFO"):
         for stage in ("fa_net", "evaluate"):
             more = ("--task=fer2013", f"--stage={stage}", "--held_out=0", f"--init_from={first}")
             assert main(flags(small_fer2013, run_dir, *more)) == 0
     assert "train: 168 faces" in caplog.text and "kept the last (epoch 2)" in caplog.text
-    assert networks.load_spec(str(run_dir / "fa_net")).temperature == fitted != 1.0
+    assert networks.load_spec(str(run_dir / "fa_net")).temperature == 1.7
     history = read(run_dir, "fa_net", "history.json")
     assert history["best_epoch"] == 2 and not any(name.startswith("val_") for name in history["history"][0])
     scores = read(run_dir, "metrics.json")
@@ -71,24 +75,25 @@ def test_without_a_validation_part_the_last_epoch_and_the_first_networks_tempera
 
 
 def test_a_first_network_that_may_know_the_validation_part_is_warned_of(tiny, small_fer2013, tmp_path, caplog):
-    whole, run_dir = tmp_path / "whole", tmp_path / "run"
-    flags_of = ("--task=fer2013", "--stage=fa_net", "--epochs=1")
-    assert main(flags(small_fer2013, whole, *flags_of, "--held_out=0")) == 0
-    assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}")) == 0
-    assert main(flags(small_fer2013, run_dir, *flags_of, f"--init_from={whole}", "--stage=evaluate")) == 0
+    def config(name: str, **changes: object) -> TaskConfig:
+        about = {"task": "fer2013", "data": small_fer2013, "image_size": 16, "run_dir": f"{tmp_path}/{name}"}
+        return of(TaskConfig, **about, **changes)
+
+    def notes(made: TaskConfig) -> tuple[str, ...]:
+        return borrowed.check(made, fa_net.read_faces(made))
+
+    whole, run_dir = untrained(config("whole", held_out=0.0)), str(tmp_path / "run")
+    for stage in ("fa_net", "evaluate"):
+        more = ("--task=fer2013", f"--stage={stage}", "--epochs=1", f"--init_from={whole}")
+        assert main(flags(small_fer2013, run_dir, *more)) == 0
     assert "which holds faces of val" in caplog.text
-    notes = read(run_dir, "metrics.json")["notes"]
-    assert notes[2] == "the weights were chosen on val" and "was trained on another part of this set" in notes[3]
+    told = read(run_dir, "metrics.json")["notes"]
+    assert told[2] == "the weights were chosen on val" and "was trained on another part of this set" in told[3]
     # What the network to begin with began with counts too.
-    caplog.clear()
-    assert main(flags(small_fer2013, tmp_path / "same", *flags_of, f"--teacher={run_dir}")) == 0
-    assert f"`teacher` '{run_dir}' (by its init_from) was trained on another part of this set" in caplog.text
+    (note,) = notes(config("same", teacher=run_dir))
+    assert f"`teacher` '{run_dir}' (by its init_from) was trained on another part of this set" in note
     # A network that has seen less is no reason.
-    caplog.clear()
-    held, more = tmp_path / "held", tmp_path / "more"
-    assert main(flags(small_fer2013, held, *flags_of)) == 0
-    assert main(flags(small_fer2013, more, *flags_of, "--held_out=0", f"--init_from={held}")) == 0
-    assert "another part" not in caplog.text
+    assert notes(config("more", held_out=0.0, init_from=untrained(config("held")))) == ()
 
 
 def test_a_network_of_another_task_of_this_data_neither_begins_nor_teaches(network, tiny, toy_data, tmp_path):
