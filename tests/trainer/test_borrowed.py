@@ -210,11 +210,11 @@ def test_a_teacher_answers_inside_the_training_step(network):
     assert np.abs(seen[0] - labels).max() > 0.1
 
 
-def test_a_run_with_a_teacher_learns_from_the_mixed_labels(network, tiny, toy_data, tmp_path, monkeypatch):
-    calls = []
+def test_a_run_with_a_teacher_learns_from_the_mixed_labels(tiny, toy_data, tmp_path, monkeypatch):
+    calls, teacher = [], untrained(of(TaskConfig, data=toy_data, run_dir=f"{tmp_path}/teacher", image_size=16))
     monkeypatch.setattr(fa_net, "pupil", lambda *args: calls.append(args[2:]) or pupil(*args))
-    more = (f"--teacher={network}", "--teacher_weight=0.3", "--epochs=1")
-    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
+    more = (f"--teacher={teacher}", "--teacher_weight=0.3", "--epochs=1")
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path / "run", *more)]) == 0
     # Recipe `best` mirrors faces in training.
     assert calls == [(0.3, True)]
-    assert os.path.exists(tmp_path / "fa_net" / "FINISHED")
+    assert os.path.exists(tmp_path / "run" / "fa_net" / "FINISHED")
