@@ -32,10 +32,10 @@ network, kill_at, folders, *flags = sys.argv[1:]
 if network == "small":
     fa_net.build = small_network
 end_step = callbacks.StopOnNan.on_train_batch_end
-def end_or_die(self, *arguments):
+def end_or_die(self, batch, logs=None):
     if self._step == int(kill_at):
         os.kill(os.getpid(), signal.SIGKILL)
-    end_step(self, *arguments)
+    end_step(self, batch, logs)
 callbacks.StopOnNan.on_train_batch_end = end_or_die
 sys.exit(max(task.main([*flags, f"--run_dir={folder}"]) for folder in folders.split(",")))
 """
