@@ -6,6 +6,8 @@ import functools
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from fer_tf.errors import InputError, not_one_of
+
 # Section 3.1: four cameras. KDEF adds the two profiles (section 2.2). A corpus may have others: these are the usual
 # ones, whose ids come first.
 F2ED_POSES = ("front", "half_left", "half_right", "bird_view")
