@@ -7,7 +7,7 @@ comma := ,
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help setup demo test test-slow cluster-test lint constraints format clean
+.PHONY: help setup demo test test-slow cluster-test test-python lint constraints licences format clean
 
 help:
 	@echo "make demo       build on samples/, train, export, serve and ask, in the folder demo/; minutes on two cores"
@@ -17,6 +17,8 @@ help:
 	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
 	@echo "make lint       ruff check, format check, types (mypy), and the Dockerfile (hadolint)"
 	@echo "make constraints  resolve setup.cfg anew for each Python and show what changed; UPGRADE=1: all to the newest"
+	@echo "make licences   list the packages' licences and write a bill of materials"
+	@echo "make test-python PY_VERSION=3.12  the tests on another Python"
 	@echo "make clean      remove what setup, demo and tests made; data/, runs/, models/ and report/ are yours and stay"
 
 # GPU=1 adds NVIDIA's libraries.
@@ -64,12 +66,21 @@ constraints: setup
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[release]'
 	$(PY) -m tools.constraints $(if $(UPGRADE),--upgrade)
 
+# What the installed packages may be used for, and a bill of materials.
+licences: setup
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[release]'
+	$(PY) -m tools.licences
+
+# The tests on another Python: `make test-python PY_VERSION=3.12`, in an environment of its own.
+test-python:
+	$(MAKE) test VENV=.venv-$(PY_VERSION) PYTHON=python$(PY_VERSION)
+
 format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 # The commands' default folders (data, runs, models/fa_net, report) are not in this list: they may hold weeks of work.
-MADE := demo build .cluster .pytest_cache .ruff_cache .mypy_cache .coverage fer_tf.egg-info $(VENV)
+MADE := demo build .cluster .pytest_cache .ruff_cache .mypy_cache .coverage fer_tf.egg-info $(VENV) $(wildcard .venv-3.*)
 
 clean:
 	rm -rf $(MADE)

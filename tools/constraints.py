@@ -51,8 +51,8 @@ def merged(resolved: dict[str, Sequence[str]]) -> list[str]:
     return [pin + MARKERS[tuple(takers[pin])] for pin in ordered]
 
 
-def resolve(extra: str, pinned: Sequence[Path], upgrade: bool) -> dict[str, Sequence[str]]:
-    """Returns the pins of an extra by Python version, near to what is pinned."""
+def resolve(extras: Sequence[str], pinned: Sequence[Path], upgrade: bool) -> dict[str, Sequence[str]]:
+    """Returns the pins of extras by Python version, near to what is pinned."""
     resolved = {}
     with tempfile.TemporaryDirectory() as folder:
         for python in PYTHONS:
@@ -61,7 +61,12 @@ def resolve(extra: str, pinned: Sequence[Path], upgrade: bool) -> dict[str, Sequ
             output.write_text("".join(path.read_text() for path in pinned if path.exists()))
             command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
             command += ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
-            command += ["--extra", extra, "--output-file", str(output), *(["--upgrade"] if upgrade else [])]
+            command += [
+                *(f"--extra={extra}" for extra in extras),
+                "--output-file",
+                str(output),
+                *(["--upgrade"] if upgrade else []),
+            ]
             subprocess.run([*command, "setup.cfg"], cwd=ROOT, check=True)
             resolved[python] = output.read_text().splitlines()
     return resolved
@@ -81,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--upgrade", action="store_true", help="take the newest version of everything")
     upgrade = parser.parse_args(argv).upgrade
     everything, gpu = ROOT / "constraints.txt", ROOT / "constraints-gpu.txt"
-    pins = resolve("test", [everything], upgrade)
+    pins = resolve(["test", "release"], [everything], upgrade)
     write(everything, CONSTRAINTS + "\n".join(merged(pins)) + "\n")
-    pins = resolve("gpu", [everything, gpu], False)
+    pins = resolve(["gpu"], [everything, gpu], False)
     only = {python: [pin for pin in lines if pin.startswith("nvidia-")] for python, lines in pins.items()}
     write(gpu, GPU_CONSTRAINTS + "\n".join(merged(only)) + "\n")
     return 0
