@@ -11,7 +11,7 @@ import pytest
 from fer_tf.faces import align
 from fer_tf.faces import extractor as extractor_module
 from fer_tf.faces.extractor import FaceExtractor
-from fer_tf.faces.landmarks import MOST_DOUBT
+from fer_tf.faces.landmarks import MOST_DOUBT, disagreement
 from fer_tf.faces.views import View
 from fer_tf.labels import F2ED_POSES
 from tests.fer_tf.faces.clips import read_frames, write_clip
@@ -48,6 +48,18 @@ def test_points_are_in_doubt_where_the_five_or_the_mirror_image_say_otherwise(
     monkeypatch.setattr(extractor._predictor, "predict_square", elsewhere_in_the_mirror)
     _, apart = predict(rgb, box, keypoints)
     assert moved > MOST_DOUBT and doubt + 0.15 < apart < doubt + 0.25
+
+
+def test_a_jaw_across_the_cheek_is_told_though_the_five_points_agree(extractor: FaceExtractor, samples: Path) -> None:
+    frames = read_frames(samples / "take_1/P003/happy/half_right.mp4")
+    doubts = []
+    for rgb in frames[8:11]:
+        (found,) = extractor._detector.detect(rgb[None])
+        points, doubt = extractor._predictor.predict(rgb, found.boxes[0], found.keypoints[0])
+        assert disagreement(points, found.keypoints[0], found.boxes[0]) < 0.06
+        doubts.append(doubt)
+    before, slid, after = doubts
+    assert max(before, after) < MOST_DOUBT < slid
 
 
 @pytest.mark.parametrize("pose", F2ED_POSES)
