@@ -19,7 +19,8 @@ class ServerConfig:
         the folder around model_base_path.
       host: address to listen on; the default answers this machine alone.
       port: gRPC port; 0 takes a free one.
-      rest_api_port: HTTP port for metrics, readiness and status; 0 takes a free one, -1 leaves it out.
+      rest_api_port: HTTP port for TensorFlow Serving's REST API, metrics and readiness; 0 takes a free one, -1 leaves
+        it out.
       enable_batching: whether concurrent requests are run as one batch.
       max_batch_size: most images in a batch.
       batch_timeout_micros: longest wait for a fuller batch, microseconds.
@@ -27,10 +28,10 @@ class ServerConfig:
       num_batch_threads: batches that run side by side.
       batching_parameters_file: text file with BatchingParameters; overrides the batching flags.
       file_system_poll_wait_seconds: seconds between two looks for new versions.
-      max_message_bytes: largest request or answer, bytes.
+      max_message_bytes: largest request or answer, bytes; over HTTP the largest body, whose base64 takes a third more.
       max_images: most images in one request.
       max_image_pixels: most pixels in one image.
-      max_concurrent_rpcs: requests open at a time; more are refused.
+      max_concurrent_rpcs: requests open at a time, of each protocol; more are refused.
       drain_seconds: how long a SIGTERM waits for open requests.
       ssl_config_file: text file with an SSLConfig (key, certificate, client authority); empty serves without TLS.
       monitoring_config_file: text file with a MonitoringConfig; empty shows the metrics under their usual path.

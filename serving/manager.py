@@ -181,13 +181,13 @@ class ModelManager:
         return name in self._models
 
     def find(self, spec: model_pb2.ModelSpec) -> LoadedVersion:
-        """Returns the version that a request asks for: by number, by label, or the newest.
+        """Returns the version that a request asks for: by number, by label, or the newest (0 is the newest too).
 
         Raises:
           RequestError: NOT_FOUND when there is none; UNAVAILABLE before the first version is loaded.
         """
         model = self._model(spec.name)
-        choice = spec.WhichOneof("version_choice")
+        choice = _choice(spec, model)
         if choice == "version_label":
             if spec.version_label not in model.config.version_labels:
                 raise RequestError(grpc.StatusCode.NOT_FOUND, f"{spec.name} has no label {spec.version_label!r}")
@@ -205,7 +205,7 @@ class ModelManager:
     def status(self, spec: model_pb2.ModelSpec) -> get_model_status_pb2.GetModelStatusResponse:
         """Returns the states of a model's versions, or of the one that is asked for."""
         model = self._model(spec.name)
-        if spec.WhichOneof("version_choice"):
+        if _choice(spec, model):
             version = self.find(spec).version if spec.version_label else spec.version.value
             if version not in model.states:
                 raise RequestError(grpc.StatusCode.NOT_FOUND, f"{spec.name} has no version {version}")
@@ -215,6 +215,7 @@ class ModelManager:
         response = get_model_status_pb2.GetModelStatusResponse()
         for version in numbers:
             entry = response.model_version_status.add(version=version, state=model.states[version])
+            entry.status.SetInParent()
             if version in model.errors:
                 entry.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
                 entry.status.error_message = model.errors[version]
@@ -236,6 +237,13 @@ class ModelManager:
         if name not in self._models:
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"no model {name!r}; there are {sorted(self._models)}")
         return self._models[name]
+
+
+def _choice(spec: model_pb2.ModelSpec, model: _Model) -> str | None:
+    """How a request names its version; some clients say 0 where they mean none."""
+    choice = spec.WhichOneof("version_choice")
+    zero = choice == "version" and not spec.version.value and 0 not in model.states
+    return None if zero else choice
 
 
 def versions_to_serve(config: model_server_config_pb2.ModelConfig) -> list[int]:

@@ -1,11 +1,6 @@
-"""What the server counts, and the small HTTP page that shows it: Prometheus metrics, liveness, readiness and status."""
+"""What the server counts, for Prometheus."""
 
 from __future__ import annotations
-
-import http.server
-import json
-import threading
-from collections.abc import Callable
 
 import prometheus_client
 
@@ -45,63 +40,3 @@ class Metrics:
             "fer_tf_version_available", "1 for a version that answers.", ["model", "version"], registry=self.registry
         )
         prometheus_client.ProcessCollector(registry=self.registry)
-
-
-class StatusPage:
-    """An HTTP server in a thread of its own.
-
-    Args:
-      host: address to listen on.
-      port: port, 0 for any free one.
-      metrics: what to show under METRICS_PATH; None hides it.
-      ready_fn: whether requests would be answered now.
-      status_fn: a model's name to its status as JSON values, or None when there is no such model.
-      metrics_path: where the metrics stand.
-    """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        metrics: Metrics | None,
-        ready_fn: Callable[[], bool],
-        status_fn: Callable[[str], dict | None],
-        metrics_path: str = METRICS_PATH,
-    ) -> None:
-        def page(path: str) -> tuple[int, str, bytes]:
-            if path == "/healthz":
-                return 200, "text/plain", b"alive\n"
-            if path == "/readyz":
-                return (200, "text/plain", b"ready\n") if ready_fn() else (503, "text/plain", b"not ready\n")
-            if metrics is not None and path == metrics_path:
-                return 200, prometheus_client.CONTENT_TYPE_LATEST, prometheus_client.generate_latest(metrics.registry)
-            status = status_fn(path.removeprefix("/v1/models/")) if path.startswith("/v1/models/") else None
-            if status is not None:
-                return 200, "application/json", json.dumps(status, indent=1).encode()
-            return 404, "text/plain", b"not found\n"
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            timeout = 5
-
-            def do_GET(self) -> None:
-                code, kind, body = page(self.path.split("?", 1)[0])
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="status-page", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stops answering."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

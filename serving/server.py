@@ -11,8 +11,10 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -28,7 +30,7 @@ SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.Mode
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command until SIGTERM or Ctrl-C."""
     config, _ = parse(
-        ServerConfig, argv, prog="python -m serving.server", description="Serve an exported Fa-Net over gRPC."
+        ServerConfig, argv, prog="python -m serving.server", description="Serve an exported Fa-Net over gRPC and HTTP."
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     asyncio.run(serve(config))
@@ -59,7 +61,7 @@ async def serve(config: ServerConfig) -> None:
 
 
 class Server:
-    """The gRPC server with its manager and status page; belongs to one event loop."""
+    """Both servers, gRPC's and HTTP's, with the manager that they share; belongs to one event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
         from serving.loaded import LoadedVersion
@@ -93,7 +95,6 @@ class Server:
 
         from serving import services, settings
         from serving.interceptors import RefuseUndecodable
-        from serving.metrics import StatusPage
 
         config = self._config
         calls = services.Calls(self.metrics, self._manager.knows)
@@ -103,13 +104,12 @@ class Server:
             options=settings.grpc_options(config),
             maximum_concurrent_rpcs=config.max_concurrent_rpcs,
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            services.PredictionService(self._manager, calls, self.metrics, config.max_images, config.max_image_pixels),
-            self._grpc,
+        prediction = services.PredictionService(
+            self._manager, calls, self.metrics, config.max_images, config.max_image_pixels
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            services.ModelService(self._manager, calls, root), self._grpc
-        )
+        models = services.ModelService(self._manager, calls, root)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, self._grpc)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         address = f"{config.host}:{config.port}"
         credentials = settings.server_credentials(config.ssl_config_file)
@@ -123,54 +123,56 @@ class Server:
         await self._manager.set_configs(configs)
         if not self._manager.ready():
             raise InputError(f"no version could be loaded of {[c.base_path for c in configs]}; the log says why")
-        # Before anything is answered: a taken port must not leave half a server.
         if config.rest_api_port >= 0:
-            enabled, path = settings.monitoring(config)
-            try:
-                self._page = StatusPage(
-                    config.host,
-                    config.rest_api_port,
-                    self.metrics if enabled else None,
-                    lambda: self._manager.ready() and self._answering,
-                    self._status,
-                    path,
-                )
-            except OSError as error:
-                raise InputError(
-                    f"`rest_api_port` {config.rest_api_port} cannot be used on {config.host}: {error}"
-                ) from None
-            self.http_port = self._page.port
+            await self._start_http(calls, prediction, models)
         await self._grpc.start()
         self._answering = True
         self._watching = asyncio.create_task(self._manager.watch())
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
+    async def _start_http(self, calls: Any, prediction: Any, models: Any) -> None:
+        """Listens before anything is answered over gRPC: a taken port must not leave half a server."""
+        from serving import settings
+        from serving.http_server import HttpServer
+        from serving.rest import Rest
+
+        config = self._config
+        enabled, path = settings.monitoring(config)
+        self._rest = Rest(
+            self._manager,
+            calls,
+            prediction,
+            models,
+            self.metrics,
+            path if enabled else "",
+            lambda: self._answering,
+            settings.rest_limits(config),
+        )
+        try:
+            self._http = HttpServer(self._rest.asgi(), config.host, config.rest_api_port)
+        except OSError as error:
+            raise InputError(
+                f"`rest_api_port` {config.rest_api_port} cannot be used on {config.host}: {error}"
+            ) from None
+        self.http_port = self._http.port
+        await self._http.start()
+
     async def stop(self) -> None:
         """Refuses new requests, answers the open ones and frees everything."""
+        end = time.monotonic() + self._config.drain_seconds
         self._answering = False
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._watching.cancel()
         await self._grpc.stop(self._config.drain_seconds)
+        if self.http_port >= 0:
+            await self._http.stop(end - time.monotonic())
+            self._rest.close()
         await self._manager.drain()
         self._executor.shutdown(wait=True)
-        if self.http_port >= 0:
-            await asyncio.to_thread(self._page.close)
 
     async def _set_health(self, status: int) -> None:
         for service in SERVICES:
             await self._health.set(service, status)
-
-    def _status(self, name: str) -> dict | None:
-        from google.protobuf import json_format
-        from tensorflow_serving.apis import model_pb2
-
-        from serving.tensors import RequestError
-
-        try:
-            status = self._manager.status(model_pb2.ModelSpec(name=name))
-        except RequestError:
-            return None
-        return json_format.MessageToDict(status, preserving_proto_field_name=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from fer_tf.data.schema import FaceRecord, key_of
@@ -33,13 +34,14 @@ from serving.signatures import IMAGE_BYTES, IMAGES
 from serving.tensors import MAX_TENSOR_BYTES, RequestError, invalid, to_proto
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 EXAMPLE_KEY = key_of(FaceRecord, "image")
 SIGNATURE_DEF = "signature_def"
 
 
 class Calls:
-    """Runs a call's body: counts it, times it, and turns its exceptions into status codes.
+    """Runs a call's body, for gRPC and HTTP alike: counts it, times it, and turns its exceptions into status codes.
 
     Args:
       metrics: where calls are counted.
@@ -50,35 +52,51 @@ class Calls:
         self._metrics = metrics
         self._knows_fn = knows_fn
 
-    async def run(self, method: str, model: str, context: Any, body: Callable[[], Awaitable[Any]]) -> Any:
-        """Returns the body's response, or aborts the call."""
+    async def answer(self, method: str, model: str, body: Callable[[], Awaitable[T]]) -> T:
+        """Returns the body's response.
+
+        Raises:
+          RequestError: for whatever the body raises.
+        """
         start = time.monotonic()
-        code, message, response = grpc.StatusCode.OK, "", None
+        code = grpc.StatusCode.CANCELLED
         self._metrics.open_requests.inc()
         try:
             response = await body()
+            code = grpc.StatusCode.OK
+            return response
         except RequestError as error:
-            code, message = error.code, error.message
+            code = error.code
+            raise
         except tf.errors.OpError as error:
-            code, message = grpc.StatusCode.INTERNAL, "the model failed"
+            code = grpc.StatusCode.INTERNAL
             logger.error("%s of %s failed: %s", method, model, error)
+            raise RequestError(code, "the model failed") from None
         except Exception:
-            code, message = grpc.StatusCode.INTERNAL, "the server failed"
+            code = grpc.StatusCode.INTERNAL
             logger.exception("%s of %s failed", method, model)
+            raise RequestError(code, "the server failed") from None
         finally:
             self._metrics.open_requests.dec()
-        # A caller must not be able to make a metric per invented name.
-        model = model if self._knows_fn(model) else ""
-        self._metrics.requests.labels(method, model, code.name).inc()
-        self._metrics.latency.labels(method, model).observe(time.monotonic() - start)
-        if code is not grpc.StatusCode.OK:
+            # A caller must not be able to make a metric per invented name.
+            model = model if self._knows_fn(model) else ""
+            self._metrics.requests.labels(method, model, code.name).inc()
+            self._metrics.latency.labels(method, model).observe(time.monotonic() - start)
+
+    async def run(self, method: str, model: str, context: Any, body: Callable[[], Awaitable[T]]) -> T:
+        """Returns the body's response, or aborts the gRPC call."""
+        try:
+            return await self.answer(method, model, body)
+        except RequestError as error:
             # gRPC carries messages in headers, whose size is limited.
-            await context.abort(code, message[:500])
-        return response
+            await context.abort(error.code, error.message[:500])
+            raise
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict, Classify and GetModelMetadata; Regress and MultiInference do not fit this model.
+
+    The methods in small letters are the same calls for whoever does not speak gRPC.
 
     Args:
       manager: where versions are found.
@@ -98,9 +116,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._max_image_pixels = max_image_pixels
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:
-        return await self._calls.run("Predict", request.model_spec.name, context, lambda: self._predict(request))
+        return await self._calls.run("Predict", request.model_spec.name, context, lambda: self.predict(request))
 
-    async def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        """Returns the outputs of a signature, of all images that the request holds; raises RequestError."""
         with self._manager.find(request.model_spec).held() as loaded:
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             inputs = loaded.parse_inputs(signature, request.inputs)
@@ -116,9 +135,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             return response
 
     async def Classify(self, request: classification_pb2.ClassificationRequest, context: Any) -> Any:
-        return await self._calls.run("Classify", request.model_spec.name, context, lambda: self._classify(request))
+        return await self._calls.run("Classify", request.model_spec.name, context, lambda: self.classify(request))
 
-    async def _classify(self, request: classification_pb2.ClassificationRequest) -> Any:
+    async def classify(self, request: classification_pb2.ClassificationRequest) -> Any:
+        """Returns the best classes of each example's image; raises RequestError."""
         with self._manager.find(request.model_spec).held() as loaded:
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             loaded.spec_of(signature)
@@ -137,25 +157,37 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                     classes.add(label=label.decode(), score=float(score))
             return response
 
-    async def Regress(self, request: Any, context: Any) -> Any:
-        return await self._unimplemented("Regress", context)
+    async def Regress(self, request: regression_pb2.RegressionRequest, context: Any) -> Any:
+        return await self._calls.run("Regress", request.model_spec.name, context, lambda: self.regress(request))
+
+    async def regress(self, request: regression_pb2.RegressionRequest) -> Any:
+        """Refuses: a classifier has no signature for it, which is what TensorFlow Serving answers too."""
+        with self._manager.find(request.model_spec).held() as loaded:
+            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            loaded.spec_of(signature)
+            method = loaded.signature_defs[signature].method_name
+            raise invalid(f"signature {signature!r} is for {method}, not for Regress; this model is for Predict")
 
     async def MultiInference(self, request: Any, context: Any) -> Any:
-        return await self._unimplemented("MultiInference", context)
+        async def body() -> None:
+            raise RequestError(grpc.StatusCode.UNIMPLEMENTED, "MultiInference does not fit a classifier; call Predict")
+
+        return await self._calls.run("MultiInference", "", context, body)
 
     async def GetModelMetadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Any) -> Any:
-        async def body() -> get_model_metadata_pb2.GetModelMetadataResponse:
-            if set(request.metadata_field) != {SIGNATURE_DEF}:
-                raise invalid(
-                    f"`metadata_field` must be {SIGNATURE_DEF!r}. Received: {list(request.metadata_field)[:5]}."
-                )
-            with self._manager.find(request.model_spec).held() as loaded:
-                response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_answered_by(loaded))
-                signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=loaded.signature_defs)
-                response.metadata[SIGNATURE_DEF].Pack(signatures)
-                return response
+        return await self._calls.run(
+            "GetModelMetadata", request.model_spec.name, context, lambda: self.metadata(request)
+        )
 
-        return await self._calls.run("GetModelMetadata", request.model_spec.name, context, body)
+    async def metadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest) -> Any:
+        """Returns the signatures of a version; raises RequestError."""
+        if set(request.metadata_field) != {SIGNATURE_DEF}:
+            raise invalid(f"`metadata_field` must be {SIGNATURE_DEF!r}. Received: {list(request.metadata_field)[:5]}.")
+        with self._manager.find(request.model_spec).held() as loaded:
+            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_answered_by(loaded))
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=loaded.signature_defs)
+            response.metadata[SIGNATURE_DEF].Pack(signatures)
+            return response
 
     def _check(self, inputs: Arrays) -> None:
         """Refuses what is too much or no image before anything is unpacked."""
@@ -181,12 +213,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._metrics.images.labels(loaded.name).inc(len(next(iter(inputs.values()))))
         return outputs
 
-    async def _unimplemented(self, method: str, context: Any) -> Any:
-        async def body() -> None:
-            raise RequestError(grpc.StatusCode.UNIMPLEMENTED, f"{method} does not fit a classifier; call Predict")
-
-        return await self._calls.run(method, "", context, body)
-
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """GetModelStatus and HandleReloadConfigRequest.
@@ -203,10 +229,13 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._root = os.path.realpath(root)
 
     async def GetModelStatus(self, request: get_model_status_pb2.GetModelStatusRequest, context: Any) -> Any:
-        async def body() -> get_model_status_pb2.GetModelStatusResponse:
-            return self._manager.status(request.model_spec)
+        return await self._calls.run("GetModelStatus", request.model_spec.name, context, lambda: self.status(request))
 
-        return await self._calls.run("GetModelStatus", request.model_spec.name, context, body)
+    async def status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Returns the states of a model's versions; raises RequestError."""
+        return self._manager.status(request.model_spec)
 
     async def HandleReloadConfigRequest(
         self, request: model_management_pb2.ReloadConfigRequest, context: Any

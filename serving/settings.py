@@ -11,9 +11,13 @@ from fer_tf.errors import InputError
 from serving.batching import BatchingOptions
 from serving.config import ServerConfig
 from serving.metrics import METRICS_PATH
+from serving.rest import Limits
 from serving.services import check_configs
 from serving.tensors import RequestError
 from serving.tf_serving_protos import BatchingParameters, MonitoringConfig, SSLConfig, read_text
+
+# A body that takes longer ties up what others could use.
+BODY_SECONDS = 30.0
 
 
 def batching_options(config: ServerConfig) -> BatchingOptions:
@@ -90,6 +94,11 @@ def monitoring(config: ServerConfig) -> tuple[bool, str]:
         return True, METRICS_PATH
     read = read_text(config.monitoring_config_file, MonitoringConfig, "monitoring_config_file").prometheus_config
     return read.enable, read.path or METRICS_PATH
+
+
+def rest_limits(config: ServerConfig) -> Limits:
+    """Returns what one caller may take over HTTP: as much as over gRPC."""
+    return Limits(config.max_message_bytes, BODY_SECONDS, config.max_concurrent_rpcs, bool(config.ssl_config_file))
 
 
 def grpc_options(config: ServerConfig) -> list[tuple[str, int | str]]:

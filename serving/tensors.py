@@ -94,13 +94,24 @@ def _dtype_name(number: int) -> str:
         return f"unknown dtype {number}"
 
 
-def to_proto(values: np.ndarray) -> tensor_pb2.TensorProto:
-    """Returns an output as a TensorProto."""
-    proto = tensor_pb2.TensorProto(dtype=tf.dtypes.as_dtype(values.dtype).as_datatype_enum)
+def to_proto(values: np.ndarray, packed: bool = False) -> tensor_pb2.TensorProto:
+    """Returns an array as a TensorProto.
+
+    Args:
+      values: numbers, or an object array of bytes.
+      packed: numbers as raw bytes. An answer lists its values, as TensorFlow Serving's do: many clients read
+        `float_val` and nothing else.
+    """
+    dtype = tf.dtypes.as_dtype(values.dtype)
+    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in values.shape:
         proto.tensor_shape.dim.add(size=size)
     if values.dtype == object:
         proto.string_val.extend(values.reshape(-1).tolist())
-    else:
+    elif packed or dtype.is_complex:
         proto.tensor_content = values.tobytes()
+    else:
+        listed = _VALUES_OF.get(dtype, "int_val")
+        flat = values.reshape(-1)
+        getattr(proto, listed).extend((flat.view(np.uint16) if listed == "half_val" else flat).tolist())
     return proto

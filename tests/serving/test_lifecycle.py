@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import re
 import shutil
 import signal
@@ -35,9 +36,9 @@ AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
 
 
-def http(address: str, path: str) -> tuple[int, str]:
+def http(address: str, path: str, body: bytes | None = None) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as page:
+        with urllib.request.urlopen(f"http://{address}{path}", body, timeout=10) as page:
             return page.status, page.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -142,14 +143,14 @@ def test_sigterm_lets_a_long_request_finish(
     server = server_process(f"--model_base_path={models}", "--max_batch_size=1")
     with Connection(server.address) as connection:
         connection.wait()
-        # 64 images one by one take long enough for some to be under way when the signal comes.
-        calls = [connection.stub.Predict.future(predict_request(faces[:64]), timeout=60) for _ in range(16)]
+        # 24 images one by one take long enough for some to be under way when the signal comes.
+        calls = [connection.stub.Predict.future(predict_request(faces[:24]), timeout=60) for _ in range(16)]
         seen = []
         wait_for(lambda: seen.append(open_and_answered(server)) or sum(seen[-1]) == 16)
         assert seen[-1][0] > 0
         server.process.send_signal(signal.SIGTERM)
         for call in calls:
-            assert tf.make_ndarray(call.result(60).outputs["probabilities"]).shape == (64, 4)
+            assert tf.make_ndarray(call.result(60).outputs["probabilities"]).shape == (24, 4)
     assert server.process.wait(60) == 0
 
 
@@ -216,6 +217,15 @@ def test_an_old_version_is_served_by_number_and_by_label(models: Path, faces: li
         assert connection.stub.Predict(request, timeout=60).model_spec.version.value == 1
         request.model_spec.version_label = "stable"
         assert connection.stub.Predict(request, timeout=60).model_spec.version.value == 1
+        # Some clients say 0 where they mean the newest.
+        request.model_spec.version.value = 0
+        assert connection.stub.Predict(request, timeout=60).model_spec.version.value == 2
+        for place, version in (("/labels/stable", 1), ("/versions/1", 1), ("/versions/0", 2), ("", 2)):
+            _, said = http(server.http, f"/v1/models/fa_net{place}/metadata")
+            assert json.loads(said)["model_spec"]["version"] == str(version)
+            found = json.loads(http(server.http, f"/v1/models/fa_net{place}")[1])["model_version_status"]
+            assert len(found) == (1 if version == 1 else 2)
+        assert http(server.http, "/v1/models/fa_net/labels/none")[0] == 404
 
 
 def reload_request(name: str, base_path: str) -> model_management_pb2.ReloadConfigRequest:
@@ -341,6 +351,10 @@ def test_tls_and_mutual_tls(exported: str, faces: list[bytes], certificates: Pat
         with Connection(address, tls=tls) as connection:
             connection.wait(20)
             assert len(connection.classify_encoded(faces[:2])) == 2
+        # The HTTP port, which speaks in the clear, tells how the server is and answers no question.
+        assert http(server.http, "/readyz")[0] == http(server.http, "/v1/models/fa_net")[0] == 200
+        code, said = http(server.http, "/v1/models/fa_net:predict", b"{}")
+        assert code == 403 and "over TLS alone" in said
         strangers = (
             None,
             TlsFiles(files["authority.crt"]),

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from serving.tensors import RequestError, to_numpy
+from serving.tensors import RequestError, to_numpy, to_proto
 
 NUMBERS = ("uint8", "int32", "int64", "uint32", "uint64", "float16", "bfloat16", "float32", "float64", "bool")
 
@@ -53,3 +53,15 @@ def test_a_scalar_an_empty_and_a_complex_tensor_are_read() -> None:
     assert empty.shape == (0, 3) and empty.dtype == np.float32
     number = to_numpy(tf.make_tensor_proto(1 + 2j, tf.complex64), tf.TensorSpec([], tf.complex64), "x")
     assert number == np.complex64(1 + 2j)
+
+
+@pytest.mark.parametrize("name", (*NUMBERS, "complex64"))
+def test_an_answer_lists_its_values_and_reads_back_the_same(name: str) -> None:
+    values = np.arange(6).reshape(2, 3).astype(tf.as_dtype(name).as_numpy_dtype)
+    for packed in (False, True):
+        proto = to_proto(values, packed)
+        assert bool(proto.tensor_content) == (packed or name == "complex64")
+        read = tf.make_ndarray(proto)
+        assert read.dtype == values.dtype and (read == values).all()
+    words = np.array([[b"a", b"\xff"]], object)
+    assert (tf.make_ndarray(to_proto(words)) == words).all()
