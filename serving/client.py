@@ -7,14 +7,21 @@ Videos get a CSV and an annotated video, each face followed through the clip.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from fer_tf.config import EXIT_FAILED, group, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, refuse_equal_names, show
+
+if TYPE_CHECKING:
+    from fer_tf.recognition.answers import Answer
+
+# A whole picture is sent no larger than this on its long side, pixels.
+WHOLE_SIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class ClientConfig:
       output: where to draw what was seen: a file for one input, a folder for several; a video's CSV stands beside.
       json: whether to print JSON instead of a table.
       top_k: how many expressions to show for a face.
+      explain: whether to say of each picture how sure the model is that what it was shown is a face crop, and what it
+        answers to the whole picture, which is the usual mistake.
       frames_per_second: frames of a video's second that are looked at.
       smoothing: time constant by which a followed face's scores are smoothed, seconds.
       unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
@@ -46,6 +55,7 @@ class ClientConfig:
     output: str = ""
     json: bool = False
     top_k: int = 3
+    explain: bool = False
     frames_per_second: float = 5.0
     smoothing: float = 0.4
     unsure_below: float = 0.0
@@ -83,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = LookOptions(
         config.frames_per_second,
         config.smoothing,
-        with_pictures=bool(config.output),
+        with_pictures=bool(config.output) or config.explain,
         unsure_below=config.unsure_below,
     )
     sources = sources_of(config.inputs)
@@ -96,10 +106,42 @@ def main(argv: Sequence[str] | None = None) -> int:
             connection.wait()
             extractor = extractor_for(connection.landmark_model, config.faces)
             with closing(extractor):
-                return show(look(sources, extractor, connection.classify, options, Describer()), output)
+                items = look(sources, extractor, connection.classify, options, Describer())
+                if config.explain:
+                    items = explained(items, connection.classify)
+                return show(items, output)
         except ServerError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_FAILED
+
+
+def explained(items: Iterable[Any], ask: Callable[[list[Any]], list[Answer]]) -> Iterator[Any]:
+    """Yields the items and says of each picture, on standard error, what the answers rest on.
+
+    Args:
+      items: what was seen, SeenFrame or Unreadable.
+      ask: asks the model about pictures.
+    """
+    from fer_tf.faces.detect import shrunk
+
+    for item in items:
+        picture = getattr(item, "rgb", None)
+        if picture is not None and item.still:
+            name = item.source.name
+            for face in item.faces:
+                print(f"{name}: face {face.number}: {_certainty(face.answer)}", file=sys.stderr)
+            whole = ask([shrunk(picture, WHOLE_SIDE / max(picture.shape[:2]))])[0]
+            label, share = whole.best()[0]
+            said = f"{label} {share:.2%}, {_certainty(whole)}"
+            print(f"{name}: sent whole instead: {said}", file=sys.stderr)
+        yield item
+
+
+def _certainty(answer: Answer) -> str:
+    if answer.is_face is None:
+        return "this export does not say whether it was shown a face crop; export the run again"
+    doubt = ": probably no face crop, so that its expression means nothing" if answer.doubtful else ""
+    return f"is_face {answer.is_face:.2f}{doubt}"
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ class Explorer:
         found = look_at_picture(np.ascontiguousarray(picture[..., :3]), self._extractor, self._connection.classify)
         faces = [Shown(face.image, face.box, answer) for face, answer in found]
         boxes = [(number, face.box, face.answer) for number, face in enumerate(faces, 1)]
-        names = [f"{number}: {face.answer.best()[0][0]}" for number, face in enumerate(faces, 1)]
+        names = [name_of(number, face) for number, face in enumerate(faces, 1)]
         return annotate(picture[..., :3], boxes), faces, names
 
     def explain(self, face: np.ndarray, answer: Answer, method: str) -> np.ndarray:
@@ -216,6 +216,11 @@ def face_at(faces: Sequence[Shown], x: float, y: float) -> int | None:
     return min(inside)[1] if inside else None
 
 
+def name_of(number: int, face: Shown) -> str:
+    """Returns what a face is called on the page, by which it is found again."""
+    return f"{number}: {face.answer.best()[0][0]}{' (perhaps no face)' if face.answer.doubtful else ''}"
+
+
 def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     """Returns the page; nothing runs yet."""
     import gradio as gr
@@ -232,7 +237,15 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
             raise gr.Error(str(error)) from None
         if picture is not None and not faces:
             gr.Info("No face was found.")
-        return drawing, faces, gr.Radio(choices=names, value=names[0] if names else None, visible=len(names) > 1)
+        return (
+            drawing,
+            faces,
+            gr.Radio(
+                choices=names,
+                value=names[0] if names else None,
+                visible=len(names) > 1 or any(face.answer.doubtful for face in faces),
+            ),
+        )
 
     def explain(faces: list, name: str | None, method: str) -> tuple:
         if not faces or not name:
@@ -240,6 +253,8 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
         face = faces[int(name.split(":")[0]) - 1]
         answer = face.answer
         bars = {label: float(value) for label, value in zip(answer.expressions, answer.probabilities, strict=True)}
+        if answer.doubtful:
+            gr.Warning(f"Perhaps no face: is_face is {answer.is_face:.2f}, so that the expression may mean nothing.")
         try:
             return bars, explorer.explain(face.image, answer, method)
         except InputError as error:
@@ -251,7 +266,7 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
 
     def point(faces: list, name: str | None, event: gr.SelectData) -> str | None:
         number = face_at(faces, *event.index)
-        return name if number is None else f"{number + 1}: {faces[number].answer.best()[0][0]}"
+        return name if number is None else name_of(number + 1, faces[number])
 
     # Gradio looks at the type itself, and the module does not import gradio before the flags are read.
     choose.__annotations__["event"] = point.__annotations__["event"] = gr.SelectData

@@ -1,7 +1,8 @@
 """The exported module: from image bytes to calibrated probabilities, in stock TensorFlow ops only.
 
 TensorFlow Serving has no Python, so everything that a request needs stands in the graph: the size check before an image
-is unpacked, the decoding, the preprocessing of training, the network, the temperature and the label names.
+is unpacked, the decoding, the preprocessing of training, the network, the temperature, the label names, and a test
+whether the picture is a face crop at all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tensorflow as tf
 from fer_tf.data.inputs import decode_image
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FaceRecord, key_of
+from fer_tf.faces.detect import face_windows, output_network, output_weights
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURES_LAYER
 
@@ -28,6 +30,8 @@ IMAGE_BYTES = "image_bytes"
 IMAGES = "images"
 # How many images of a batch are unpacked at a time: bounds the memory that one request can take.
 DECODE_PARALLELISM = 4
+# Side of what MTCNN's last network looks at, pixels.
+WINDOW = 48
 
 
 def within_limit(shape: tf.Tensor) -> tf.Operation:
@@ -65,6 +69,17 @@ def bounded_image(encoded: tf.Tensor) -> tf.Tensor:
         return decode_image(tf.identity(encoded))
 
 
+def windows(images: tf.Tensor) -> tf.Tensor:
+    """Whole pictures, uint8 (B, H, W, 3), as MTCNN's last network looks at a box, float32 (B, 48, 48, 3).
+
+    That network learned to tell boxes that a face fills from boxes beside, around or inside a face, and a picture that
+    holds a face somewhere is such a box around it.
+    """
+    count = tf.shape(images)[0]
+    whole = tf.repeat([[0.0, 0.0, 1.0, 1.0]], count, axis=0)
+    return face_windows(images, whole, tf.range(count))
+
+
 class FaNetModule(tf.Module):
     """Fa-Net with its four signatures."""
 
@@ -75,20 +90,34 @@ class FaNetModule(tf.Module):
         self._top_k = min(top_k, spec.num_classes)
         self.labels = tf.constant(spec.expressions)
         self.landmark_model = tf.constant(spec.landmark_model)
+        # Variables are stored once; constants would stand in the graph of each signature.
+        self._detector = [tf.Variable(values, trainable=False) for values in output_weights()]
 
-    def prepare_encoded(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        """JPEG or PNG bytes, string (B,), to the network's input, float32 (B, S, S, C)."""
+    def prepare_encoded(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """JPEG or PNG bytes, string (B,), to the network's input, float32 (B, S, S, C), and `windows`."""
+
+        def prepare(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = bounded_image(encoded)[None]
+            return self.prepare(image)[0], windows(image)[0]
+
         size, channels = self._spec.image_size, self._spec.channels
         return tf.map_fn(
-            lambda encoded: self.prepare(bounded_image(encoded)[None])[0],
+            prepare,
             image_bytes,
             parallel_iterations=DECODE_PARALLELISM,
-            fn_output_signature=tf.TensorSpec((size, size, channels), tf.float32),
+            fn_output_signature=(
+                tf.TensorSpec((size, size, channels), tf.float32),
+                tf.TensorSpec((WINDOW, WINDOW, 3), tf.float32),
+            ),
         )
 
     def prepare(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 (B, H, W, 3) to the network's input, float32 (B, S, S, C)."""
         return preprocess(images, self._spec.image_size, self._spec.channels, self._spec.crop)
+
+    def described(self, faces: tf.Tensor, whole: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What `scores` says, and how probable it is that each picture is a face crop, float32 (B,)."""
+        return {**self.scores(faces), "is_face": output_network(whole, self._detector)[2]}
 
     def scores(self, faces: tf.Tensor) -> dict[str, tf.Tensor]:
         """Calibrated probabilities and the best labels of the network's input."""
@@ -109,23 +138,24 @@ class FaNetModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
     def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self.scores(self.prepare_encoded(image_bytes))
+        return self.described(*self.prepare_encoded(image_bytes))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name=IMAGES)])
     def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([within_limit(tf.shape(images, tf.int64)[1:3])]):
-            return self.scores(self.prepare(tf.identity(images)))
+            images = tf.identity(images)
+            return self.described(self.prepare(images), windows(images))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        features, _ = self.trunk(self.prepare_encoded(image_bytes), training=False)
+        features, _ = self.trunk(self.prepare_encoded(image_bytes)[0], training=False)
         return {"features": tf.cast(features, tf.float32)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         key = key_of(FaceRecord, "image")
         parsed = tf.io.parse_example(inputs, {key: tf.io.FixedLenFeature([], tf.string)})
-        answer = self.scores(self.prepare_encoded(parsed[key]))
+        answer = self.scores(self.prepare_encoded(parsed[key])[0])
         return {"classes": answer["labels"], "scores": answer["scores"]}
 
     def signatures(self) -> dict[str, Any]:

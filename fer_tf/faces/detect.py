@@ -306,14 +306,47 @@ class _Networks:
 
         @tf.function(input_signature=_crop_signature(tf))
         def output(images: Any, boxes: Any, owners: Any) -> Any:
-            x = _normalized(tf, tf.image.crop_and_resize(images, boxes, owners, (48, 48), extrapolation_value=127.5))
-            x = tf.nn.max_pool2d(_conv(tf, x, w[0:3]), 3, 2, "SAME")
-            x = tf.nn.max_pool2d(_conv(tf, x, w[3:6]), 3, 2, "VALID")
-            x = tf.nn.max_pool2d(_conv(tf, x, w[6:9]), 2, 2, "SAME")
-            x = _dense(tf, _flat(tf, _conv(tf, x, w[9:12])), w[12:15])
-            return _dense(tf, x, w[15:17]), _dense(tf, x, w[17:19]), tf.nn.softmax(_dense(tf, x, w[19:21]))[:, 1]
+            return output_network(face_windows(images, boxes, owners), w)
 
         return output
+
+
+def output_weights() -> list[np.ndarray]:
+    """Returns the weights of MTCNN's last network, for `output_network`."""
+    return _weights("onet")
+
+
+def face_windows(images: Any, boxes: Any, owners: Any) -> Any:
+    """Returns what MTCNN's last network sees of windows, float32 (n, 48, 48, 3).
+
+    Args:
+      images: uint8 (b, h, w, 3), RGB.
+      boxes: float32 (n, 4), top, left, bottom, right as shares of the image.
+      owners: int32 (n,), each box's image.
+    """
+    import tensorflow as tf
+
+    return _normalized(tf, tf.image.crop_and_resize(images, boxes, owners, (48, 48), extrapolation_value=127.5))
+
+
+def output_network(windows: Any, weights: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """MTCNN's last network, in stock TensorFlow operations.
+
+    Args:
+      windows: float32 (n, 48, 48, 3), of `face_windows`.
+      weights: of `output_weights`, or variables that hold them.
+
+    Returns:
+      tuple: box offsets (n, 4), keypoints (n, 10) and the probability that the window is a face's box (n,), float32.
+    """
+    import tensorflow as tf
+
+    w = weights
+    x = tf.nn.max_pool2d(_conv(tf, windows, w[0:3]), 3, 2, "SAME")
+    x = tf.nn.max_pool2d(_conv(tf, x, w[3:6]), 3, 2, "VALID")
+    x = tf.nn.max_pool2d(_conv(tf, x, w[6:9]), 2, 2, "SAME")
+    x = _dense(tf, _flat(tf, _conv(tf, x, w[9:12])), w[12:15])
+    return _dense(tf, x, w[15:17]), _dense(tf, x, w[17:19]), tf.nn.softmax(_dense(tf, x, w[19:21]))[:, 1]
 
 
 def _crop_signature(tf: Any) -> list[Any]:

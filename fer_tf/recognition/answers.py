@@ -10,6 +10,8 @@ import numpy as np
 
 # As the training records are coded: every way of asking shows the network what it learned from.
 JPEG_QUALITY = 95
+# Below it, an answer is marked as probably not about a face crop: docs/serving.md has what that finds and misses.
+IS_FACE = 0.5
 
 
 @dataclass(frozen=True)
@@ -21,17 +23,24 @@ class Answer:
       probabilities: float32 (len(expressions),), calibrated, sum 1.
       version: the model's version that answered; 0 where there are no versions.
       unsure_below: the probability of the best expression below which the answer counts as unsure; 0 for never.
+      is_face: probability that what the network was shown is a face crop, 0 to 1; None where it does not say.
     """
 
     expressions: tuple[str, ...]
     probabilities: np.ndarray
     version: int = 0
     unsure_below: float = 0.0
+    is_face: float | None = None
 
     @property
     def unsure(self) -> bool:
         """Whether the best expression is less probable than `unsure_below`."""
         return bool(self.probabilities.max() < self.unsure_below)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the network was probably shown no face crop, so that its expressions mean nothing."""
+        return self.is_face is not None and self.is_face < IS_FACE
 
     def best(self, count: int = 1) -> list[tuple[str, float]]:
         """The most probable expressions, surest first."""
@@ -78,10 +87,12 @@ def encode_face(face: np.ndarray) -> bytes:
 
 
 def rounded(answer: Answer) -> dict[str, Any]:
-    """Returns an answer as plain values, for JSON: the best expression, `unsure` if asked for, each probability."""
+    """Returns an answer as plain values, for JSON; `unsure` if asked for, `is_face` if known."""
+    asked = {} if answer.is_face is None else {"is_face": round(answer.is_face, 4)}
     scores = (round(float(value), 6) for value in answer.probabilities)
     return {
         "expression": answer.best()[0][0],
         **({"unsure": answer.unsure} if answer.unsure_below else {}),
         "probabilities": dict(zip(answer.expressions, scores, strict=True)),
+        **asked,
     }

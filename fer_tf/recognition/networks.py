@@ -162,7 +162,10 @@ class ExportedNetwork:
         answers = []
         for outputs in self._ask("serving_default", faces):
             names = tuple(name.decode() for name in outputs["class_names"].numpy()[0])
-            answers += [Answer(names, row, self._version) for row in outputs["probabilities"].numpy()]
+            rows = outputs["probabilities"].numpy()
+            # An older export does not say.
+            faces_seen = outputs["is_face"].numpy().tolist() if "is_face" in outputs else [None] * len(rows)
+            answers += [Answer(names, row, self._version, is_face=seen) for row, seen in zip(rows, faces_seen, strict=True)]
         return answers
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:

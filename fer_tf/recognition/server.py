@@ -155,10 +155,15 @@ class Connection:
         answers: list[Answer] = []
         for start in range(0, len(images), MAX_IMAGES):
             part = np.array(images[start : start + MAX_IMAGES], object)
-            response = self._call({"image_bytes": part}, ("probabilities", "class_names"), "serving_default")
+            # Without a filter: an older export has no `is_face`, and naming it would be an error.
+            response = self._call({"image_bytes": part}, (), "serving_default")
             names = _words(response.outputs["class_names"])
             version = response.model_spec.version.value
-            answers += [Answer(names, row, version) for row in tf.make_ndarray(response.outputs["probabilities"])]
+            rows = tf.make_ndarray(response.outputs["probabilities"])
+            seen: Sequence[float | None] = [None] * len(rows)
+            if "is_face" in response.outputs:
+                seen = tf.make_ndarray(response.outputs["is_face"]).tolist()
+            answers += [Answer(names, row, version, is_face=is_face) for row, is_face in zip(rows, seen, strict=True)]
         return answers
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:

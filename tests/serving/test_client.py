@@ -51,6 +51,20 @@ def test_a_picture_gives_each_face_the_answer_of_its_aligned_crop(
     assert not changed[:, :20].any() and changed.mean() < 0.2
 
 
+def test_explain_says_that_a_whole_photograph_is_no_face_crop(
+    samples: Path, address: str, capsys: pytest.CaptureFixture
+) -> None:
+    photo = str(samples / "photo.jpg")
+    assert client.main([photo, f"--server={address}", "--json", "--explain", "--timeout=60"]) == EXIT_OK
+    printed = capsys.readouterr()
+    (face,) = json.loads(printed.out)[0]["faces"]
+    said = [line for line in printed.err.splitlines() if line.startswith(f"{photo}: ")]
+    assert said[0] == f"{photo}: face 1: is_face {face['is_face']:.2f}" and face["is_face"] > 0.9
+    assert (
+        "sent whole instead: " in said[1] and "probably no face crop, so that its expression means nothing" in said[1]
+    )
+
+
 def test_a_table_is_printed_and_bad_files_are_listed(
     samples: Path, address: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -335,3 +335,11 @@ def test_a_sample_of_pixels_that_are_not_square_is_not_squeezed(tmp_path: Path) 
     write_wide_clip(tmp_path / "wide.mp4")
     ((picture, _),) = demo.sample_pictures(str(tmp_path))
     assert picture.shape == (96, 171, 3)
+
+
+def test_what_is_probably_no_face_is_called_so() -> None:
+    def name(is_face: float | None) -> str:
+        answer = Answer(EXPRESSIONS, np.array([0.1, 0.7, 0.1, 0.1], np.float32), is_face=is_face)
+        return demo.name_of(2, demo.Shown(np.zeros((1, 1, 3), np.uint8), np.zeros(4), answer))
+
+    assert [name(0.9), name(None), name(0.2)] == ["2: happy", "2: happy", "2: happy (perhaps no face)"]

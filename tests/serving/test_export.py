@@ -11,6 +11,7 @@ import struct
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,6 +20,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
+from fer_tf.recognition.answers import rounded
+from fer_tf.recognition.networks import ExportedNetwork
 from fer_tf.recognition.server import Connection
 from serving import export, portable
 from tests.serving.conftest import encode, face_crops
@@ -71,6 +74,52 @@ def test_the_graph_holds_stock_operations_alone(exported: str) -> None:
     }
     assert "DecodeImage" in operations
     assert not operations & {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+
+
+def test_a_face_crop_is_told_from_a_whole_photograph_and_from_noise(exported: str, samples: Path) -> None:
+    from fer_tf.faces.detect import FaceDetector
+    from fer_tf.faces.extractor import FaceExtractor
+
+    photo = cv2.imread(str(samples / "photo.jpg"))[..., ::-1]
+    extractor = FaceExtractor()
+    (face,) = extractor.faces_in_image(np.ascontiguousarray(photo))
+    extractor.close()
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    pictures = [face.image, photo, noise]
+    signatures = tf.saved_model.load(os.path.join(exported, "1")).signatures
+    encoded = tf.constant([encode(picture, ".png") for picture in pictures])
+    seen = signatures["serving_default"](image_bytes=encoded)["is_face"].numpy()
+    assert seen.dtype == np.float32 and seen.shape == (3,)
+    assert seen[0] > 0.9 and (seen[1:] < 0.3).all()
+    # The detector itself sees a face there, at the place that the crop was cut for, and the same one in pixels given.
+    assert len(FaceDetector().verify(face.image[None], np.array([[0, 0, 256, 256]]))[0]) == 1
+    pixels = signatures["predict_images"](images=tf.constant(face.image[None]))["is_face"].numpy()
+    np.testing.assert_allclose(pixels, seen[:1], atol=1e-5)
+
+
+def test_an_export_from_before_is_face_is_read_and_says_nothing_of_it(
+    fa_net_dir: str, faces: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.signatures.FaNetModule.described", lambda self, prepared, whole: self.scores(prepared))
+    old = ExportedNetwork(export.export_saved_model(fa_net_dir, str(tmp_path)))
+    answers = old.classify_encoded(faces[:2])
+    assert [answer.is_face for answer in answers] == [None, None]
+    assert not answers[0].doubtful and "is_face" not in rounded(answers[0])
+
+
+def test_a_server_with_such_an_export_is_asked_alike(
+    connection: Connection, faces: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(0 <= answer.is_face <= 1 for answer in connection.classify_encoded(faces[:2]))
+    call = connection._call
+
+    def without(*asked: object) -> object:
+        response = call(*asked)
+        del response.outputs["is_face"]
+        return response
+
+    monkeypatch.setattr(connection, "_call", without)
+    assert [answer.is_face for answer in connection.classify_encoded(faces[:2])] == [None, None]
 
 
 def test_published_weights_bring_the_card_that_names_their_scores(
