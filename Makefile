@@ -7,13 +7,14 @@ comma := ,
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help setup demo test test-slow cluster-test test-python lint constraints licences format clean
+.PHONY: help setup demo test test-slow conformance cluster-test test-python lint constraints licences format clean
 
 help:
 	@echo "make demo       build on samples/, train, export, serve and ask, in the folder demo/; minutes on two cores"
 	@echo "make test       set up and pass the tests"
 	@echo "make setup GPU=1  with NVIDIA's libraries for a GPU (docs/gpu.md)"
 	@echo "make test-slow  the longer proofs"
+	@echo "make conformance  ask the server with clients of others (what Node, Go and curl on this machine allow)"
 	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
 	@echo "make lint       ruff check, format check, types (mypy), and the Dockerfile (hadolint)"
 	@echo "make constraints  resolve setup.cfg anew for each Python and show what changed; UPGRADE=1: all to the newest"
@@ -51,6 +52,10 @@ test: setup
 test-slow: setup
 	$(PY) -m pytest -m slow
 
+# Clients that nobody here wrote: made below .conformance, each skipped out loud where it cannot be had.
+conformance: setup
+	$(PY) -m pytest -m conformance tests/serving/conformance
+
 # A real Flink of two task managers: needs Java 17 and Maven, and skips loudly without them.
 cluster-test: setup
 	$(PY) -m pytest -m "slow or not slow" tests/cluster
@@ -80,7 +85,8 @@ format: setup
 	$(PY) -m ruff format .
 
 # The commands' default folders (data, runs, models/fa_net, report) are not in this list: they may hold weeks of work.
-MADE := demo build .cluster .pytest_cache .ruff_cache .mypy_cache .coverage fer_tf.egg-info $(VENV) $(wildcard .venv-3.*)
+MADE := demo build .cluster .conformance .pytest_cache .ruff_cache .mypy_cache .coverage fer_tf.egg-info $(VENV) \
+	$(wildcard .venv-3.*)
 
 clean:
 	rm -rf $(MADE)

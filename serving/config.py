@@ -35,6 +35,7 @@ class ServerConfig:
       drain_seconds: how long a SIGTERM waits for open requests.
       ssl_config_file: text file with an SSLConfig (key, certificate, client authority); empty serves without TLS.
       monitoring_config_file: text file with a MonitoringConfig; empty shows the metrics under their usual path.
+      enable_reflection: whether gRPC clients may ask for the protos, as grpcurl does.
       grpc_channel_arguments: comma-separated gRPC settings, such as grpc.max_connection_age_ms=600000.
       tensorflow_intra_op_parallelism: threads within an operation; 0 lets TensorFlow choose.
       tensorflow_inter_op_parallelism: operations side by side; 0 lets TensorFlow choose.
@@ -61,6 +62,7 @@ class ServerConfig:
     drain_seconds: float = 30.0
     ssl_config_file: str = ""
     monitoring_config_file: str = ""
+    enable_reflection: bool = False
     grpc_channel_arguments: str = ""
     tensorflow_intra_op_parallelism: int = 0
     tensorflow_inter_op_parallelism: int = 0

@@ -111,6 +111,12 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        if config.enable_reflection:
+            from grpc_reflection.v1alpha import reflection
+            from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401  (described)
+
+            names = (*SERVICES[1:], health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._grpc)
         address = f"{config.host}:{config.port}"
         credentials = settings.server_credentials(config.ssl_config_file)
         try:

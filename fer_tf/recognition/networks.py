@@ -165,7 +165,9 @@ class ExportedNetwork:
             rows = outputs["probabilities"].numpy()
             # An older export does not say.
             faces_seen = outputs["is_face"].numpy().tolist() if "is_face" in outputs else [None] * len(rows)
-            answers += [Answer(names, row, self._version, is_face=seen) for row, seen in zip(rows, faces_seen, strict=True)]
+            answers += [
+                Answer(names, row, self._version, is_face=seen) for row, seen in zip(rows, faces_seen, strict=True)
+            ]
         return answers
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
