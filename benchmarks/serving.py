@@ -4,6 +4,7 @@
 takes an export), then measures, in rounds that alternate so that a noisy machine hits all alike:
   bare       the SavedModel called in process, one image at a time and in the batches that the server may form
   batched    the server with --enable_batching=true, at 1, 8 and 64 concurrent clients
+  rest       the batched server over HTTP, the same picture as base64 in JSON
   unbatched  the same server with --enable_batching=false
 The clients run in one process of their own with asynchronous calls, each sends its next request when the last is
 answered. Client, server and bare model share the machine: on two cores the clients' own work counts against the server.
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,7 @@ class BenchmarkConfig:
       batch_timeout_micros: the server's longest wait for a fuller batch.
       num_batch_threads: batches that the server runs side by side.
       load: internal, address that this process sends requests to instead of measuring everything.
+      rest: internal, whether it sends them over HTTP.
       payload: internal, file with the request that it sends.
       server_pid: internal, process whose processor time it looks at.
     """
@@ -60,6 +62,7 @@ class BenchmarkConfig:
     batch_timeout_micros: int = 2000
     num_batch_threads: int = 2
     load: str = ""
+    rest: bool = False
     payload: str = ""
     server_pid: int = 0
 
@@ -105,7 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open(config.payload, "rb") as file:
             payload = file.read()
         measured = asyncio.run(
-            send_load(config.load, payload, config.client_counts[0], config.seconds, config.server_pid)
+            (send_rest_load if config.rest else send_load)(
+                config.load, payload, config.client_counts[0], config.seconds, config.server_pid
+            )
         )
         print(json.dumps(measured.__dict__))
         return EXIT_OK
@@ -123,16 +128,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             "batched": stack.enter_context(ServerProcess(*flags)),
             "unbatched": stack.enter_context(ServerProcess(*flags, "--enable_batching=false")),
         }
-        payload = stack.enter_context(tempfile.NamedTemporaryFile())
-        payload.write(request_bytes())
-        payload.flush()
-        results = measure(config, models, servers, payload.name)
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        for name, request in (("grpc", request_bytes()), ("rest", rest_request_bytes())):
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(request)
+        results = measure(config, models, servers, folder)
     report(config, results)
     return EXIT_OK
 
 
 def measure(
-    config: BenchmarkConfig, models: str, servers: dict[str, Any], payload: str
+    config: BenchmarkConfig, models: str, servers: dict[str, Any], payloads: str
 ) -> dict[tuple[str, int], list[Measured]]:
     """Returns every round's numbers by (what, clients); for the bare model `clients` is the batch."""
     bare = Bare(models)
@@ -141,9 +147,13 @@ def measure(
         for count in config.client_counts:
             batch = min(count, config.max_batch_size)
             results.setdefault(("bare", count), []).append(bare.run(batch, config.seconds))
-            for name, address in servers.items():
+            for name, server, rest in (
+                ("batched", servers["batched"], False),
+                ("rest", servers["batched"], True),
+                ("unbatched", servers["unbatched"], False),
+            ):
                 results.setdefault((name, count), []).append(
-                    from_another_process(address, payload, count, config.seconds)
+                    from_another_process(server, rest, payloads, count, config.seconds)
                 )
     return results
 
@@ -183,9 +193,18 @@ class Bare:
         return Measured.of(latencies, time.perf_counter() - begin, batch, time.process_time() - cpu)
 
 
-def from_another_process(server: Any, payload: str, clients: int, seconds: float) -> Measured:
+def from_another_process(server: Any, rest: bool, payloads: str, clients: int, seconds: float) -> Measured:
     """Sends load from another process, as clients would; that one does not import TensorFlow."""
-    command = [sys.executable, "-m", "benchmarks.serving", f"--load={server.address}", f"--payload={payload}"]
+    payload = os.path.join(payloads, "rest" if rest else "grpc")
+    address = server.http if rest else server.address
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.serving",
+        f"--load={address}",
+        f"--payload={payload}",
+        f"--rest={rest}",
+    ]
     output = subprocess.run(
         [*command, f"--clients={clients}", f"--seconds={seconds}", f"--server_pid={server.process.pid}"],
         check=True,
@@ -209,22 +228,49 @@ async def send_load(address: str, payload: bytes, clients: int, seconds: float, 
     """Lets clients ask one image after another and returns what they saw, and what process `pid` took for it."""
     import grpc
 
-    latencies: list[float] = []
     async with grpc.aio.insecure_channel(address) as channel:
         # Bytes in, bytes out: decoding the answer is left out, so that the clients take little of the machine.
         call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict", None, None)
+        return await measured_load([lambda: call(payload)] * clients, seconds, pid)
 
-        async def client(end: float) -> None:
-            while time.perf_counter() < end:
-                start = time.perf_counter()
-                await call(payload)
-                latencies.append(time.perf_counter() - start)
 
-        await asyncio.gather(*(client(time.perf_counter() + 1.0) for _ in range(clients)))
-        latencies.clear()
-        begin, cpu = time.perf_counter(), cpu_seconds(pid)
-        await asyncio.gather(*(client(begin + seconds) for _ in range(clients)))
-        return Measured.of(latencies, time.perf_counter() - begin, cpu=cpu_seconds(pid) - cpu)
+async def send_rest_load(address: str, payload: bytes, clients: int, seconds: float, pid: int) -> Measured:
+    """The same over HTTP, each client on a connection of its own that stays open."""
+    host, port = address.rsplit(":", 1)
+
+    def client_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Callable[[], Awaitable[Any]]:
+        async def call() -> None:
+            writer.write(payload)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+            if not head.startswith(b"http/1.1 200"):
+                raise RuntimeError(head.split(b"\r\n")[0].decode())
+
+        return call
+
+    connections = [await asyncio.open_connection(host, int(port)) for _ in range(clients)]
+    measured = await measured_load([client_on(*connection) for connection in connections], seconds, pid)
+    for _, writer in connections:
+        writer.close()
+    return measured
+
+
+async def measured_load(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: float, pid: int) -> Measured:
+    """Lets each client call again when it was answered, a second to warm up and then `seconds`."""
+    latencies: list[float] = []
+
+    async def client(call: Callable[[], Awaitable[Any]], end: float) -> None:
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            await call()
+            latencies.append(time.perf_counter() - start)
+
+    warm = time.perf_counter() + 1.0
+    await asyncio.gather(*(client(call, warm) for call in calls))
+    latencies.clear()
+    begin, cpu = time.perf_counter(), cpu_seconds(pid)
+    await asyncio.gather(*(client(call, begin + seconds) for call in calls))
+    return Measured.of(latencies, time.perf_counter() - begin, cpu=cpu_seconds(pid) - cpu)
 
 
 def request_bytes() -> bytes:
@@ -240,6 +286,17 @@ def request_bytes() -> bytes:
     tensor.tensor_shape.dim.add(size=1)
     request.inputs["image_bytes"].CopyFrom(tensor)
     return request.SerializeToString()
+
+
+def rest_request_bytes() -> bytes:
+    """The same question as an HTTP request."""
+    import base64
+
+    from serving.warmup import example_face
+
+    body = json.dumps({"instances": [{"b64": base64.b64encode(example_face()).decode()}]}).encode()
+    head = f"POST /v1/models/fa_net:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 def report(config: BenchmarkConfig, results: dict[tuple[str, int], list[Measured]]) -> None:
@@ -275,6 +332,17 @@ def report(config: BenchmarkConfig, results: dict[tuple[str, int], list[Measured
         ratios = [(a.rate / b.rate, b.cpu_ms / a.cpu_ms) for a, b in pairs]
         rate, cpu = (statistics.median(values) for values in zip(*ratios, strict=True))
         print(f"batched / {other} images a second at {most} clients: {rate:.2f} (goal {goal}); by CPU time {cpu:.2f}")
+    rates, extras = zip(
+        *(
+            (a.rate / b.rate, a.cpu_ms - b.cpu_ms)
+            for a, b in zip(results["rest", most], results["batched", most], strict=True)
+        ),
+        strict=True,
+    )
+    cpu = statistics.median(extras)
+    print(
+        f"rest / gRPC images a second at {most} clients: {statistics.median(rates):.2f}; {cpu:+.2f} ms of CPU an image"
+    )
     pairs = zip(results["batched", least], results["bare", least], strict=True)
     extra = statistics.median(a.p50 - b.p50 for a, b in pairs)
     print(f"p50 of {least} client over the bare call: {extra:+.2f} ms (goal 3)")

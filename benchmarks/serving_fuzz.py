@@ -1,13 +1,15 @@
 """Sends thousands of mutated requests to a server and watches that it goes on, answers and does not grow.
 
 `python -m benchmarks.serving_fuzz --requests=10000` starts a server of its own with a small untrained network;
-`--server` names another. Every mutated request must end in an error code or, where the mutation left it valid, in an
-answer; a correct request is asked in between and must be answered the same each time.
+`--server` names another; `--rest=true` asks over HTTP (`benchmarks/serving_fuzz_rest.py`). Every mutated request must
+end in an error code or, where the mutation left it valid, in an answer; a correct request is asked in between and must
+be answered the same each time.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import random
 import socket
 import struct
@@ -15,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import cv2
 import grpc
@@ -50,12 +53,14 @@ class FuzzConfig:
 
     Args:
       requests: how many mutated requests.
+      rest: whether requests go to the HTTP port instead of gRPC's.
       server: address of a running server; empty starts one.
       pid: process id of that server on this machine, to watch its memory; 0 does not.
       seed: seed of the mutations.
     """
 
     requests: int = 10_000
+    rest: bool = False
     server: str = ""
     pid: int = 0
     seed: int = 0
@@ -242,54 +247,85 @@ class Mutator:
         return self._sent(self.request([b"\xff\xd8\xff"] * self.rng.choice((65, 500, 5000))))
 
 
-def fuzz(address: str, count: int, seed: int, rss_fn: Callable[[], float] = lambda: 0.0) -> Outcome:
+class Target(Protocol):
+    """A way to ask a server: gRPC here, HTTP in `benchmarks/serving_fuzz_rest.py`."""
+
+    rng: random.Random
+
+    def answer(self) -> np.ndarray:
+        """Returns what the server answers to the correct request."""
+
+    def ask_wrongly(self) -> tuple[str, str, bool]:
+        """Sends a mutated request; returns its kind, the answer's code, and whether that is a refusal or an answer."""
+
+    def cut(self) -> None:
+        """Breaks a connection off in the middle of a request."""
+
+
+class GrpcTarget:
+    """Asks over gRPC.
+
+    Args:
+      connection: an open `fer_tf.recognition.server.Connection`.
+      seed: seed of the mutations.
+    """
+
+    def __init__(self, connection: Any, seed: int) -> None:
+        self._connection, self._mutator = connection, Mutator(seed)
+        self.rng = self._mutator.rng
+
+    def answer(self) -> np.ndarray:
+        """Returns the probabilities of the two correct pictures."""
+        answers = self._connection.classify_encoded([self._mutator.jpeg, self._mutator.png])
+        return np.stack([answer.probabilities for answer in answers])
+
+    def ask_wrongly(self) -> tuple[str, str, bool]:
+        """Sends a mutated request; an answer is no surprise, since a flipped byte may leave a request valid."""
+        kind = self.rng.choice(self._mutator.kinds)
+        method, payload = kind()
+        code = _send(self._connection.channel, method, payload)
+        return kind.__name__, code.name, code is grpc.StatusCode.OK or code in REFUSALS
+
+    def cut(self) -> None:
+        """Sends the start of HTTP/2 and half a request or noise, and is gone."""
+        cut_connection(self._connection.address, self.rng)
+
+
+def fuzz(target: Target, count: int, rss_fn: Callable[[], float] = lambda: 0.0) -> Outcome:
     """Sends mutated requests and returns what came of them.
 
     Args:
-      address: `host:port`.
+      target: how the server is asked.
       count: how many mutated requests.
-      seed: seed of the mutations.
       rss_fn: the server's memory in megabytes.
 
     Raises:
       RuntimeError: when a correct request between them is not answered as the first time.
     """
-    from fer_tf.recognition.server import Connection
-
-    mutator = Mutator(seed)
     codes: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     surprises: list[str] = []
     correct = 0
     warm = 0.0
-    with Connection(address, timeout_s=60) as connection:
-        expected = _answer(connection, mutator)
-        for number in range(count):
-            # Buffers and caches fill first; growth counts from a tenth on.
-            if number == max(count // 10, min(count - 1, 200)):
-                warm = rss_fn()
-            if number % 50 == 0:
-                if not np.allclose(_answer(connection, mutator), expected, atol=1e-5):
-                    raise RuntimeError(f"after {number} requests the correct request has another answer")
-                correct += 1
-            if number % 40 == 39:
-                cut_connection(address, mutator.rng)
-                codes["cut_connection"]["CUT"] += 1
-                continue
-            kind = mutator.rng.choice(mutator.kinds)
-            method, payload = kind()
-            code = _send(connection.channel, method, payload)
-            name = kind.__name__
-            codes[name][code.name] += 1
-            # A flipped byte may leave a request valid, so an answer is no surprise.
-            if code is not grpc.StatusCode.OK and code not in REFUSALS:
-                surprises.append(f"{name}: {code.name}")
-        if not np.allclose(_answer(connection, mutator), expected, atol=1e-5):
-            raise RuntimeError("after all requests the correct request has another answer")
+    expected = target.answer()
+    for number in range(count):
+        # Buffers and caches fill first; growth counts from a tenth on.
+        if number == max(count // 10, min(count - 1, 200)):
+            warm = rss_fn()
+        if number % 50 == 0:
+            if not np.allclose(target.answer(), expected, atol=1e-5):
+                raise RuntimeError(f"after {number} requests the correct request has another answer")
+            correct += 1
+        if number % 40 == 39:
+            target.cut()
+            codes["cut_connection"]["CUT"] += 1
+            continue
+        name, code, fair = target.ask_wrongly()
+        codes[name][code] += 1
+        if not fair:
+            surprises.append(f"{name}: {code}")
+    if not np.allclose(target.answer(), expected, atol=1e-5):
+        raise RuntimeError("after all requests the correct request has another answer")
     return Outcome(dict(codes), surprises, correct + 1, (warm, rss_fn()))
-
-
-def _answer(connection: object, mutator: Mutator) -> np.ndarray:
-    return np.stack([answer.probabilities for answer in connection.classify_encoded([mutator.jpeg, mutator.png])])
 
 
 def _send(channel: grpc.Channel, method: str, payload: bytes) -> grpc.StatusCode:
@@ -322,12 +358,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     from benchmarks.serving_setup import ServerProcess, untrained_export
 
     start = time.monotonic()
-    if config.server:
-        rss_fn = (lambda: rss_mb(config.pid)) if config.pid else (lambda: 0.0)
-        outcome = fuzz(config.server, config.requests, config.seed, rss_fn)
-    else:
-        with untrained_export(image_size=32) as models, ServerProcess(f"--model_base_path={models}") as server:
-            outcome = fuzz(server.address, config.requests, config.seed, lambda: rss_mb(server.process.pid))
+    with contextlib.ExitStack() as stack:
+        address, pid = config.server, config.pid
+        if not address:
+            models = stack.enter_context(untrained_export(image_size=32))
+            server = stack.enter_context(ServerProcess(f"--model_base_path={models}"))
+            address, pid = server.http if config.rest else server.address, server.process.pid
+        rss_fn = (lambda: rss_mb(pid)) if pid else (lambda: 0.0)
+        target: Target
+        if config.rest:
+            from benchmarks.serving_fuzz_rest import RestTarget
+
+            target = RestTarget(address, config.seed)
+        else:
+            from fer_tf.recognition.server import Connection
+
+            target = GrpcTarget(stack.enter_context(Connection(address, timeout_s=60)), config.seed)
+        outcome = fuzz(target, config.requests, rss_fn)
     for kind, codes in sorted(outcome.codes.items()):
         print(f"{kind:24s} {dict(codes.most_common())}")
     grown = outcome.rss_mb[1] - outcome.rss_mb[0]
