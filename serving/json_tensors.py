@@ -10,6 +10,7 @@ import binascii
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ EXAMPLES, CONTEXT = "examples", "context"
 BASE64 = "b64"
 # A string output whose name ends so holds bytes, which JSON cannot hold as they are.
 BYTES_SUFFIX = "_bytes"
+# JSON can name halves of pairs that no text holds, and no proto.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LEAVES = {"integer": {int}, "bool": {bool}, "floating": {int, float}}
 
 
@@ -44,6 +47,10 @@ def read_object(body: bytes) -> dict[str, Any]:
         raise invalid("JSON parse error: the body is empty")
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_float=_float)
+        if _SURROGATE.search(body):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise invalid("JSON parse error: half a surrogate pair, which is no text") from None
     except RecursionError:
         raise invalid("JSON parse error: lists or objects nest too deep") from None
     except ValueError as error:
@@ -176,10 +183,7 @@ def _is_base64(value: Any) -> bool:
 def _bytes(value: Any, place: str) -> bytes:
     """A string's bytes, or those that {"b64": ...} holds; padding may be left out."""
     if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError:
-            raise invalid(f"{place} holds half a surrogate pair, which is no text") from None
+        return value.encode()
     if not _is_base64(value) or not isinstance(value[BASE64], str):
         raise invalid(f'{place} must be strings or {{"{BASE64}": "..."}}. Received: {_kind(value)}.')
     text = value[BASE64]
