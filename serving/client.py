@@ -132,7 +132,7 @@ def explained(items: Iterable[Any], ask: Callable[[list[Any]], list[Answer]]) ->
                 print(f"{name}: face {face.number}: {_certainty(face.answer)}", file=sys.stderr)
             whole = ask([shrunk(picture, WHOLE_SIDE / max(picture.shape[:2]))])[0]
             label, share = whole.best()[0]
-            said = f"{label} {share:.2%}, {_certainty(whole)}"
+            said = f"{label} {100 * share:.1f} %, {_certainty(whole)}"
             print(f"{name}: sent whole instead: {said}", file=sys.stderr)
         yield item
 
