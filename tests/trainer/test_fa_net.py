@@ -142,13 +142,13 @@ def test_no_stage_goes_on_when_the_data_was_built_anew(trained, toy_data, tmp_pa
 def test_a_run_records_the_images_of_its_networks_and_evaluating_an_earlier_versions_run_does(
     trained, toy_data, tmp_path
 ):
-    trained = lineage.read(trained)
-    assert [(one.task, one.via, one.faces) for one in trained] == [("er_ss", "", 96)]
+    recorded = lineage.read(trained)
+    assert [(one.task, one.via, one.faces) for one in recorded] == [("er_ss", "", 96)]
     old = shutil.copytree(trained, tmp_path / "old")
     os.remove(old / "fa_net" / LINEAGE_FILE)
     assert lineage.read(str(old))[0].images is None
     assert main(["--stage=evaluate", *flags(toy_data, old)]) == 0
-    assert lineage.read(str(old))[0].images.tolist() == trained[0].images.tolist()
+    assert lineage.read(str(old))[0].images.tolist() == recorded[0].images.tolist()
 
 
 def test_synthetic_faces_that_are_not_there_are_told(toy_data, trained, tmp_path):

@@ -115,7 +115,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import keras
 from fer_tf.models import fa_net as networks
 from tests.trainer.conftest import small_network
-from tests.trainer.conftest import small_networks
+from tests.toy_data import EXPRESSIONS
 from trainer import fa_net, recipes, task
 network, data, folder, *flags = sys.argv[1:]
 if network == "small":
