@@ -53,8 +53,8 @@ class BenchmarkConfig:
     folder: str = ""
 
     def __post_init__(self) -> None:
-        if not 0.001 <= self.scale <= 1:
-            raise InputError(f"`scale` must be from 0.001 to 1. Received: {self.scale}.")
+        if not 0.01 <= self.scale <= 1:
+            raise InputError(f"`scale` must be from 0.01 to 1. Received: {self.scale}.")
 
 
 def gather(folder: str) -> int:
