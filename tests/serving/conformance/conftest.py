@@ -21,8 +21,8 @@ from tests.serving.conftest import encode, face_crops
 CLIENTS = Path(__file__).parent / "clients"
 MADE = ROOT / ".conformance"
 GO = {
-    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
-    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.121.0",
+    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
+    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.93.0",
 }
 
 
