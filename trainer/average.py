@@ -7,17 +7,20 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fer_tf.config import EXIT_OK, of, parse, run_command, to_dict
 from fer_tf.data import public
 from fer_tf.data.inputs import FaceSet
+from fer_tf.data.parts import AS_THEY_ARE
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.models.light_cnn import LOGITS_LAYER
 from fer_tf.run_folder import RunFolder, network_folder
 from trainer.config import TaskConfig
 
@@ -40,6 +43,8 @@ SHARED = (
 class AverageConfig:
     """Averages the weights of trained Fa-Nets into one network, and scores it (Wortsman et al. 2022, model soups).
 
+    With `balance_strength` it may be one network, whose answers are balanced after its training.
+
     Attributes:
       sources: run or model folders of the networks, or pretrained; each began with another's weights (--init_from), or
         their mean is no network.
@@ -47,6 +52,9 @@ class AverageConfig:
       run_dir: the run folder to write.
       held_out: share of FER2013's Training that none of them was trained on; with 0 there is no validation part, and
         the temperature is the mean of theirs.
+      balance_strength: share of the logarithm of the training faces' class shares that is taken off the logits, as
+        --balance=softmax with this strength would have had it from the start (Menon et al. 2021, arXiv 2007.07314):
+        rare classes are answered more often, and the mean over the classes rises while accuracy may fall.
       flip: whether the faces that batch-norm statistics are measured on are mirrored by halves, as under recipe best.
     """
 
@@ -54,11 +62,16 @@ class AverageConfig:
     data: str = "data/faces"
     run_dir: str = "runs/average"
     held_out: float = public.HELD_OUT
+    balance_strength: float = 0.0
     flip: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.sources) < 2:
-            raise InputError(f"name at least two run folders. Received: {self.sources}.")
+        if not 0 <= self.balance_strength <= 1:
+            raise InputError(f"`balance_strength` must be between 0 and 1. Received: {self.balance_strength}.")
+        if len(self.sources) < (1 if self.balance_strength else 2):
+            raise InputError(
+                f"name at least two run folders, or one with --balance_strength. Received: {self.sources}."
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +114,10 @@ def average(config: AverageConfig) -> None:
         [np.mean(weights, axis=0) for weights in zip(*(net.get_weights() for net, _ in loaded), strict=True)]
     )
     train = faces.parts["train"]
-    BatchStatistics(model, statistics_batches(train, spec, min(BATCH_SIZE, len(train)), 0, config.flip)).refresh()
+    if len(specs) > 1:
+        BatchStatistics(model, statistics_batches(train, spec, min(BATCH_SIZE, len(train)), 0, config.flip)).refresh()
+    if config.balance_strength:
+        balance(model, train.counts(len(faces.expressions), AS_THEY_ARE).sum(axis=0), config.balance_strength)
     val = faces.parts["val"]
     if len(val):
         temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
@@ -109,13 +125,43 @@ def average(config: AverageConfig) -> None:
         temperature = float(np.mean([spec.temperature for spec in specs]))
     lineage.write(run.fa_net.path, lineage.merged(*(lineage.read(source) for source in config.sources)))
     fa_net.save(run.fa_net.path, model, dataclasses.replace(spec, temperature=temperature))
-    state = State(fingerprint=faces.fingerprint, expressions=list(faces.expressions), averaged=len(specs))
+    notes = [f"{config.balance_strength:g} of the logarithm of the class shares was taken off the logits afterwards"]
+    state = State(
+        fingerprint=faces.fingerprint,
+        expressions=list(faces.expressions),
+        averaged=len(specs),
+        notes=notes if config.balance_strength else [],
+    )
     run.fa_net.write_history(dataclasses.asdict(state))
     about = {"command": sys.argv, "versions": runtime.versions(), "machine": runtime.machine()}
     recipes = sorted({name for source in config.sources for name in recipes_of(source)})
-    run.write_config({"flags": to_dict(task), "averaged": config.sources, "recipes": recipes, **about})
-    run.fa_net.finish(f"the mean of {len(specs)} networks' weights")
+    balanced = {"balance_strength": config.balance_strength} if config.balance_strength else {}
+    run.write_config({"flags": to_dict(task), "averaged": config.sources, "recipes": recipes, **about, **balanced})
+    run.fa_net.finish(told(len(specs)))
     evaluate.run(task)
+
+
+def told(networks: int) -> str:
+    """Returns whose weights these are."""
+    return "the weights of one network" if networks == 1 else f"the mean of {networks} networks' weights"
+
+
+def balance(model: Any, counts: np.ndarray, strength: float) -> None:
+    """Takes a share of the logarithm of the classes' shares off a network's logits, in the bias of its head.
+
+    Args:
+      model: the network.
+      counts: float (num_classes,), training faces of each class; one without any is taken for one face.
+      strength: 0 changes nothing, 1 has the network answer as if all classes were equally frequent.
+
+    Raises:
+      InputError: when the head has no bias.
+    """
+    counts = np.maximum(counts, 1.0)
+    bias = model.get_layer(LOGITS_LAYER).bias
+    if bias is None:
+        raise InputError("`balance_strength` is kept in the bias of the network's head. A light_cnn_29_v2 has none.")
+    bias.assign(bias - strength * np.log(counts / counts.sum()).astype(np.float32))
 
 
 def recipes_of(source: str) -> tuple[str, ...]:

@@ -114,7 +114,8 @@ def _fa_net(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[Part,
     training = _training(state)
     how = "the last epoch was kept" if kept == "last" else "the weights were chosen on val"
     if count := training.get("averaged"):
-        kept, how = "averaged", f"the weights are the mean of {count} networks'"
+        kept = "averaged"
+        how = "the weights are another run's" if count == 1 else f"the weights are the mean of {count} networks'"
     notes = (how, *training.pop("notes", []))
     about = {
         "kept": kept,

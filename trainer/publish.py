@@ -90,6 +90,8 @@ def _command(run: dict[str, Any]) -> str:
     flags = run["flags"]
     if sources := run.get("averaged"):
         share = f" --held_out={flags['held_out']}" if flags["task"] == "fer2013" else ""
+        if strength := run.get("balance_strength"):
+            share += f" --balance_strength={strength:g}"
         return f"trainer.average {' '.join(_shown('init_from', source) for source in sources)}{share}"
     defaults = to_dict(TaskConfig())
     apart = (*ALWAYS, *TEACHER, *OMITTED)

@@ -190,7 +190,8 @@ def _temperature(metrics: dict[str, Any], flags: dict[str, Any]) -> str:
     if metrics["val"]["faces"]:
         return "fitted on val"
     if metrics["training"].get("averaged"):
-        return "the mean of the networks'"
+        alone = metrics["training"]["averaged"] == 1
+        return "that of the network that was balanced" if alone else "the mean of the networks'"
     # A network that answered another question gives its weights alone, and the temperature stays 1.
     inherited = flags.get("init_from") and metrics["spec"]["temperature"] != 1
     return "that of the network it began with" if inherited else "which was fitted on nothing"
@@ -200,6 +201,8 @@ def _training(metrics: dict[str, Any], cores: int, libraries: str) -> str:
     """How long the training took and which epoch's weights these are; unknown before it has finished."""
     training, machine = metrics["training"], f"{cores} shared CPU cores ({libraries})"
     if count := training.get("averaged"):
+        if count == 1:
+            return f"the weights of one training, balanced afterwards ({libraries})"
         return f"the mean of the weights of {count} trainings, with statistics measured anew ({libraries})"
     chosen = "the last" if metrics.get("kept") == "last" else "the best on val"
     if not training:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_tf.data.inputs import read_records
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.models import fa_net as networks
@@ -62,6 +63,21 @@ def test_the_weights_are_the_mean_and_the_statistics_their_own(toy_data: str, ru
 
     with pytest.raises(InputError, match="has a network already"):
         average.main([*map(str, runs), f"--data={toy_data}", f"--run_dir={tmp_path / 'mean'}"])
+
+
+def test_one_network_is_balanced_by_the_shares_of_its_classes(toy_data: str, runs: list[Path], tmp_path: Path) -> None:
+    flags = [f"--data={toy_data}", f"--run_dir={tmp_path / 'balanced'}", "--balance_strength=0.5"]
+    assert average.main([str(runs[0]), *flags]) == 0
+    (before, _), (after, spec) = (networks.load(str(run / "fa_net")) for run in (runs[0], tmp_path / "balanced"))
+    labels = read_records(toy_data, "er_ss").parts["train"].labels
+    shares = np.bincount(labels, minlength=spec.num_classes) / len(labels)
+    faces = np.random.default_rng(0).random((4, spec.image_size, spec.image_size, spec.channels), np.float32)
+    expected = np.array(before(faces)) - 0.5 * np.log(shares)
+    np.testing.assert_allclose(np.array(after(faces)), expected, atol=1e-5)
+    publish.publish(publish.PublishConfig(str(tmp_path / "balanced"), str(tmp_path / "published")))
+    card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    assert "`python -m trainer.average RUN_DIR --balance_strength=0.5`: the weights of one training, balanced" in card
+    assert "0.5 of the logarithm of the class shares was taken off the logits afterwards" in card
 
 
 def test_a_mean_tells_the_recipes_of_its_sources_and_that_one_is_not_known(runs: list[Path]) -> None:
