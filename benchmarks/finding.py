@@ -30,7 +30,7 @@ COLUMNS = ("pictures", "found", "with border", "trusted", "CPU ms", "with border
 
 
 @dataclass(frozen=True)
-class FindingConfig:
+class BenchmarkConfig:
     """Measures finding.
 
     Attributes:
@@ -114,7 +114,7 @@ def by_pose(folder: str) -> dict[str, list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a row a pose."""
-    config, _ = parse(FindingConfig, argv, prog="python -m benchmarks.finding", description=__doc__)
+    config, _ = parse(BenchmarkConfig, argv, prog="python -m benchmarks.finding", description=__doc__)
     groups = by_pose(config.data) if config.data else {}
     draw = random.Random(config.seed)
     for paths in groups.values():

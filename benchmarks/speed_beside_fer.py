@@ -1,8 +1,8 @@
 """Faces and speed beside the PyPI package `fer`, which has an environment of its own: nothing here depends on it.
 
     python -m venv fer_venv && fer_venv/bin/pip install fer
-    taskset -c 0 python -m benchmarks.speed_beside_fer --fer_python=fer_venv/bin/python PHOTO... CLIP...
-    taskset -c 0,1 python -m benchmarks.speed_beside_fer --fer_python=fer_venv/bin/python PHOTO... CLIP...
+    taskset -c 0 python -m benchmarks.speed_beside_fer PHOTO... CLIP... --fer_python=fer_venv/bin/python
+    taskset -c 0,1 python -m benchmarks.speed_beside_fer PHOTO... CLIP... --fer_python=fer_venv/bin/python
 
 Both look at the same pixels: the pictures, and each clip's frames at one rate, decoded before the clock starts. Ours is
 asked once by the same frames and once as a user asks, by the file's name: decoded, followed and smoothed.
@@ -45,7 +45,7 @@ for _ in range(int(sys.argv[2])):
 
 
 @dataclass(frozen=True)
-class BesideConfig:
+class BenchmarkConfig:
     """Measures beside fer.
 
     Attributes:
@@ -78,7 +78,7 @@ def frames_of(path: str, frames_per_second: float) -> list[np.ndarray]:
         return frames
 
 
-def theirs(config: BesideConfig, frames: Sequence[np.ndarray]) -> list[dict]:
+def theirs(config: BenchmarkConfig, frames: Sequence[np.ndarray]) -> list[dict]:
     """Returns what fer found and took, a row a round."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "frames.npz")
@@ -90,7 +90,7 @@ def theirs(config: BesideConfig, frames: Sequence[np.ndarray]) -> list[dict]:
     return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
 
 
-def ours(config: BesideConfig, frames: Sequence[np.ndarray]) -> tuple[list[dict], list[dict]]:
+def ours(config: BenchmarkConfig, frames: Sequence[np.ndarray]) -> tuple[list[dict], list[dict]]:
     """Returns what the Recognizer found and took, by frames and by files, a row a round each."""
     from fer_tf import Recognizer
 
@@ -109,7 +109,7 @@ def ours(config: BesideConfig, frames: Sequence[np.ndarray]) -> tuple[list[dict]
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a row a side."""
     config, _ = parse(
-        BesideConfig, argv, prog="python -m benchmarks.speed_beside_fer", description=__doc__, positional="inputs"
+        BenchmarkConfig, argv, prog="python -m benchmarks.speed_beside_fer", description=__doc__, positional="inputs"
     )
     frames = [frame for path in config.inputs for frame in frames_of(path, config.frames_per_second)]
     cores = len(os.sched_getaffinity(0))
