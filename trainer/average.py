@@ -14,13 +14,11 @@ import numpy as np
 from fer_tf.config import EXIT_OK, of, parse, run_command, to_dict
 from fer_tf.data import public
 from fer_tf.data.inputs import FaceSet
-from fer_tf.data.parts import AS_THEY_ARE
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
-from fer_tf.models.light_cnn import LOGITS_LAYER
 from fer_tf.run_folder import RunFolder, network_folder
 from trainer.config import TaskConfig
 
@@ -95,6 +93,7 @@ def average(config: AverageConfig) -> None:
       InputError: when the run folder is taken, the networks differ, or one knows the validation part.
     """
     # TensorFlow comes with them: --help does without.
+    from fer_tf.data.parts import AS_THEY_ARE
     from trainer import evaluate, runtime
     from trainer.batch_statistics import BatchStatistics
     from trainer.callbacks import State
@@ -157,6 +156,8 @@ def balance(model: Any, counts: np.ndarray, strength: float) -> None:
     Raises:
       InputError: when the head has no bias.
     """
+    from fer_tf.models.light_cnn import LOGITS_LAYER
+
     counts = np.maximum(counts, 1.0)
     bias = model.get_layer(LOGITS_LAYER).bias
     if bias is None:

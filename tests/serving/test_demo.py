@@ -6,6 +6,7 @@ import contextlib
 import csv
 import os
 import shutil
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -191,8 +192,21 @@ def test_a_clip_gives_numbered_faces_a_plot_that_follows_the_player_a_table_and_
 
 @needs_browser
 def test_a_clip_can_be_cancelled_the_next_one_waits_in_line_and_nothing_is_left_behind(
-    page_url: str, browser: Any, tmp_path: Path, samples: Path, explorer: demo.Explorer
+    page_url: str,
+    browser: Any,
+    tmp_path: Path,
+    samples: Path,
+    explorer: demo.Explorer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    ask = explorer.videos._ask
+
+    def slowly(*args: Any) -> Any:
+        # The first clip must still be looked at when it is cancelled, however fast the machine is.
+        time.sleep(0.1)
+        return ask(*args)
+
+    monkeypatch.setattr(explorer.videos, "_ask", slowly)
     long = write_clip(tmp_path / "long.mp4", two_people(samples) * 30)
     first = video_tab(browser, page_url, long)
     second = video_tab(browser, page_url, samples / "take_1/P001/sad/front.mp4")

@@ -130,7 +130,7 @@ def test_published_weights_bring_the_card_that_names_their_scores(
     shutil.copyfile(card, published / export.CARD_FILE)
     version = Path(export.export_saved_model(str(published), str(tmp_path / "models")))
     text = (version / export.CARD_FILE).read_text()
-    assert "mean class accuracy" in text and "70.2 % (68.7 to 71.8)" in text and "not evaluated" not in text
+    assert "mean class accuracy" in text and "69.6 % (68.1 to 70.9)" in text and "not evaluated" not in text
     assert text.endswith("Exported as fa_net, version 1, in float32.\n")
 
 

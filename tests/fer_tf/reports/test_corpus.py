@@ -60,7 +60,7 @@ def test_a_public_set_is_counted(fer2013: Path) -> None:
 def test_other_folders_are_no_corpus(tmp_path: Path) -> None:
     assert read_corpus(str(tmp_path / "absent")) is None
     assert read_corpus(str(tmp_path)) is None
-    with pytest.raises(InputError, match="must hold a folder train"):
+    with pytest.raises(InputError, match=r"must hold fer2013\.csv, or a folder train"):
         read_corpus(str(tmp_path), ("fer2013",))
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(InputError, match="no `statistics`"):
