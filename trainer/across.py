@@ -34,7 +34,6 @@ from trainer import runtime
 from trainer.config import TaskConfig
 
 BATCH = 64
-VIEWS = ("as_given", "end_to_end")
 # Side of the crop around an aligned face, so that it can also be seen less tightly.
 WIDE = 320
 
@@ -265,7 +264,7 @@ def _log(config: TaskConfig, view: str, scores: dict[str, Any]) -> None:
         "%s, %s: accuracy %s, mean class %s %%, of %d faces, %d lost",
         name_of(config),
         view.replace("_", " "),
-        wording.accuracy(scores["accuracy"], scores["accuracy_interval"], scores["interval_over"]),
+        wording.accuracy_of(scores),
         wording.percent(scores["mean_class_accuracy"]),
         scores["faces"],
         scores["lost"],

@@ -92,7 +92,7 @@ def run(config: TaskConfig) -> None:
     logging.info(
         "evaluated in %.1f s: test accuracy %s, mean class %s %%, %d faces, 95 %% interval over %s; chance %s %%; %s",
         time.monotonic() - started,
-        wording.accuracy(test["accuracy"], test["accuracy_interval"], test["interval_over"]),
+        wording.accuracy_of(test),
         wording.percent(test["mean_class_accuracy"]),
         test["faces"],
         test["interval_over"],

@@ -11,6 +11,8 @@ from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.evaluation.scores import break_down, interval
 
+# How a set is looked at: the pictures as they are, and the biggest face of each, found and aligned as a user's is.
+VIEWS = {"as_given": "as given", "end_to_end": "end to end"}
 # Shares of the aligned face's side that the network sees.
 TIGHTNESS = tuple(round(0.6 + 0.05 * step, 2) for step in range(11))
 # Confidence below which an answer is "unsure".

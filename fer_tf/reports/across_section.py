@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fer_tf.evaluation.across import VIEWS
 from fer_tf.reports import wording
 from fer_tf.reports.paper_tables import SET_NAMES
 from fer_tf.reports.wording import percent
-
-# A face that was not found counts as wrong.
-VIEWS = {"as_given": "as given", "end_to_end": "found and aligned"}
 
 
 def across_section(sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -40,18 +38,10 @@ def across_section(sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _row(where: str, network: str, part: dict[str, Any]) -> tuple[str, ...]:
-    accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
-    mean = f"{percent(part['mean_class_accuracy'])} %"
+    counts = f"{part['faces']:,}", f"{part['lost']:,}"
     ece = part["calibration"].get("ece")
-    return (
-        where,
-        network,
-        f"{part['faces']:,}",
-        f"{part['lost']:,}",
-        accuracy,
-        mean,
-        "-" if ece is None else percent(ece),
-    )
+    mean = f"{percent(part['mean_class_accuracy'])} %"
+    return where, network, *counts, wording.accuracy_of(part), mean, "-" if ece is None else percent(ece)
 
 
 def _classes(answered: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fer_tf import competitors
+from fer_tf.evaluation.across import VIEWS
 from fer_tf.reports import figures, wording
 from fer_tf.reports.page import Picture, render, svg
 from fer_tf.reports.paper_tables import SET_NAMES, TASK_NAMES
@@ -25,7 +26,6 @@ BREAKDOWNS = (
     ("by_age", "By age"),
     ("by_person", "By person"),
 )
-VIEWS = {"as_given": "as given", "end_to_end": "end to end"}
 ACROSS = ("pictures", "faces", "lost", "accuracy", "mean class", "right of found", "confidence")
 SCORES = ("part", "faces", "accuracy", "mean class", "macro F1", "ECE", "ECE calibrated")
 
@@ -67,7 +67,7 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
     rows = []
     for view, shown in views:
         scores = found[view]
-        accuracy = wording.accuracy(scores["accuracy"], scores["accuracy_interval"], scores["interval_over"])
+        accuracy = wording.accuracy_of(scores)
         confidence = scores["calibration"].get("mean_confidence")
         right = scores["calibration"].get("accuracy_of_found")
         texts = (

@@ -132,18 +132,15 @@ def _network(spec: dict[str, Any], task: str) -> list[tuple[str, str]]:
 
 
 def _score_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
-    for key, name in PARTS.items():
-        part = metrics.get(key, {})
-        if part.get("faces"):
-            accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
-            shares = part["mean_class_accuracy"], part["macro_f1"], part["calibration"]["calibrated"]["ece"]
-            rows.append((name, f"{part['faces']:,}", accuracy, *(f"{percent(share)} %" for share in shares)))
+    parts = [(name, metrics.get(key, {})) for key, name in PARTS.items()]
     for name, part in metrics.get("test_by_set", {}).items():
-        accuracy = wording.accuracy(part["accuracy"], part["accuracy_interval"], part["interval_over"])
-        shares = part["mean_class_accuracy"], part["macro_f1"], part["calibration"]["calibrated"]["ece"]
-        where = f"test of {SET_NAMES.get(name, name)}, its {len(part['expressions'])} classes"
-        rows.append((where, f"{part['faces']:,}", accuracy, *(f"{percent(share)} %" for share in shares)))
+        parts.append((f"test of {SET_NAMES.get(name, name)}, its {len(part['expressions'])} classes", part))
+    rows = []
+    for name, part in parts:
+        if part.get("faces"):
+            shares = part["mean_class_accuracy"], part["macro_f1"], part["calibration"]["calibrated"]["ece"]
+            percents = (f"{percent(share)} %" for share in shares)
+            rows.append((name, f"{part['faces']:,}", wording.accuracy_of(part), *percents))
     return rows
 
 

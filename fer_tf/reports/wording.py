@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def percent(share: float) -> str:
@@ -33,6 +34,11 @@ def accuracy(share: float, interval: Sequence[float] | None, over: str) -> str:
     """Returns an accuracy with its interval: `66.7 % (61.2 to 71.5)`, or the words that say why it has none."""
     known = f"no interval: fewer than two {over}" if unknown(interval) else between(interval)
     return f"{percent(share)} % ({known})"
+
+
+def accuracy_of(scores: Mapping[str, Any]) -> str:
+    """Returns `accuracy` of what `fer_tf.evaluation` scored."""
+    return accuracy(scores["accuracy"], scores["accuracy_interval"], scores["interval_over"])
 
 
 def unknown(interval: Sequence[float] | None) -> bool:

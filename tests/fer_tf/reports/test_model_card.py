@@ -70,10 +70,10 @@ def found(right: int) -> dict[str, Any]:
 def test_another_set_is_told_class_by_class_beside_anothers_network() -> None:
     across = {"jaffe": {**found(21), "beside": {"other": found(15)}, "beside_notes": ["other: as it comes."]}}
     card = model_card.exported(facts({"test": scores([""] * 90), "across": across}))
-    assert "| JAFFE, found and aligned | Fa-Net | 30 | 1 | 70.0 % (" in card
-    assert "| JAFFE, found and aligned | other | 30 | 1 | 50.0 % (" in card and "other: as it comes." in card
+    assert "| JAFFE, end to end | Fa-Net | 30 | 1 | 70.0 % (" in card
+    assert "| JAFFE, end to end | other | 30 | 1 | 50.0 % (" in card and "other: as it comes." in card
     assert "| expression | faces | Fa-Net | other |\n|---|---|---|---|\n| a | 10 | 70.0 | 50.0 |" in card
-    assert "| JAFFE, found and aligned | other | 50.0 | 50.0 |" in card and "| set | network | 0.75 | 1 |" in card
+    assert "| JAFFE, end to end | other | 50.0 | 50.0 |" in card and "| set | network | 0.75 | 1 |" in card
 
 
 def test_sets_that_were_trained_on_together_are_told_apart() -> None:
