@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import os
 import shutil
 import time
@@ -143,6 +144,26 @@ def shot(page: Any, name: str) -> None:
     """Keeps a picture of the page where FER_TF_SCREENSHOTS names a folder."""
     if os.environ.get("FER_TF_SCREENSHOTS"):
         page.screenshot(path=os.path.join(os.environ["FER_TF_SCREENSHOTS"], f"{name}.png"), full_page=True)
+
+
+@needs_browser
+def test_a_picture_that_is_perhaps_no_face_is_marked_on_the_page(
+    page_url: str, browser: Any, explorer: demo.Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = explorer._connection.classify
+    monkeypatch.setattr(
+        explorer._connection,
+        "classify",
+        lambda faces: [dataclasses.replace(answer, is_face=0.1) for answer in ask(faces)],
+    )
+    page = browser.new_page(viewport={"width": 1360, "height": 1000})
+    page.set_default_timeout(60_000)
+    page.goto(page_url)
+    page.locator("#samples img").first.click()
+    page.get_by_text("(perhaps no face)").wait_for()
+    page.get_by_text("is_face is 0.10").first.wait_for()
+    shot(page, "perhaps_no_face")
+    page.close()
 
 
 @needs_browser
