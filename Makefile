@@ -31,6 +31,7 @@ setup: $(INSTALLED)
 
 $(INSTALLED): setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.10, 3.11 or 3.12 found; install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c '' || { echo "error: $(PYTHON) does not run; name one that does: make PYTHON=/path/to/python3.12, or with it first in PATH"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version) (about $(if $(GPU),8,4) GB; takes some minutes)"
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)

@@ -209,7 +209,7 @@ class FaceExtractor:
 
     def _pass(self, path: str, rule: str, view: View) -> ClipFaces:
         finder = ClipFinder(self._detector, self.options.min_score)
-        work = _Clip()
+        work = _Gathered()
         items = self._decoder.keyframes(path, rule, self.options.max_keyframes)
         decoded = ahead(items, CHUNK, cancel=self._decoder.stop)
         try:
@@ -225,7 +225,7 @@ class FaceExtractor:
             decoded.close()
         return work.result(self.options.subject)
 
-    def _collect(self, frame: Frame, found: Detections, work: _Clip) -> None:
+    def _collect(self, frame: Frame, found: Detections, work: _Gathered) -> None:
         if not len(found):
             work.rejected.append(Rejected("no_face", frame.index))
         order = _biggest_first(found)
@@ -318,7 +318,7 @@ class FaceExtractor:
 
 
 @dataclass
-class _Clip:
+class _Gathered:
     """What a clip gave so far."""
 
     faces: list[AlignedFace] = field(default_factory=list)
@@ -354,7 +354,7 @@ def _noted(clip: ClipFaces, view: View) -> ClipFaces:
     return replace(clip, rejected=(note, *clip.rejected))
 
 
-def _chunks(items: Iterator[Frame | ClipEnd], work: _Clip) -> Iterator[list[Frame]]:
+def _chunks(items: Iterator[Frame | ClipEnd], work: _Gathered) -> Iterator[list[Frame]]:
     """Groups equally large frames, at most CHUNK together, and keeps the clip's end message."""
     chunk: list[Frame] = []
     for item in items:
