@@ -20,6 +20,7 @@ from fer_tf.data.annotations import (
     BadRow,
     Spellings,
     advice,
+    common_folder,
     drop_duplicates,
     read_rows,
 )
@@ -123,7 +124,8 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
 
         def reject(row: BadRow) -> None:
             nonlocal outside
-            outside = outside or (row.clip_id if row.reason == "outside_root" else "")
+            if row.reason == "outside_root":
+                outside = common_folder(outside, row.clip_id)
             census.rejected[row.reason] += 1
             rejected.write(
                 reject_line("annotations", row.reason, row.clip_id, line=row.line, detail=row.detail).encode() + b"\n"

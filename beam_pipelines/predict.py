@@ -204,10 +204,14 @@ class FindFaces(beam.DoFn):
     def __init__(self, options: ExtractorOptions, named: bool):
         self.options, self.named = options, named
         self._shared, self._describer = Shared(), Shared()
+        # Beam keeps but one shared object alive that nobody holds, and these and the network come in turn.
+        self._held: tuple = ()
 
     def process(self, name: bytes) -> Iterator[Any]:
         path = os.fsdecode(name)
         extractor = self._shared.acquire(lambda: FaceExtractor(alignment.resolved(self.options)))
+        describer = self._describer.acquire(Describer)
+        self._held = (extractor, describer)
         try:
             with files.local_copy(path) as local:
                 found = found_faces(extractor, local)
@@ -222,7 +226,7 @@ class FindFaces(beam.DoFn):
         yield pvalue.TaggedOutput("files", (name, header))
         for item in found.rejected:
             yield pvalue.TaggedOutput("left_out", files.json_line({"input": path, **dataclasses.asdict(item)}))
-        for face, person in zip(found.faces, self._persons(found), strict=True):
+        for face, person in zip(found.faces, self._persons(found, describer), strict=True):
             about = {
                 "face": person,
                 "frame": face.frame,
@@ -233,12 +237,12 @@ class FindFaces(beam.DoFn):
             }
             yield name, encode_face(face.image), about
 
-    def _persons(self, found: ClipFaces) -> list[int]:
+    def _persons(self, found: ClipFaces, describer: Describer) -> list[int]:
         """Returns the number of the person that each face is of."""
         if self.options.subject != "all":
             return [1] * len(found.faces)
         times, boxes = [face.time for face in found.faces], [face.box for face in found.faces]
-        return tracking.persons_of(times, boxes, found.faces, self._describer.acquire(Describer))
+        return tracking.persons_of(times, boxes, found.faces, describer)
 
 
 class AskNetwork(beam.DoFn):
@@ -251,10 +255,11 @@ class AskNetwork(beam.DoFn):
     def __init__(self, version_dir: str):
         self.version_dir = version_dir
         self._shared = Shared()
+        self._held: networks.ExportedNetwork | None = None
 
     def process(self, batch: list[tuple[bytes, bytes, dict]]) -> Iterator[tuple[bytes, dict]]:
-        network = self._shared.acquire(lambda: networks.ExportedNetwork(self.version_dir))
-        answers = network.classify_encoded([image for _, image, _ in batch])
+        self._held = self._shared.acquire(lambda: networks.ExportedNetwork(self.version_dir))
+        answers = self._held.classify_encoded([image for _, image, _ in batch])
         for (name, _, about), answer in zip(batch, answers, strict=True):
             yield name, about | rounded(answer)
 

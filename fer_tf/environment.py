@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from fer_tf.errors import InputError, not_one_of
 
 # The jobs of a cluster whose workers train together.
 JOBS = ("chief", "worker")
+# HOST:PORT; an IPv6 address stands in brackets.
+_ADDRESS = re.compile(r"(\[[^\[\]\s]+\]|[^\s/:\[\]]+):([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,13 @@ class Workers:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             raise _bad(f"is no JSON: {error.msg} at character {error.pos + 1}", text) from None
-        cluster = _object(value, "", text).get("cluster", {})
+        except RecursionError:
+            raise _bad("is no JSON that can be read: its brackets are nested too deep", text) from None
+        for field in _object(value, "", text):
+            # TensorFlow would overlook it, and each machine would train alone.
+            if field not in ("cluster", "task") and field.strip().lower() in ("cluster", "task"):
+                raise _bad(f"field `{field}` must be written `{field.strip().lower()}`", text)
+        cluster = value.get("cluster", {})
         jobs = {name: _addresses(name, places, text) for name, places in _object(cluster, "cluster", text).items()}
         _check_jobs(jobs, text)
         count = sum(map(len, jobs.values()))
@@ -53,11 +62,11 @@ def _object(value: Any, field: str, text: str) -> dict:
 
 
 def _addresses(job: str, places: Any, text: str) -> list[str]:
-    if not isinstance(places, list):
+    if not isinstance(places, list) or not places:
         raise _bad(f"field `cluster.{job}` must be a list of HOST:PORT", text)
     for place in places:
-        host, _, port = place.rpartition(":") if isinstance(place, str) else ("", "", "")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        address = _ADDRESS.fullmatch(place) if isinstance(place, str) else None
+        if not address or not 0 < int(address[2]) < 65536:
             raise _bad(f"field `cluster.{job}` must name HOST:PORT; {place!r} is none", text)
     return places
 
@@ -78,9 +87,9 @@ def _number(task: Mapping[str, Any], jobs: Mapping[str, list[str]], count: int, 
     if count < 2 and not (task and jobs):
         return 0
     kind, index = task.get("type"), task.get("index")
-    if kind not in jobs:
+    if not isinstance(kind, str) or kind not in jobs:
         raise _bad(f"field `task.type` must be one of {tuple(jobs)}, it is {kind!r}", text)
-    if isinstance(index, str) and index.isdigit():
+    if isinstance(index, str) and index.isascii() and index.isdigit():
         index = int(index)
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(jobs[kind]):
         raise _bad(f"field `task.index` must be a number from 0 to {len(jobs[kind]) - 1}, it is {index!r}", text)

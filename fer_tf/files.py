@@ -299,6 +299,8 @@ def listed(inputs: str) -> list[str]:
     Args:
       inputs: what a user wrote; a file that does not exist gives nothing.
     """
+    if not inputs:
+        return []
     folder, pattern = folder_and_pattern(inputs)
     if pattern:
         return matching(folder, pattern)

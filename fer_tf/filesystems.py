@@ -200,6 +200,8 @@ def system_of(path: str) -> FileSystem:
         system = library()
         if system.knows(path):
             return system
+    if path.startswith(("http://", "https://")):
+        raise InputError(f"a web address is no file: download {path!r} and name what comes.")
     raise InputError(
         f"no file system is known for {path!r}; gs:// is read as it is, s3:// and others by `pip install "
         "'apache-beam[aws]'` and the like."

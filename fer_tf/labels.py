@@ -19,7 +19,9 @@ def key_of(name: str) -> str:
     """Returns what the spellings of one name share: case, Unicode form, blanks and invisible marks aside."""
     if not name.isascii():
         visible = "".join(mark for mark in name if unicodedata.category(mark) != "Cf")
-        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+        # In lower case the Turkish İ keeps its dot as a mark of its own.
+        folded = unicodedata.normalize("NFKC", visible).casefold().replace("i\u0307", "i")
+        name = unicodedata.normalize("NFKC", folded)
     return " ".join(name.lower().split())
 
 

@@ -21,7 +21,15 @@ from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, versions
-from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder, newest_finished
+from fer_tf.run_folder import (
+    PRETRAINED,
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    NetworkFolder,
+    RunFolder,
+    network_folder,
+    newest_finished,
+)
 
 FORMATS = ("saved_model", "tflite", "onnx")
 PRECISIONS = ("float32", "bfloat16")
@@ -105,7 +113,7 @@ def find_fa_net(run_dir: str, runs: str = RUNS) -> str:
     network = NetworkFolder(network_folder(run_dir))
     if not network.has_spec:
         raise InputError(f"`run_dir` holds no trained Fa-Net ({SPEC_FILE}). Received: {run_dir!r}.")
-    if not network.is_finished:
+    if not network.is_finished and run_dir != PRETRAINED:
         print(f"note: {network.path} is not marked FINISHED; its best weights so far are exported", file=sys.stderr)
     return network.path
 

@@ -281,19 +281,27 @@ ADVICE = {
 }
 
 
-def advice(reasons: Mapping[str, int], example: str, options: AnnotationOptions) -> str:
+def common_folder(folder: str, video: str) -> str:
+    """Returns the folder that holds a folder, empty for none yet, and a video, where both have whole paths."""
+    video_folder = posixpath.dirname(video)
+    if not folder or not (video.startswith("/") and folder.startswith("/")):
+        return folder or video_folder
+    return posixpath.commonpath([folder, video_folder])
+
+
+def advice(reasons: Mapping[str, int], outside: str, options: AnnotationOptions) -> str:
     """Returns what to do when no row can be used, by what most of them lack.
 
     Args:
       reasons: how many rows were left out for which reason.
-      example: the `video` of a row that lies outside the root, or empty.
+      outside: the folder that holds the videos outside the root, or empty.
       options: what the rows were read with.
     """
     if not reasons:
         return "The file has no rows below its first line."
     most = max(sorted(reasons), key=lambda reason: reasons[reason])
     if most == "outside_root":
-        there = f", such as {posixpath.dirname(example)!r}" if example.startswith("/") else ""
+        there = f", such as {outside!r}" if outside.startswith("/") else ""
         root = f" {options.root!r}" if options.root else ""
         return (
             f"`video` is a path below --videos_root{root}: write it so, or name the folder that holds all clips{there}."

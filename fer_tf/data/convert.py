@@ -34,7 +34,7 @@ from fer_tf.labels import POSES, SPLITS
 from fer_tf.lock import only_writer
 
 # Changes when equal files would give other records.
-VERSION = 1
+VERSION = 2
 ROOT, ROOT_VARIABLE = "data/public", "FER_TF_PUBLIC"
 # A set with more damaged images than this is itself damaged, or not the set.
 MAX_DAMAGED = 0.05
@@ -204,12 +204,12 @@ def _spool(rows: Iterable[Row | LeftOut], facts: _Facts, data: str, spool: str, 
         spools = [stack.enter_context(open(os.path.join(spool, str(shard)), "wb")) for shard in range(shards)]
         told = time.monotonic()
         for row in rows:
-            size = None if isinstance(row, LeftOut) else decoded_size(row)
-            if isinstance(row, LeftOut):
-                facts.left_out.append(row)
-            elif isinstance(size, LeftOut):
+            size = row if isinstance(row, LeftOut) else decoded_size(row)
+            if isinstance(size, LeftOut) and size.reason == DAMAGED:
                 damaged.append(size)
                 logging.warning("%s: %s is left out, because %s: %s", data, size.image_id, size.reason, size.detail)
+            elif isinstance(size, LeftOut):
+                facts.left_out.append(size)
             else:
                 order = int.from_bytes(hashlib.sha256(row.image_id.encode()).digest()[:8], "big")
                 pickle.dump((order, len(facts), row, size), spools[order % shards])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import itertools
+import re
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,14 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+# Around a value: also the byte order mark of a second file that was put behind the first.
+_BLANKS = f"{string.whitespace}\u00a0\ufeff"
+# Bytes that no text has, but UTF-16.
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 # What is called .csv and is none: how it begins, what it is, what to do.
 _AS_CSV = "save it from there as `CSV UTF-8`"
+_BY_PANDAS = "write it with `DataFrame.to_csv(path, index=False)`"
+_AS_LINES = "write one line a clip, values separated by commas, below a line with the columns' names"
 _OTHERS = (
     (
         b"PK\x03\x04",
@@ -31,11 +39,22 @@ _OTHERS = (
     ),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (xls)", f"open it in a spreadsheet program and {_AS_CSV}"),
     (b"\x1f\x8b", "compressed with gzip", "unpack it with `gunzip`"),
-    (b"PAR1", "a Parquet file", "write it with `DataFrame.to_csv(path, index=False)`"),
+    (b"BZh", "compressed with bzip2", "unpack it with `bunzip2`"),
+    (b"\xfd7zXZ", "compressed with xz", "unpack it with `unxz`"),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "unpack it with `unzstd`"),
+    (b"PAR1", "a Parquet file", _BY_PANDAS),
+    (b"ARROW1", "a Feather file", _BY_PANDAS),
+    (b"\x93NUMPY", "an array of NumPy", "write its rows as text, values separated by commas"),
+    (b"\x80\x03", "a pickle", _BY_PANDAS),
+    (b"\x80\x04", "a pickle", _BY_PANDAS),
+    (b"\x80\x05", "a pickle", _BY_PANDAS),
+    (b"\x89HDF", "an HDF5 file", _BY_PANDAS),
+    (b"SQLite format", "an SQLite database", "export the table itself as CSV"),
+    (b"version https://git-lfs", "a pointer of Git LFS to the file", "get the file itself with `git lfs pull`"),
+    (b"\x89PNG", "a picture", "name the table itself"),
     (b"%PDF", "a PDF", "export the table itself as CSV"),
     (b"{\\rtf", "a text of a word processor (RTF)", f"copy its table into a spreadsheet program and {_AS_CSV}"),
-    (b"{", "JSON", "write one line a clip, values separated by commas, below a line with the columns' names"),
-    (b"[{", "JSON", "write one line a clip, values separated by commas, below a line with the columns' names"),
+    (b"{", "JSON", _AS_LINES),
     (b"<", "a web page or XML, as a download without login gives it", "download the file itself"),
 )
 
@@ -77,23 +96,24 @@ def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable
     except csv.Error as error:
         raise InputError(f"{name}, line 1: not a CSV row: {error}.") from None
     _check(columns, name, required)
-    return CsvTable(columns, _rows(reader, len(columns), skipped, name))
+    return CsvTable(columns, _rows(reader, columns, skipped, name))
 
 
-def _rows(reader: Any, columns: int, skipped: int, name: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(reader: Any, columns: Sequence[str], skipped: int, name: str) -> Iterator[tuple[int, list[str]]]:
     try:
         begins = reader.line_num + 1
         for values in reader:
-            if len(values) < columns and values and "\n" in values[-1]:
+            if len(values) < len(columns) and values and "\n" in values[-1]:
                 # Without its second mark, a text reaches to the file's end and takes all rows with it.
                 raise InputError(
                     f"{name}, line {begins + skipped}: a quotation mark has no second one; add or delete it."
                 )
             begins = reader.line_num + 1
-            values = [value.strip() for value in values]
-            while len(values) > columns and not values[-1]:  # Spreadsheets end lines with empty cells.
+            values = [value.strip(_BLANKS) for value in values]
+            while len(values) > len(columns) and not values[-1]:  # Spreadsheets end lines with empty cells.
                 values.pop()
-            if any(values):
+            # Files that were put one behind the other repeat the first one's header.
+            if any(values) and [word_key(value) for value in values] != list(columns):
                 yield reader.line_num + skipped, values
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num + skipped}: not a CSV row: {error}.") from None
@@ -133,12 +153,16 @@ def text_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         if len(head) >= 4:
             break
     coding = coding_of(head, name)
+    if coding == "utf-8" and _NO_TEXT.search(head):
+        raise _no_text(name)
     decoder = codecs.getincrementaldecoder(coding)()
     rest, number = "", 1
     for piece in itertools.chain([head], pieces, [None]):
         try:
             rest += decoder.decode(piece or b"", final=piece is None)
         except UnicodeDecodeError as error:
+            if coding == "utf-8" and _NO_TEXT.search(piece or b""):
+                raise _no_text(name) from None
             raise _not_in_coding(name, number, coding, error) from None
         *whole, rest = rest.split("\n")
         for line in whole:
@@ -156,10 +180,16 @@ def coding_of(head: bytes, name: str) -> str:
     for begin, what, advice in _OTHERS:
         if head.startswith(begin):
             raise InputError(f"{name} is no CSV but {what}: {advice}.")
+    if re.match(rb"\[\s*[\[{\"]|\[\s*$", head):
+        raise InputError(f"{name} is no CSV but JSON: {_AS_LINES}.")
     # UTF-16 without its mark: every other byte of Latin letters is zero.
     if head[1:2] == b"\0" and head[:1] != b"\0":
         return "utf-16-le"
     return "utf-16-be" if head[:1] == b"\0" and head[1:2] != b"\0" else "utf-8"
+
+
+def _no_text(name: str) -> InputError:
+    return InputError(f"{name} is no CSV and no text: name the table itself, saved as `CSV UTF-8`.")
 
 
 def _not_in_coding(name: str, line: int, coding: str, error: UnicodeDecodeError) -> InputError:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fer_tf.data import csv_rows
+from fer_tf.faces import media, stills
+from fer_tf.faces.media import ClipError
 from fer_tf.labels import SPLITS, word_key
 
 DAMAGED = "they cannot be decoded"
+# Endings of pictures that people keep in folders.
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+# What TensorFlow decodes as `fer_tf.faces.media` would.
+_OF_TENSORFLOW, _MODES_OF_TENSORFLOW = ("JPEG", "PNG"), ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ def own_splits(*notes: str) -> Callable[[Counter[str]], Parts]:
     return lambda usages: Parts({split: split for split in SPLITS}, notes)
 
 
-def images_below(folder: str, endings: tuple[str, ...] = (".jpg", ".jpeg", ".png")) -> list[str]:
+def images_below(folder: str, endings: tuple[str, ...] = PICTURES) -> list[str]:
     """Returns all files below a folder with one of the endings, sorted; what is hidden or macOS' own is left out."""
     found = []
     for parent, folders, names in os.walk(folder):
@@ -149,6 +157,39 @@ def read_bytes(path: str) -> bytes:
     """Returns a file's content."""
     with open(path, "rb") as file:
         return file.read()
+
+
+def read_picture(path: str) -> bytes:
+    """Returns a picture as training reads it: the file itself, or its upright pixels as PNG where TensorFlow cannot.
+
+    Raises:
+      ClipError: it is no picture, or damaged.
+    """
+    import cv2
+
+    encoded = read_bytes(path)
+    image = stills.identified(encoded)
+    known = image is not None and image.format in _OF_TENSORFLOW and image.mode in _MODES_OF_TENSORFLOW
+    if not encoded or (known and stills.orientation(image, encoded) == 1):
+        return encoded
+    with contextlib.closing(media.open(path)) as file:
+        if not isinstance(file, media.Still):
+            raise ClipError("no_picture", path, "a clip, or pictures that follow each other")
+        return cv2.imencode(".png", file.frame().rgb[..., ::-1])[1].tobytes()
+
+
+def picture_row(path: str, *about: Any) -> Row | LeftOut:
+    """Returns a picture's row, or why it is left out.
+
+    Args:
+      path: the file.
+      about: the row's fields but the image, in their order: image_id, expression, usage, person, pose, gender.
+    """
+    image_id, expression, usage, *more = about
+    try:
+        return Row(image_id, expression, usage, read_picture(path), *more)
+    except ClipError as error:
+        return LeftOut(image_id, DAMAGED, f"{error.reason}: {error.detail}")
 
 
 def table_rows(

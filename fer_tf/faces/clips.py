@@ -300,7 +300,9 @@ def _why_not_open(source: str | bytes, path: str, error: Exception) -> tuple[str
             head = file.read(12)
     if head[4:8] == b"ftyp":
         return "truncated", path, "an MP4 or MOV file without its index (the moov atom)"
-    return "not_a_video", path, str(error).split(":", 1)[0].strip() or type(error).__name__
+    # Without FFmpeg's number of the error and the file's name.
+    told = getattr(error, "strerror", "") or str(error)
+    return "not_a_video", path, told.split(":", 1)[0].strip() or type(error).__name__
 
 
 def _best_stream(container: Any, path: str) -> Any:

@@ -24,6 +24,17 @@ __all__ = ["Clip", "ClipError", "ClipFrame", "Frame", "Limits", "Still", "decode
 
 # Brands of HEIF files whose main content is a sequence coded as a video.
 _SEQUENCES = (b"ftyphevc", b"ftyphevx", b"ftypmsf1")
+# What comes instead of a picture or video, by its beginning.
+_OTHERS = (
+    (b"version https://git-lfs", "a pointer of Git LFS to the file: get the file itself with `git lfs pull`"),
+    (b"<", "a web page, SVG or other XML; a download without login gives one"),
+    (b"{", "JSON; a download without login may give one"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a zip archive or an office document: unpack it"),
+    (b"\x1f\x8b", "compressed with gzip: unpack it"),
+    (b"Rar!", "a RAR archive: unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it"),
+)
 
 
 def open(source: Any, limits: Limits | None = None) -> Still | Clip:
@@ -86,12 +97,24 @@ def _opened(source: str | bytes, path: str, limits: Limits) -> Still | Clip:
 
 
 def _film_or_picture(source: str | bytes, path: str, limits: Limits) -> Still | Clip:
+    what = _other_kind(source)
+    if what:
+        raise ClipError("not_a_video", path, what)
     clip = Clip(source, path, limits)
     if not clip.is_picture:
         return clip
     for first in clip.frames():
         return Still(stills.from_pixels(first.frame().rgb), b"", path, limits)
     raise ClipError("not_a_video", path, "a picture that cannot be decoded")
+
+
+def _other_kind(source: str | bytes) -> str:
+    """What a file is that is no picture and no video; empty where its beginning does not tell."""
+    head = source[:64] if isinstance(source, bytes) else b""
+    if isinstance(source, str):
+        with builtins.open(source, "rb") as file:
+            head = file.read(64)
+    return next((what for begin, what in _OTHERS if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(begin)), "")
 
 
 def _is_video(source: str | bytes) -> bool:

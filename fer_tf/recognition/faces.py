@@ -174,7 +174,11 @@ class Faces:
         Raises:
           InputError: for another expression, or when the network's weights are not at hand (a server's).
         """
-        face = self[face] if isinstance(face, int) else face
+        if isinstance(face, int):
+            found = self._all()
+            if not -len(found) <= face < len(found):
+                raise InputError(f"`face` must name one of the {len(found)} faces that were found. Received: {face}.")
+            face = found[face]
         from fer_tf.recognition.explaining import explain_by
 
         return explain_by(self._network, self.crop(face), expression or face.expression, method)

@@ -28,7 +28,7 @@ BATCH = 32
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
 
 
-def open_network(source: str) -> Network:
+def open_network(source: str | os.PathLike) -> Network:
     """Returns the way of asking that a name, a folder or an address means.
 
     Args:
@@ -39,6 +39,9 @@ def open_network(source: str) -> Network:
       InputError: when it is none of these.
       ServerError: when no server answers at the address.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(f"`source` must be a name, a path or an address. Received: {source!r}.")
+    source = os.fspath(source)
     if _has_fa_net(source):
         return LiveNetwork(network_folder(source))
     if os.path.isdir(source):

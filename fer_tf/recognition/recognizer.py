@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, Literal
 
 from fer_tf.errors import InputError, not_one_of
@@ -45,7 +46,7 @@ class Recognizer:
     @classmethod
     def load(
         cls,
-        source: str = "pretrained",
+        source: str | os.PathLike = "pretrained",
         *,
         faces: Literal["found", "given"] = "found",
         unsure_below: float = 0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,14 +108,16 @@ def sources_of(inputs: Any) -> list[Source]:
     Args:
       inputs: one of these or a list of them: the path of a file, of a folder (searched to its depths; hidden files are
         left out) or a pattern such as `clips/*.mp4`; uint8 RGB or grey arrays (H, W), (H, W, 3) or, for a clip,
-        (N, H, W, 3); encoded bytes; Pillow images.
+        (N, H, W, 3); encoded bytes or opened files; Pillow images.
 
     Raises:
       InputError: when there is nothing, or something of another kind.
     """
-    if isinstance(inputs, (str, os.PathLike, bytes, bytearray, np.ndarray)) or _is_pillow(inputs):
+    if _is_one(inputs):
         inputs = [inputs]
-    if not isinstance(inputs, Iterable):
+    elif hasattr(inputs, "__array__"):  # A table's column.
+        inputs = list(np.asarray(inputs))
+    if not isinstance(inputs, Iterable) or isinstance(inputs, Mapping):
         raise _not_an_input(inputs)
     found: list[Source] = []
     for number, value in enumerate(inputs):
@@ -125,35 +127,67 @@ def sources_of(inputs: Any) -> list[Source]:
     return found
 
 
+def _is_one(value: Any) -> bool:
+    """Whether it is one input; an array of names is several."""
+    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(value, "read"):
+        return True
+    return _is_pillow(value) or (hasattr(value, "__array__") and np.asarray(value).dtype.kind not in "OSU")
+
+
 def _sources_of_one(value: Any, number: int) -> list[Source]:
     if isinstance(value, (str, os.PathLike)):
         return [Source(path, path) for path in _files_of(os.fspath(value))]
-    if isinstance(value, (bytes, bytearray)):
-        return [Source(f"bytes {number}", bytes(value))]
     if _is_pillow(value):
         return [Source(f"image {number}", media.open(value).frame().rgb)]
-    if isinstance(value, np.ndarray):
-        return [Source(f"array {number}", _checked(value))]
+    if hasattr(value, "read"):  # An opened file.
+        value = value.read()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return [Source(f"bytes {number}", bytes(value))]
+    if hasattr(value, "__array__"):
+        return [Source(f"array {number}", _checked(np.asarray(value)))]
     raise _not_an_input(value)
 
 
 def _files_of(path: str) -> list[str]:
-    found = files.listed(path)
-    if not found and (files.folder_and_pattern(path)[1] or os.path.isdir(path)):
+    if not path:
+        raise InputError("`inputs` holds an empty path; '.' is the current folder.")
+    try:
+        found = files.listed(path)
+    except OSError as error:
+        raise InputError(f"`inputs`: {path!r} cannot be reached ({error}).") from None
+    if not found and os.path.isdir(path):
+        raise InputError(f"`inputs`: the folder {path!r} holds no file that is not hidden.")
+    if not found and files.folder_and_pattern(path)[1]:
         raise InputError(f"`inputs`: no file matches {path!r}")
     # A missing file is one input's error and listed with the others.
     return found or [path]
 
 
 def _checked(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
     shape = array.shape
     fits = array.ndim == 2 or (array.ndim == 3 and shape[2] in (3, 4)) or (array.ndim == 4 and shape[3] == 3)
     if array.dtype != np.uint8 or not fits or not array.size:
         raise InputError(
             "`inputs`: arrays must be uint8 RGB, (H, W, 3) or for a clip (N, H, W, 3), or grey (H, W). "
-            f"Received: {array.dtype} {shape}."
+            f"Received: {array.dtype} {shape}{_conversion(array, fits)}."
         )
     return array
+
+
+def _conversion(array: np.ndarray, fits: bool) -> str:
+    """How an array of a usual other kind becomes one that is read."""
+    if not array.size:
+        return ", which holds no pixel"
+    if not fits and array.ndim in (3, 4) and array.shape[-3] in (1, 3):
+        order = "(1, 2, 0)" if array.ndim == 3 else "(0, 2, 3, 1)"
+        return f"; where the channels come first: array.transpose{order}"
+    if array.dtype.kind == "f" and not array.max() > 1:
+        return "; where 1 is white: (255 * array).round().astype('uint8')"
+    if array.dtype == np.uint16:
+        return "; where 65535 is white: (array // 257).astype('uint8')"
+    return "; where 255 is white: array.astype('uint8')" if array.dtype.kind in "fiu" and fits else ""
 
 
 def _is_pillow(value: Any) -> bool:

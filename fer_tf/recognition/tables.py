@@ -56,13 +56,14 @@ def save(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> str:
     """Writes a table by the path's ending, row by row; the file gets its name when it is complete.
 
     Raises:
-      InputError: for another ending, a folder that is not there, or Parquet without pyarrow.
+      InputError: for another ending, where nothing can be written, or for Parquet without pyarrow.
     """
     suffix = os.path.splitext(path)[1].lower()
     writers = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
     if suffix not in writers:
         raise not_one_of("path", path, [f"*{suffix}" for suffix in writers])
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with files.whole_path(path) as partial:
             writers[suffix](partial, columns, rows)
     except OSError as error:

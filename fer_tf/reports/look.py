@@ -18,7 +18,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import figures
 from fer_tf.reports.corpus import read_corpus
 from fer_tf.reports.paper_tables import SET_NAMES
-from fer_tf.run_folder import RunFolder
+from fer_tf.run_folder import PRETRAINED, RunFolder, network_folder
 
 ACTIVATION = "activation_maximization"
 
@@ -31,13 +31,13 @@ class LookConfig:
       images: pictures whose largest face to explain; without any, the data's test faces are averaged by expression and
         pose.
       given: whether each picture is a face that was cut out already; where no face is found, it is taken as one too.
-      run_dir: folder of a finished run.
+      run_dir: folder of a finished run, or pretrained.
       method: how the maps are made; all makes the four maps, activation_maximization an input for each expression.
       data: the run's data folder or public set, for the averages.
       expression: the one to explain or to show; empty explains the predicted one, or shows all.
       pose: the one to average; empty for all.
       faces: test faces to average for each expression and pose.
-      output: folder of the pictures; the run's own `saliency/` when empty.
+      output: folder of the pictures; the run's own `saliency/` when empty, the current one for pretrained.
       seed: of SmoothGrad's noise and of activation maximization's start.
     """
 
@@ -74,12 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         positional="images",
     )
     pictures = draw(config)
-    folder = Path(config.output or RunFolder(config.run_dir).saliency)
+    published = config.run_dir == PRETRAINED
+    folder = Path(config.output or ("." if published else RunFolder(config.run_dir).saliency))
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
         (folder / f"{name}.png").write_bytes(figures.to_png(figure, 200))
         print(folder / f"{name}.png")
-    _to_tensorboard(config, pictures)
+    if not published:  # Nothing is written to what is installed.
+        _to_tensorboard(config, pictures)
     return EXIT_OK
 
 
@@ -95,7 +97,7 @@ def draw(config: LookConfig) -> dict[str, figures.Figure]:
 def _strongest_inputs(config: LookConfig) -> figures.Figure:
     from fer_tf.evaluation import saliency
 
-    model, spec = fa_net.load(RunFolder(config.run_dir).fa_net.path)
+    model, spec = fa_net.load(network_folder(config.run_dir))
     classes = [_class_of(config, spec)] if config.expression else list(range(spec.num_classes))
     found = saliency.activation_maximization(model, classes, seed=config.seed)
     pictures = list((found * 255).round().astype(np.uint8))
@@ -109,7 +111,7 @@ def _faces(config: LookConfig) -> figures.Figure:
     from fer_tf.data.preprocess import preprocess
     from fer_tf.evaluation import saliency
 
-    model, spec = fa_net.load(RunFolder(config.run_dir).fa_net.path)
+    model, spec = fa_net.load(network_folder(config.run_dir))
     faces = np.concatenate(
         [preprocess(crop[None], spec.image_size, spec.channels, spec.crop) for crop in crops_of(config, spec)]
     )

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -143,12 +144,21 @@ def test_another_predictor_than_the_networks_is_refused(
     assert predict.main([*flags, f"--landmark_model={other_predictor}"]) == EXIT_OK
 
 
-def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed(
+def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed_by_an_extractor_and_a_network_loaded_once(
     exported: str,  # noqa: F811
     samples: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from PIL import Image
+
+    made: list[str] = []
+
+    def counted(make: Any) -> Any:
+        return lambda *args: [made.append(make.__name__), make(*args)][1]
+
+    monkeypatch.setattr(predict, "FaceExtractor", counted(predict.FaceExtractor))
+    monkeypatch.setattr(predict.networks, "ExportedNetwork", counted(predict.networks.ExportedNetwork))
 
     root = tmp_path / "clips [raw]*"
     (root / ".thumbnails").mkdir(parents=True)
@@ -169,6 +179,7 @@ def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed(
     }
     bad = lines(out / "rejected.jsonl")
     assert {name: line["reason"] for name, line in bad.items()} == {"annotations.csv": "not_a_video"}
+    assert sorted(made) == ["ExportedNetwork", "FaceExtractor"]
 
 
 def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> None:  # noqa: F811

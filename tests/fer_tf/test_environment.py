@@ -45,6 +45,14 @@ def read(value: object) -> Workers:
         ({"cluster": TWO, "task": {"type": "worker", "index": 2}}, "from 0 to 1, it is 2"),
         ({"cluster": TWO, "task": {"type": "worker", "index": -1}}, "from 0 to 1, it is -1"),
         ({"cluster": TWO, "task": {"type": "worker", "index": True}}, "from 0 to 1, it is True"),
+        ({"cluster": TWO, "task": {"type": ["worker"], "index": 0}}, "field `task.type` must be one of"),
+        ({"cluster": TWO, "task": {"type": "worker", "index": "²"}}, "from 0 to 1, it is '²'"),
+        ({"cluster": {"worker": ["a:1", "b:²"]}, "task": FIRST}, "'b:²' is none"),
+        ({"cluster": {"worker": ["http://a:1", "b:1"]}, "task": FIRST}, "'http://a:1' is none"),
+        ({"cluster": {"worker": ["::1:1", "b:1"]}, "task": FIRST}, "'::1:1' is none"),
+        ({"cluster": {"worker": []}, "task": FIRST}, "field `cluster.worker` must be a list"),
+        ({"Cluster": TWO, "task": FIRST}, "field `Cluster` must be written `cluster`"),
+        ("[" * 100_000, "nested too deep"),
     ],
 )
 def test_what_is_wrong_with_tf_config_is_told(value: object, words: str) -> None:

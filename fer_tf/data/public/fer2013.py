@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from fer_tf.data.public_set import (
     Source,
     folders_in,
     images_below,
-    read_bytes,
+    picture_row,
     stable_hash,
     table_rows,
 )
@@ -130,8 +131,8 @@ def _folders(data: str, held_out: float) -> Iterator[Row | LeftOut]:
     for part, usage in usages.items():
         for expression in EXPRESSIONS:
             for path in images_below(os.path.join(data, part, classes[part][expression])):
-                image = read_bytes(path)
-                yield Row(os.path.relpath(path, data), expression, part_of(usage, image, held_out), image)
+                row = picture_row(path, os.path.relpath(path, data), expression, usage)
+                yield row if isinstance(row, LeftOut) else replace(row, usage=part_of(usage, row.image, held_out))
 
 
 SET = PublicSet("FER2013", EXPRESSIONS, read, takes_file=True, holds_out=True)

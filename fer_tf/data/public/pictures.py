@@ -19,7 +19,7 @@ from fer_tf.data.public_set import (
     Source,
     folders_in,
     images_below,
-    read_bytes,
+    picture_row,
     table_rows,
 )
 from fer_tf.errors import InputError, not_one_of
@@ -67,7 +67,7 @@ def _parts(usages: Counter[str]) -> Parts:
 def _folders(data: str, folders: dict[str, str]) -> Iterator[Row]:
     for name, folder in sorted(folders.items()):
         for path in images_below(folder):
-            yield Row(os.path.relpath(path, data), SAME.get(name, name), "test", read_bytes(path))
+            yield picture_row(path, os.path.relpath(path, data), SAME.get(name, name), "test")
 
 
 def _table(path: str, with_images: bool = True) -> Iterator[Row | LeftOut]:
@@ -86,15 +86,11 @@ def _table(path: str, with_images: bool = True) -> Iterator[Row | LeftOut]:
         if not os.path.isfile(found):
             yield LeftOut(image_id, DAMAGED, f"there is no such file ({where})")
             continue
-        yield Row(
-            image_id,
-            SAME.get(expression, expression),
-            split,
-            read_bytes(found) if with_images else b"",
-            columns.get("person", ""),
-            columns.get("pose", ""),
-            columns.get("gender", ""),
-        )
+        about = [columns.get(name, "") for name in ("person", "pose", "gender")]
+        if with_images:
+            yield picture_row(found, image_id, SAME.get(expression, expression), split, *about)
+        else:
+            yield Row(image_id, SAME.get(expression, expression), split, b"", *about)
 
 
 SET = PublicSet("pictures", (), read, takes_file=True)

@@ -207,6 +207,8 @@ PLAIN = "video,person,expression,pose\na/b.mp4,P1,happy,front\na/c.mp4,P2,sad,fr
         ("," + PLAIN.replace("\na", "\n0,a")).encode(),
         (PLAIN + ",,,\n\n").encode(),
         ("\n \nsep=;\n" + PLAIN.replace(",", ";")).encode(),
+        # Two files, one behind the other: of each the header, and of the second the mark that Windows writes.
+        (PLAIN.replace("a/c", "video,Person , expression,POSE\n\ufeffa/c")).encode(),
     ],
 )
 def test_a_csv_is_read_as_spreadsheets_write_it(content: bytes) -> None:
@@ -229,6 +231,13 @@ def test_a_csv_is_read_as_spreadsheets_write_it(content: bytes) -> None:
         ("video,person,expression,pose\na,P\xe9,happy,front\n".encode("cp1252"), "line 2: not UTF-8.*iconv -f cp1252"),
         (PLAIN.encode("utf-16")[:-1], "not UTF-16 .*cut off"),
         (b"{\\rtf1 video", "a text of a word processor"),
+        (b'[\n {"video": "a.mp4"}]', "JSON"),
+        (b"BZh91AY&SY", "compressed with bzip2: unpack it"),
+        (b"ARROW1\0\0", "a Feather file: .*to_csv"),
+        (b"\x89PNG\r\n\x1a\n\0", "a picture: name the table"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "no text: name the table"),
+        (b"\0\0\0\x20ftypisom", "no text: name the table"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "a pointer of Git LFS .*git lfs pull"),
         ((PLAIN + '"d.mp4,P3,sad,front\n' + PLAIN * 3).encode(), "line 4: a quotation mark has no second one"),
     ],
 )
@@ -243,12 +252,19 @@ def test_paths_of_other_systems_and_below_the_root_are_understood() -> None:
     assert [clip.clip_id for clip in clips] == ["a/b.mp4", "c.mp4"]
 
 
+def test_the_folder_of_all_videos_is_advised_and_not_that_of_the_first() -> None:
+    folder = ""
+    for video in ("/study/clips/P1/happy/a.mp4", "/study/clips/P1/sad/a.mp4", "C:\\a.mp4", "/study/clips/P2/a.mp4"):
+        folder = annotations.common_folder(folder, video)
+    assert "such as '/study/clips'." in annotations.advice({"outside_root": 4}, folder, AnnotationOptions())
+
+
 def test_advice_follows_from_what_most_rows_lack() -> None:
     options = AnnotationOptions()
     assert "majority" in annotations.advice({"reviewers_disagree": 3}, "", options)
     assert "majority" not in annotations.advice({"reviewers_disagree": 3}, "", AnnotationOptions(review="majority"))
     for reason in ("outside_root", "empty_value", "wrong_number_of_columns", "reviewers_contradict_label", "bad_age"):
-        words = annotations.advice({reason: 2, "reviewers_disagree": 1}, "/data/study/a.mp4", options)
+        words = annotations.advice({reason: 2, "reviewers_disagree": 1}, "/data/study", options)
         assert words and "majority" not in words
-    assert "'/data/study'" in annotations.advice({"outside_root": 1}, "/data/study/a.mp4", options)
+    assert "'/data/study'" in annotations.advice({"outside_root": 1}, "/data/study", options)
     assert "no rows" in annotations.advice({}, "", options)

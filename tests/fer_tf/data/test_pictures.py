@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from fer_tf.data import public
+from fer_tf.data.inputs import decode_image
 from fer_tf.errors import InputError
 from tests.fer_tf.data.test_public import png, write
 
@@ -24,6 +29,36 @@ def test_folders_are_expressions_by_the_names_that_this_project_uses(tmp_path):
     }
     with pytest.raises(InputError, match="the train part of task 'pictures'"):
         public.read("pictures", str(tmp_path))
+
+
+def test_pictures_as_people_have_them_are_upright_records_and_the_rest_is_listed(tmp_path):
+    bright = np.zeros((60, 40, 3), np.uint8)
+    bright[:20] = 250
+    upright, lying = Image.fromarray(bright), Image.fromarray(np.ascontiguousarray(np.rot90(bright)))
+    (exif := Image.Exif())[0x112] = 6
+    names = {
+        "a.webp": upright,
+        "b.bmp": upright,
+        "c.tiff": upright,
+        "d.avif": upright,
+        "e.JPG": lying,
+        "f.jpg": upright,
+    }
+    for number, (name, image) in enumerate(names.items()):
+        image = image.convert("CMYK") if name == "f.jpg" else image
+        os.makedirs(tmp_path / ("happy", "sad")[number % 2], exist_ok=True)
+        image.save(tmp_path / ("happy", "sad")[number % 2] / name, **({"exif": exif} if name == "e.JPG" else {}))
+    for number in range(60):
+        write(f"{tmp_path}/sad/more/{number}.png", png(number))
+    upright.save(tmp_path / "sad" / "moving.gif", save_all=True, append_images=[Image.new("RGB", (40, 60))])
+    faces = public.read("pictures", str(tmp_path), needs=("test",))
+    assert "left out, because they cannot be decoded: moving.gif" in faces.notes
+    test = faces.parts["test"]
+    assert len(test) == 66
+    pictures = dict(zip(map(os.path.basename, test.image_ids), (image for image, _ in test.encoded()), strict=True))
+    for name in names:
+        decoded = decode_image(pictures[name], 3).numpy()
+        assert decoded.shape == bright.shape and np.abs(decoded.astype(int) - bright).mean() < 6, name
 
 
 def test_a_table_says_what_is_known_and_a_missing_file_is_listed(tmp_path):

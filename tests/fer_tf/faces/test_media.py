@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -294,6 +295,25 @@ def test_arrays_bytes_and_images_are_sources_and_others_are_named() -> None:
     for wrong in (PICTURE.astype(np.float32), PICTURE[None], 7, None):
         with pytest.raises(InputError, match="Received"):
             media.open(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xef\xbb\xbf\n <!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab", "git lfs pull"),
+        (b"%PDF-1.7\n%", "a PDF"),
+        (b"PK\x03\x04\x14", "a zip archive .*: unpack it"),
+        (b"hello world\n" * 50, "^Invalid data found|^a picture that cannot be decoded"),
+    ],
+)
+def test_what_comes_instead_of_a_picture_or_video_is_called_by_its_name(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    for source in (content, str(tmp_path / "a.jpg")):
+        error = refused(source)
+        assert error.reason == "not_a_video" and re.search(words, error.detail)
 
 
 def test_broken_pictures_say_what_is_wrong(tmp_path: Path) -> None:

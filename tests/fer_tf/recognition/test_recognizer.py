@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -68,16 +69,44 @@ def test_every_kind_of_input_gives_the_same_row(recognize: fer_tf.Recognizer, ph
     np.testing.assert_allclose(table["x"], table["x"][0], atol=1)
 
 
-def test_what_is_no_input_is_refused_with_its_kind() -> None:
+def test_what_is_no_input_is_refused_with_its_kind(tmp_path: Path) -> None:
     for wrong, message in (
         (3, "Received: int"),
         ([None], "Received: NoneType"),
-        (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
         ([], "no picture and no clip"),
         ("nothing/*.jpg", "no file matches"),
+        ("", "an empty path; '.' is the current folder"),
+        (str(tmp_path), "the folder .* holds no file"),
+        ({"a.jpg": "happy"}, "Received: dict"),
+        (np.zeros((9, 9, 3)), r"float64 .*where 1 is white: \(255 \* array\)"),
+        (np.full((9, 9, 3), 200.0), r"where 255 is white: array\.astype\('uint8'\)"),
+        (np.zeros((9, 9, 3), np.uint16), r"where 65535 is white: \(array // 257\)"),
+        (np.zeros((3, 9, 9), np.uint8), r"where the channels come first: array\.transpose\(1, 2, 0\)"),
+        (np.zeros((2, 3, 9, 9), np.uint8), r"array\.transpose\(0, 2, 3, 1\)"),
+        ("https://example.org/a.jpg", "download"),
     ):
         with pytest.raises(InputError, match=message):
             sources_of(wrong)
+
+
+def test_what_holds_a_picture_or_names_is_taken_for_it(tmp_path: Path) -> None:
+    rgb = np.zeros((9, 8, 3), np.uint8)
+    encoded = cv2.imencode(".png", rgb)[1].tobytes()
+    (tmp_path / "a.png").write_bytes(encoded)
+    path = str(tmp_path / "a.png")
+
+    class Tensor:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            return rgb
+
+    with open(path, "rb") as file:
+        for inputs in (file, io.BytesIO(encoded), memoryview(encoded), [memoryview(encoded)]):
+            assert [source.value for source in sources_of(inputs)] == [encoded]
+    for inputs in (pandas.Series([path]), np.array([path]), {path}, (name for name in [path])):
+        assert [source.value for source in sources_of(inputs)] == [path]
+    for inputs in (Tensor(), [Tensor()], rgb[..., :1]):
+        (source,) = sources_of(inputs)
+        assert source.value.shape[:2] == (9, 8)
 
 
 def test_a_clip_is_followed_and_its_crops_masks_and_features_come_on_demand(
@@ -169,12 +198,13 @@ def test_tables_are_saved_whole_in_three_formats(
     assert json.loads((tmp_path / "a.jsonl").read_text())["expression"] == table["expression"][0]
     with pytest.raises(InputError, match=r"must be one of \('\*\.csv'"):
         faces.save(tmp_path / "a.xlsx")
+    assert pandas.read_csv(faces.save(tmp_path / "new" / "deep" / "a.csv")).shape == table.shape
     with pytest.raises(InputError, match="cannot be written"):
-        faces.save(tmp_path / "nowhere" / "a.csv")
+        faces.save(tmp_path / "a.csv" / "b.csv")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'fer_tf\[parquet\]'"):
         faces.save(tmp_path / "b.parquet")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.jsonl", "a.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.jsonl", "a.parquet", "new"]
 
 
 def test_a_class_called_like_a_column_keeps_apart() -> None:
@@ -197,6 +227,8 @@ def test_a_notebook_sees_faces_curves_and_what_speaks_for_an_answer(
     assert (overlays[0] != overlays[1]).any()
     with pytest.raises(InputError, match="`expression` must be one of"):
         faces.explain(0, expression="proud")
+    with pytest.raises(InputError, match=f"`face` must name one of the {len(faces)} faces"):
+        faces.explain(len(faces))
 
 
 def test_a_long_input_is_looked_at_only_as_far_as_it_is_asked_for(recognize: fer_tf.Recognizer, photo: str) -> None:
@@ -210,5 +242,8 @@ def test_a_long_input_is_looked_at_only_as_far_as_it_is_asked_for(recognize: fer
 def test_an_unknown_option_or_source_is_named() -> None:
     with pytest.raises(InputError, match=r"`option` must be one of .*'min_score'.*Received: 'min_scores'"):
         fer_tf.Recognizer.load("pretrained", min_scores=0.5)
-    with pytest.raises(InputError, match="must be 'pretrained'"):
-        fer_tf.Recognizer.load("pretraned")
+    for source in ("pretraned", Path("pretraned")):
+        with pytest.raises(InputError, match="must be 'pretrained'"):
+            fer_tf.Recognizer.load(source)
+    with pytest.raises(InputError, match=r"`source` must be a name, a path or an address\. Received: None"):
+        fer_tf.Recognizer.load(None)

@@ -38,6 +38,15 @@ def test_single_faces_are_explained_by_each_method(
     assert list((run_dir / "tensorboard" / "saliency").glob("events*"))
 
 
+def test_the_published_network_is_looked_at_by_its_name_and_nothing_is_written_beside_it(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert look.main([str(samples / "photo.jpg"), "--run_dir=pretrained", "--given=true", "--method=layercam"]) == 0
+    assert capsys.readouterr().out.strip() == "faces.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["faces.png"]
+
+
 def test_in_a_photo_the_face_is_found_and_what_shows_none_is_taken_as_a_face(samples: Path, tmp_path: Path) -> None:
     flat = np.full((120, 100, 3), 90, np.uint8)
     cv2.imwrite(str(tmp_path / "flat.png"), flat)
