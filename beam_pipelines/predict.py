@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not files.listed(inputs):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
-    alignment.check(networks.landmark_model_of(version_dir), settings.faces)
+    alignment.check(networks.spec_of(version_dir).get("landmark_model", ""), settings.faces)
     with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
         Predict(settings, version_dir, inputs).apply_to(pipeline)
     _delete_earlier(settings)

@@ -90,6 +90,7 @@ class FaNetModule(tf.Module):
         self._top_k = min(top_k, spec.num_classes)
         self.labels = tf.constant(spec.expressions)
         self.landmark_model = tf.constant(spec.landmark_model)
+        self.picture_share = tf.constant(spec.picture_share, tf.float32)
         # Variables are stored once; constants would stand in the graph of each signature.
         self._detector = [tf.Variable(values, trainable=False) for values in output_weights()]
 
@@ -113,7 +114,7 @@ class FaNetModule(tf.Module):
 
     def prepare(self, images: tf.Tensor) -> tf.Tensor:
         """uint8 (B, H, W, 3) to the network's input, float32 (B, S, S, C)."""
-        return preprocess(images, self._spec.image_size, self._spec.channels, self._spec.crop)
+        return preprocess(images, self._spec.image_size, self._spec.channels, self._spec.served_crop)
 
     def described(self, faces: tf.Tensor, whole: tf.Tensor) -> dict[str, tf.Tensor]:
         """What `scores` says, and how probable it is that each picture is a face crop, float32 (B,)."""
@@ -132,8 +133,9 @@ class FaNetModule(tf.Module):
             "class_names": names,
             "labels": tf.gather(self.labels, ids),
             "scores": best,
-            # Whoever aligns the faces can see whether the network learned from faces aligned alike.
+            # Whoever finds the faces can see how the network's training faces were aligned and cut.
             "landmark_model": tf.repeat(self.landmark_model[None], count),
+            "picture_share": tf.repeat(self.picture_share[None], count),
         }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])

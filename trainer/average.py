@@ -97,7 +97,7 @@ def average(config: AverageConfig) -> None:
     from trainer import evaluate, runtime
     from trainer.batch_statistics import BatchStatistics
     from trainer.callbacks import State
-    from trainer.fa_net import predict, read_faces, statistics_batches
+    from trainer.fa_net import aligned_crop, predict, read_faces, statistics_batches
 
     run = RunFolder(config.run_dir)
     if run.fa_net.has_spec:
@@ -108,7 +108,12 @@ def average(config: AverageConfig) -> None:
     task = of(TaskConfig, task=specs[0].task, data=config.data, run_dir=config.run_dir, held_out=config.held_out)
     faces = read_faces(task)
     check_unseen(config.sources, specs, faces)
-    model, spec = loaded[0][0], dataclasses.replace(specs[0], data_fingerprint=faces.fingerprint)
+    model, spec = (
+        loaded[0][0],
+        dataclasses.replace(
+            specs[0], data_fingerprint=faces.fingerprint, aligned_crop=aligned_crop(specs[0].crop, faces)
+        ),
+    )
     model.set_weights(
         [np.mean(weights, axis=0) for weights in zip(*(net.get_weights() for net, _ in loaded), strict=True)]
     )

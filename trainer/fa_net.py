@@ -111,6 +111,7 @@ def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
         image_size=recipe.image_size,
         channels=config.fa_net.channels,
         crop=recipe.crop,
+        aligned_crop=aligned_crop(recipe.crop, faces),
         blur=recipe.blur,
         standardize=recipe.standardize,
         dropout=recipe.dropout,
@@ -118,6 +119,11 @@ def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
         data_fingerprint=faces.fingerprint,
         landmark_model=faces.landmark_model,
     )
+
+
+def aligned_crop(crop: float, faces: FaceSet) -> float:
+    """Returns a spec's `aligned_crop` for a network that sees `crop` of the pictures of a set."""
+    return 0.0 if faces.picture_share == 1 else crop * faces.picture_share
 
 
 def _train_phase(

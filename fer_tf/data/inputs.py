@@ -30,6 +30,7 @@ class FaceSet:
       val_of_training: whether val was held out of the set's own training part, so that a network from elsewhere may
         have been trained on it.
       set_classes: of several sets (see `fer_tf.data.mixed`), which classes each has; empty for one.
+      picture_share: of pictures that others cut around faces, see `fer_tf.data.public_set.PublicSet`.
       may_repeat: whether nobody has checked that the parts share no picture, as with a public set's own parts.
     """
 
@@ -40,6 +41,7 @@ class FaceSet:
     notes: tuple[str, ...] = field(default=())
     val_of_training: bool = False
     synthetic_fingerprint: str = ""
+    picture_share: float = 1.0
     may_repeat: bool = False
     set_classes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 

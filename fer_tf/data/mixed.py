@@ -60,6 +60,7 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
     notes = {task: _notes(faces, names[task], times[task]) for task, faces in sets.items()}
     about = [[task, faces.fingerprint, names[task], times[task]] for task, faces in sets.items()]
     aligned = sorted({faces.landmark_model for faces in sets.values()} - {"none"})
+    shares = {faces.picture_share for faces in sets.values()}
     return FaceSet(
         expressions=expressions,
         parts=parts,
@@ -67,6 +68,8 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
         landmark_model=" and ".join(aligned) or "none",
         notes=tuple(f"{task}: {note}" for task, own in notes.items() for note in own),
         val_of_training=any(faces.val_of_training for faces in sets.values()),
+        # Sets that are cut differently teach no one framing.
+        picture_share=shares.pop() if len(shares) == 1 else 1.0,
         may_repeat=True,
         set_classes={task: tuple(sorted(set(new) - {-1})) for task, new in classes.items()},
     )

@@ -101,6 +101,9 @@ class PublicSet:
         set is incomplete or renamed, with what was expected and what was found.
       takes_file: whether the set may be a single file.
       holds_out: whether the share matters.
+      picture_share: side of a picture as a share of the side of the crop that `fer_tf.faces.align` would cut around its
+        face, where that was measured and the pictures are the smaller ones; a network that learned from them is shown
+        the same part of an aligned face.
     """
 
     title: str
@@ -108,6 +111,7 @@ class PublicSet:
     read: Callable[[str, float], Source]
     takes_file: bool = False
     holds_out: bool = False
+    picture_share: float = 1.0
 
 
 def stable_hash(content: bytes) -> float:

@@ -32,7 +32,9 @@ class FaNetSpec:
       variant: which LightCNN, see `fer_tf.models.light_cnn.VARIANTS`.
       image_size: side of the network's input, pixels.
       channels: 1 (grey) or 3 (RGB).
-      crop: share of the face crop's side that `preprocess` keeps, 0 to 1.
+      crop: share of a training picture's side that `preprocess` keeps, 0 to 1.
+      aligned_crop: the same of an aligned face (see `fer_tf.faces.align`), where the network was trained on pictures
+        that others cut, such as FER2013's; 0 where it is `crop`.
       batch_norm: whether the network has batch normalization.
       blur: standard deviation of the Gaussian that the network begins with, pixels; 0 blurs nothing.
       standardize: whether the network begins by giving each image mean 0 and variance 1.
@@ -48,6 +50,7 @@ class FaNetSpec:
     image_size: int = 128
     channels: int = 1
     crop: float = 1.0
+    aligned_crop: float = 0.0
     batch_norm: bool = True
     blur: float = 0.0
     standardize: bool = False
@@ -60,6 +63,16 @@ class FaNetSpec:
     @property
     def num_classes(self) -> int:
         return len(self.expressions)
+
+    @property
+    def served_crop(self) -> float:
+        """Share of an aligned face's side that the network sees."""
+        return self.aligned_crop or self.crop
+
+    @property
+    def picture_share(self) -> float:
+        """Side of a training picture as a share of the side of the crop that would be aligned around its face."""
+        return self.served_crop / self.crop
 
 
 def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0), seed: int = 0) -> keras.Model:

@@ -56,11 +56,14 @@ class Network(Protocol):
       expressions: the label names; a class's id is its position.
       landmark_model: what aligned the faces that it learned from; `none` for a public set's own pictures, empty where
         nobody can tell.
+      picture_share: side of a picture that was cut as its training pictures were, as a share of the side of an aligned
+        face; 1 where it learned from aligned ones, or nobody can tell.
     """
 
     name: str
     expressions: tuple[str, ...]
     landmark_model: str
+    picture_share: float
 
     def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
         """Returns an answer for each aligned face, uint8 (H, W, 3) RGB."""

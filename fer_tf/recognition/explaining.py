@@ -32,9 +32,9 @@ def explain(
     from fer_tf.data.preprocess import preprocess
     from fer_tf.evaluation import saliency
 
-    prepared = preprocess(face[None], spec.image_size, spec.channels, spec.crop).numpy()
+    prepared = preprocess(face[None], spec.image_size, spec.channels, spec.served_crop).numpy()
     heat = saliency.saliency_maps(model, prepared, [expression], method)[0]
-    top, left = (round(side * (1 - spec.crop) / 2) for side in face.shape[:2])
+    top, left = (round(side * (1 - spec.served_crop) / 2) for side in face.shape[:2])
     return saliency.overlay(face[top : face.shape[0] - top, left : face.shape[1] - left], heat)
 
 

@@ -14,14 +14,19 @@ MODES = ("found", "given")
 class GivenFaces:
     """Takes each picture, and each frame of a clip, as one face; in an extractor's place.
 
-    The network sees the whole picture, stretched to a square: it should be cut as the network's training faces were.
+    The network sees the picture, stretched to a square: it should be cut as the network's training faces were. Where
+    those were cut by others (FER2013), more tightly than faces are aligned here, the picture is surrounded by its
+    repeated edge, so that it stands in the crop as an aligned face does, and the network sees as much of it as of its
+    training pictures.
 
     Args:
       options: those of an extractor, of which the limits count.
+      share: side of the picture as a share of the crop's.
     """
 
-    def __init__(self, options: ExtractorOptions) -> None:
+    def __init__(self, options: ExtractorOptions, share: float = 1.0) -> None:
         self.options = options
+        self._share = share
         # Nothing is aligned, so no predictor can be the wrong one.
         self.landmark_model = "none"
 
@@ -33,12 +38,15 @@ class GivenFaces:
         """
         nowhere = np.full((68, 2), np.nan, np.float32)
         height, width = rgb.shape[:2]
+        top, left = (round(side * (1 / self._share - 1) / 2) for side in (height, width))
+        image = np.pad(rgb, ((top, top), (left, left), (0, 0)), mode="edge")
+        scale = np.array([[FACE_SIZE / image.shape[1]], [FACE_SIZE / image.shape[0]]])
         face = AlignedFace(
-            image=rgb,
+            image=image,
             mask=np.zeros((FACE_SIZE, FACE_SIZE), np.uint8),
             landmarks=nowhere,
             frame_landmarks=nowhere,
-            transform=np.diag([FACE_SIZE / width, FACE_SIZE / height]) @ np.eye(2, 3),
+            transform=scale * np.array([[1.0, 0.0, left], [0.0, 1.0, top]]),
             box=np.array([0, 0, width, height], np.float32),
             score=1.0,
         )

@@ -95,11 +95,12 @@ class LiveNetwork:
         self.name = folder
         self._model, self._spec = fa_net.load(folder)
         self.expressions, self.landmark_model = self._spec.expressions, self._spec.landmark_model
+        self.picture_share = self._spec.picture_share
         trunk = keras.Model(self._model.inputs, [self._model.get_layer(FEATURES_LAYER).output, self._model.outputs[0]])
 
         @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
         def run(faces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            prepared = preprocess(faces, self._spec.image_size, self._spec.channels, self._spec.crop)
+            prepared = preprocess(faces, self._spec.image_size, self._spec.channels, self._spec.served_crop)
             features, logits = trunk(prepared, training=False)
             return features, tf.nn.softmax(tf.cast(logits, tf.float32) / self._spec.temperature)
 
@@ -147,7 +148,9 @@ class ExportedNetwork:
 
         self.name = self._dir = version_dir.rstrip("/")
         self._signatures = tf.saved_model.load(version_dir).signatures
-        self.landmark_model = landmark_model_of(version_dir)
+        about = spec_of(version_dir)
+        self.landmark_model = about.get("landmark_model", "")
+        self.picture_share = (about.get("aligned_crop") or about.get("crop", 1.0)) / about.get("crop", 1.0)
         number = os.path.basename(self.name)
         self._version = int(number) if number.isdigit() else 0
 
@@ -198,10 +201,10 @@ class ExportedNetwork:
         """Nothing to let go of."""
 
 
-def landmark_model_of(version_dir: str) -> str:
-    """Returns what aligned the faces that an exported network learned from; empty when the export does not say."""
+def spec_of(version_dir: str) -> dict[str, Any]:
+    """Returns what an exported network's spec says; empty when the export is too old to have one."""
     path = files.join(version_dir, MODEL_FILE)
-    return files.read_json(path).get("spec", {}).get("landmark_model", "") if files.exists(path) else ""
+    return files.read_json(path).get("spec", {}) if files.exists(path) else {}
 
 
 def _equally_large(pictures: Sequence[Any]) -> list[list[Any]]:

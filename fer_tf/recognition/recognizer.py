@@ -78,7 +78,9 @@ class Recognizer:
         network = open_network(source)
         try:
             given = faces == "given"
-            extractor = GivenFaces(chosen) if given else extractor_for(network.landmark_model, chosen)
+            extractor = (
+                GivenFaces(chosen, network.picture_share) if given else extractor_for(network.landmark_model, chosen)
+            )
             return cls(network, extractor, unsure_below)
         except BaseException:
             network.close()

@@ -129,13 +129,21 @@ class Connection:
         return self._about[1]
 
     @cached_property
-    def _about(self) -> tuple[tuple[str, ...], str]:
+    def picture_share(self) -> float:
+        """See `Network`; 1 when the network's export is too old to say."""
+        return self._about[2]
+
+    @cached_property
+    def _about(self) -> tuple[tuple[str, ...], str, float]:
         """What the model says of itself with any answer, asked with a grey picture."""
+        import tensorflow as tf
+
         grey = np.array([encode_face(np.full((8, 8, 3), 127, np.uint8))], object)
         # Without a filter: an older export has no such output, and naming it would be an error.
         outputs = self.predict({"image_bytes": grey})
         landmark_model = _words(outputs["landmark_model"])[0] if "landmark_model" in outputs else ""
-        return _words(outputs["class_names"]), landmark_model
+        share = tf.make_ndarray(outputs["picture_share"]).item(0) if "picture_share" in outputs else 1.0
+        return _words(outputs["class_names"]), landmark_model, share
 
     def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
         """Returns what the network sees in each face.

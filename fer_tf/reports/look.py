@@ -112,8 +112,9 @@ def _faces(config: LookConfig) -> figures.Figure:
     from fer_tf.evaluation import saliency
 
     model, spec = fa_net.load(network_folder(config.run_dir))
+    share = spec.crop if config.given else spec.served_crop
     faces = np.concatenate(
-        [preprocess(crop[None], spec.image_size, spec.channels, spec.crop) for crop in crops_of(config, spec)]
+        [preprocess(crop[None], spec.image_size, spec.channels, share) for crop in crops_of(config, spec)]
     )
     classes = [_class_of(config, spec)] * len(faces) if config.expression else saliency.predicted_classes(model, faces)
     maps = [saliency.saliency_maps(model, faces, classes, method, seed=config.seed) for method in config.methods]

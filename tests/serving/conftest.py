@@ -63,6 +63,7 @@ def fa_net_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
         EXPRESSIONS,
         image_size=32,
         crop=0.9,
+        aligned_crop=0.8,
         blur=0.6,
         temperature=2.0,
         task="er_ss",

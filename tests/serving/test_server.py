@@ -49,7 +49,15 @@ def code_of(call: object, request: object) -> tuple[grpc.StatusCode, str]:
 def test_predict_gives_probabilities_names_and_the_best_labels(connection: Connection, faces: list[bytes]) -> None:
     response = connection.stub.Predict(predict_request(faces[:3]), timeout=60)
     outputs = {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
-    assert set(outputs) == {"probabilities", "class_names", "labels", "scores", "landmark_model", "is_face"}
+    assert set(outputs) == {
+        "probabilities",
+        "class_names",
+        "labels",
+        "scores",
+        "landmark_model",
+        "is_face",
+        "picture_share",
+    }
     np.testing.assert_allclose(outputs["probabilities"].sum(1), 1, atol=1e-5)
     best = outputs["probabilities"].argmax(1)
     assert [row[index] for row, index in zip(outputs["class_names"], best, strict=True)] == list(

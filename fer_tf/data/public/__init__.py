@@ -5,6 +5,7 @@ To add a set, add a file here that defines `SET` (see `fer_tf.data.public_set.Pu
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 
@@ -51,4 +52,5 @@ def folder_of(task: str, data: str, held_out: float = HELD_OUT) -> str:
 
 def read(task: str, data: str, held_out: float = HELD_OUT, needs: tuple[str, ...] = ("train", "test")) -> FaceSet:
     """Returns a public set's faces; arguments and errors as for `folder_of`, and `needs` as for `read_records`."""
-    return read_records(folder_of(task, data, held_out), task, held_out=held_out, needs=needs)
+    faces = read_records(folder_of(task, data, held_out), task, held_out=held_out, needs=needs)
+    return dataclasses.replace(faces, picture_share=public_set(task).picture_share)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fer_tf.data.public import MAX_HELD_OUT, fer2013
-from fer_tf.data.public.fer2013 import PRIVATE, PUBLIC, TRAINING, USAGES
+from fer_tf.data.public.fer2013 import PICTURE_SHARE, PRIVATE, PUBLIC, TRAINING, USAGES
 from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source, folders_in, read_bytes, table_rows
 from fer_tf.errors import InputError
 
@@ -152,4 +152,4 @@ def _named(votes: str) -> Iterator[tuple[str, dict[str, str]]]:
     return table_rows(votes, (NAME, *VOTES))
 
 
-SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True)
+SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True, picture_share=PICTURE_SHARE)

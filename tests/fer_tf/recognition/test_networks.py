@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
+from fer_tf import Recognizer
 from fer_tf.errors import InputError
 from fer_tf.recognition.networks import open_network
 from fer_tf.recognition.server import Connection
@@ -31,6 +33,7 @@ def test_the_three_ways_of_asking_agree(fa_net_dir: str, exported: str, address:
         np.testing.assert_allclose(found, features[0], atol=1e-4)
     assert {network.landmark_model for network in networks} == {"shape_predictor_68_face_landmarks (dlib 19.24)"}
     assert {network.expressions for network in networks} == {EXPRESSIONS}
+    assert [network.picture_share for network in networks] == pytest.approx([0.8 / 0.9] * 4)
     assert [network.classify([]) for network in networks] == [[]] * 4
     for network in networks[:3]:
         model, spec = network.live()
@@ -40,6 +43,33 @@ def test_the_three_ways_of_asking_agree(fa_net_dir: str, exported: str, address:
         networks[3].live()
     for network in networks:
         network.close()
+
+
+def test_of_a_picture_that_is_a_face_as_much_is_seen_as_of_a_training_picture_and_less_of_an_aligned_one(
+    fa_net_dir: str,  # noqa: F811
+    exported: str,  # noqa: F811
+) -> None:
+    from fer_tf.data.preprocess import preprocess
+    from fer_tf.models import fa_net
+
+    model, spec = fa_net.load(fa_net_dir)
+    assert (spec.crop, spec.aligned_crop) == (0.9, 0.8)
+    # Large blocks, so that the JPEG on the way changes little, in a ring that only the larger part has.
+    picture = np.full((240, 240, 3), 255, np.uint8)
+    blocks = np.random.default_rng(1).integers(0, 128, (8, 8, 3)).astype(np.uint8)
+    picture[24:-24, 24:-24] = blocks.repeat(24, 0).repeat(24, 1)
+
+    def direct(crop: float) -> np.ndarray:
+        logits = model(preprocess(picture[None], spec.image_size, spec.channels, crop)) / spec.temperature
+        return np.asarray(keras.ops.softmax(logits))[0]
+
+    assert abs(direct(0.9) - direct(0.8)).max() > 0.02
+    for source in (fa_net_dir, exported):
+        with Recognizer.load(source, faces="given") as recognize:
+            (row,) = recognize(picture).table().to_dict("records")
+            np.testing.assert_allclose([row[name] for name in EXPRESSIONS], direct(0.9), atol=0.005)
+            (answer,) = recognize.network.classify([picture])
+            np.testing.assert_allclose(answer.probabilities, direct(0.8), atol=0.005)
 
 
 def test_what_is_no_network_is_named(tmp_path: Path) -> None:
