@@ -15,7 +15,10 @@ _OWN_FILES = {
     "fisherface": "Fisherface",
     "bag_of_words": "BagOfWords",
     "salient_patches": "SalientPatches",
+    "vgg_svm": "VggSvm",
+    "googlenet": "Googlenet",
     "mollahosseini": "Mollahosseini",
+    "dnnrl": "Dnnrl",
     "attention_cnn": "AttentionCnn",
     "cnn_svm": "CnnSvm",
 }
@@ -34,7 +37,7 @@ TITLES = {
 for _feature in FEATURES:
     for _kind in CLASSIFIERS:
         TITLES[f"{_feature}_{_kind}"] = f"{_feature.upper() if _feature != 'gabor' else 'Gabor'}+{_kind.upper()}"
-NETWORKS = ("mollahosseini", "attention_cnn", "cnn_svm")
+NETWORKS = ("vgg_svm", "googlenet", "mollahosseini", "dnnrl", "attention_cnn", "cnn_svm")
 NAMES = (*_OWN_FILES, *(f"{feature}_{kind}" for feature in FEATURES for kind in CLASSIFIERS))
 
 

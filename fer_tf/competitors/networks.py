@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,18 @@ from fer_tf.competitors.method import Work
 BATCH = 64
 # Optimizer steps that a small set gets at least, however few epochs that are of a large one.
 MIN_STEPS = 600
+# GoogLeNet's inception modules (Szegedy et al. 2015, table 1): 1 x 1, reduced and 3 x 3, reduced and 5 x 5, pooled.
+MODULES = {
+    "3a": (64, (96, 128), (16, 32), 32),
+    "3b": (128, (128, 192), (32, 96), 64),
+    "4a": (192, (96, 208), (16, 48), 64),
+    "4b": (160, (112, 224), (24, 64), 64),
+    "4c": (128, (128, 256), (24, 64), 64),
+    "4d": (112, (144, 288), (32, 64), 64),
+    "4e": (256, (160, 320), (32, 128), 128),
+    "5a": (256, (160, 320), (32, 128), 128),
+    "5b": (384, (192, 384), (48, 128), 128),
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,10 @@ class Network:
         epochs = self._work.epochs or max(self._training.epochs, MIN_STEPS // steps)
         rate = keras.optimizers.schedules.CosineDecay(self._training.learning_rate, epochs * steps)
         loss = self._loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self._model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
+        optimizer = keras.optimizers.Adam(rate)
+        # A step that made its moments itself would be traced a second time.
+        optimizer.build(self._model.trainable_variables)
+        self._model.compile(optimizer, loss, jit_compile=False)
         history = self._model.fit(
             standardized(train.images),
             train.labels,
@@ -135,6 +150,24 @@ def inception(x: Any, ones: int, threes: tuple[int, int], fives: tuple[int, int]
         convolved(keras.layers.MaxPooling2D(3, 1, "same")(x), pooled, 1),
     ]
     return keras.layers.Concatenate()(branches)
+
+
+def inceptions(x: Any, names: Sequence[str], reduced: int = 0) -> Any:
+    """Two convolutions that leave an eighth of a face's side, some of MODULES, and a mean over the last map.
+
+    Args:
+      x: faces (B, S, S, 1).
+      names: of the modules; a pooling parts those whose numbers differ.
+      reduced: filters of a 1 x 1 convolution before the second; 0 for none.
+    """
+    pool = keras.layers.MaxPooling2D
+    x = pool(3, 2, "same")(convolved(x, 64, 7, 2))
+    x = convolved(x, reduced, 1) if reduced else x
+    x = pool(3, 2, "same")(convolved(x, 192, 3))
+    for before, name in zip((names[0], *names), names, strict=False):
+        x = x if before[0] == name[0] else pool(3, 2, "same")(x)
+        x = inception(x, *MODULES[name])
+    return keras.layers.GlobalAveragePooling2D()(x)
 
 
 def _checkpoint(folder: str) -> list[keras.callbacks.Callback]:

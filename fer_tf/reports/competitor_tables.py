@@ -28,7 +28,6 @@ TABLE_3 = {"fisherface": 89.2, "salient_patches": 92.6, "cnn_svm": 95.3, "attent
 COLUMNS = ("model", "printed, %", "this system, %", "training", "images a second", "size")
 PERSONS_OUT = "persons left out, %"
 PERSONS_OUT_NOTE = "Persons left out: all 213 faces, each answered by a method that never saw its person."
-NOT_HERE = "not among this system's methods"
 RECIPES = ("paper", "best")
 
 
@@ -57,8 +56,7 @@ def _table(key: str, title: str, task: str, printed: dict[str, float], runs: Seq
             used += [run] if run else []
             name = competitors.TITLES.get(method, method) + (f", recipe {recipe}" if recipe else "")
             flag = f" --recipe={recipe}" if recipe else f" --method={method}"
-            there = method == FA_NET or method in competitors.NAMES
-            own = own_cell([run] if run else [], needs_set(task, flag) if there else NOT_HERE)
+            own = own_cell([run] if run else [], needs_set(task, flag))
             value = Cell(f"{printed[method]:.1f}", PAPER) if method in printed else Cell("-")
             persons = [_persons_out(run, own)] if with_persons else []
             rows.append((Cell(name, OWN if run else PLAIN), value, own, *persons, *_cost(run)))

@@ -11,7 +11,10 @@ from typing import Any
 import keras
 
 from fer_tf.competitors.method import Work
-from fer_tf.competitors.networks import Network, Training, convolved, inception
+from fer_tf.competitors.networks import Network, Training, inceptions
+
+NAMES = ("3a", "3b", "4a")
+DENSE = (4096, 1024)
 
 
 class Mollahosseini(Network):
@@ -24,11 +27,6 @@ class Mollahosseini(Network):
 def architecture(x: Any, num_classes: int) -> Any:
     """Returns the logits of faces (B, S, S, 1)."""
     layers = keras.layers
-    x = layers.MaxPooling2D(3, 2, "same")(convolved(x, 64, 7, 2))
-    x = layers.MaxPooling2D(3, 2, "same")(convolved(x, 192, 3))
-    x = inception(x, 64, (96, 128), (16, 32), 32)
-    x = layers.MaxPooling2D(3, 2, "same")(inception(x, 128, (128, 192), (32, 96), 64))
-    x = layers.GlobalAveragePooling2D()(inception(x, 192, (96, 208), (16, 48), 64))
-    x = layers.Dense(4096, "relu")(x)
-    x = layers.Dropout(0.5)(layers.Dense(1024, "relu")(x))
+    x = layers.Dense(DENSE[0], "relu")(inceptions(x, NAMES))
+    x = layers.Dropout(0.5)(layers.Dense(DENSE[1], "relu")(x))
     return layers.Dense(num_classes)(x)

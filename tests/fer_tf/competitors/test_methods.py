@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fer_tf import competitors
 from fer_tf.competitors import classifiers, local_learning, method, networks
 from fer_tf.competitors.faces import Faces
 from fer_tf.competitors.method import Work
-from fer_tf.competitors.methods import attention_cnn, fisherface, salient_patches
+from fer_tf.competitors.methods import (
+    attention_cnn,
+    dnnrl,
+    fisherface,
+    googlenet,
+    mollahosseini,
+    salient_patches,
+    vgg_svm,
+)
 from fer_tf.errors import InputError
 from tests.toy_data import EXPRESSIONS
 
 # Passes of a network over 48 faces: four steps each.
-EPOCHS = dict.fromkeys(competitors.NETWORKS, 10) | {"attention_cnn": 40}
-
-
-# Building and tracing these takes longer than all others together.
-LARGE = ("mollahosseini",)
+EPOCHS = dict.fromkeys(competitors.NETWORKS, 50) | {"cnn_svm": 10, "vgg_svm": 10, "attention_cnn": 40}
+# Of the whole ones.
+SLOW_EPOCHS = 60
+# Building and tracing these takes longer than all others together: `make test` trains them with fewer, narrower layers.
+NARROW = {"3a": (32, (16, 32), (8, 16), 16), "4a": (32, (16, 32), (8, 16), 16)}
+SHORTER: dict[str, tuple] = {
+    name: ((networks, "MODULES", NARROW), (module, "NAMES", tuple(NARROW)))
+    for name, module in (("googlenet", googlenet), ("mollahosseini", mollahosseini), ("dnnrl", dnnrl))
+} | {"vgg_svm": ((vgg_svm, "PAIRS", (16, 32, 64)),)}
+SHORTER["mollahosseini"] += ((mollahosseini, "DENSE", (128, 64)),)
 
 
 def small(faces: Faces) -> Faces:
@@ -27,12 +44,19 @@ def small(faces: Faces) -> Faces:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in competitors.NAMES]
+    ("name", "whole"),
+    [(name, name not in SHORTER) for name in competitors.NAMES]
+    + [pytest.param(name, True, marks=pytest.mark.slow) for name in SHORTER],
 )
-def test_a_method_learns_to_tell_expressions_of_persons_it_never_saw(name: str, drawn: Faces, tmp_path) -> None:
+def test_a_method_learns_to_tell_expressions_of_persons_it_never_saw(
+    name: str, whole: bool, drawn: Faces, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, attribute, value in () if whole else SHORTER[name]:
+        monkeypatch.setattr(module, attribute, value)
     drawn = small(drawn) if name in EPOCHS else drawn
     unseen = np.isin(drawn.persons, ["T006", "T007"])
-    fitted = competitors.build(name, Work(len(EXPRESSIONS), epochs=EPOCHS.get(name, 0)))
+    epochs = SLOW_EPOCHS if whole and name in SHORTER else EPOCHS.get(name, 0)
+    fitted = competitors.build(name, Work(len(EXPRESSIONS), epochs=epochs))
     chosen = fitted.fit(drawn.rows(~unseen))
     logits = fitted.logits(drawn.rows(unseen))
     assert logits.shape == (unseen.sum(), len(EXPRESSIONS)) and np.isfinite(logits).all()
@@ -112,6 +136,51 @@ def test_the_sampler_looks_where_its_map_points() -> None:
     identity, mirror, turn = ([1, 0, 0, 0, 1, 0], [-1, 0, 0, 0, 1, 0], [0, -1, 0, 1, 0, 0])
     for where, expected in ((identity, image), (mirror, image[:, :, ::-1]), (turn, np.rot90(image, 1, (1, 2)))):
         np.testing.assert_allclose(look([image, np.array([where], np.float32)]), expected, atol=1e-5)
+
+
+def test_a_triplets_loss_is_the_exponential_of_what_its_distances_differ_by() -> None:
+    rng = np.random.default_rng(4)
+    points, labels = rng.normal(size=(7, 5)), np.array([0, 1, 0, 2, 1, 0, 3])
+    points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+    def squared(first: int, second: int) -> float:
+        return float(((points[first] - points[second]) ** 2).sum())
+
+    by_hand = [
+        np.exp(squared(anchor, same) - squared(anchor, other))
+        for anchor, same, other in itertools.permutations(range(7), 3)
+        if labels[anchor] == labels[same] != labels[other]
+    ]
+    assert len(by_hand) == 3 * 2 * 4 + 2 * 1 * 5
+    assert float(dnnrl.exponential_triplets(points, labels)) == pytest.approx(np.mean(by_hand), rel=1e-4)
+    # No triplet, no loss.
+    assert float(dnnrl.exponential_triplets(points[:2], labels[:2])) == 0
+
+
+def test_a_harder_triplet_moves_its_points_more() -> None:
+    def moved(same: float, other: float) -> float:
+        """How much the loss falls by the anchor's distance from a face of its class; the angles are of the circle."""
+        angles = tf.constant([0.0, same, other])
+        with tf.GradientTape() as tape:
+            tape.watch(angles)
+            points = tf.stack([tf.cos(angles), tf.sin(angles)], 1)
+            # The two alike are an anchor each; the other one's only place is as the third.
+            loss = dnnrl.exponential_triplets(points, np.array([0, 0, 1]))
+        return float(tape.gradient(loss, angles)[1])
+
+    easy, hard = moved(0.5, 3.0), moved(0.5, 0.7)
+    assert hard > 3 * easy > 0
+
+
+def test_the_networks_have_their_sources_widths() -> None:
+    image = keras.Input((48, 48, 1))
+    counts = {
+        module: keras.Model(image, module.architecture(image, 7)).count_params()
+        for module in (mollahosseini, googlenet)
+    }
+    assert counts[mollahosseini] == pytest.approx(7.3e6, rel=0.01)
+    # GoogLeNet without its classifier of 1,000 classes and with one input channel (table 1 of Szegedy et al. 2015).
+    assert counts[googlenet] == pytest.approx(5.98e6, rel=0.01)
 
 
 def test_an_interrupted_network_goes_on(drawn: Faces, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
