@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import keras
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from benchmarks import f2ed_size
 from benchmarks.gpu_memory import Step, step_of
@@ -38,6 +41,27 @@ def test_a_version_is_marked_with_the_pythons_that_take_it() -> None:
         'c==1; python_version == "3.11"',
         'd==1; python_version != "3.11"',
     ]
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-gpu.txt"])
+def test_no_python_gets_a_version_that_does_not_run_there(file: str) -> None:
+    pins = [Requirement(line) for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
+    asked, wrong = 0, []
+    for pin in pins:
+        try:
+            about = metadata(pin.name)
+        except PackageNotFoundError:
+            continue
+        if not pin.specifier.contains(about["Version"], prereleases=True):
+            continue  # Another Python's.
+        asked += 1
+        runs_on = SpecifierSet(about["Requires-Python"] or "")
+        for python in PYTHONS:
+            taken = pin.marker is None or pin.marker.evaluate({"python_version": python})
+            if taken and not runs_on.contains(f"{python}.13"):
+                wrong.append(f"{pin} wants Python {runs_on}")
+    assert not wrong
+    assert asked > 0.5 * len(pins) or file != "constraints.txt"
 
 
 def test_a_steps_memory_is_the_sum_of_its_layers() -> None:
