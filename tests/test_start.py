@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import fer_tf
 from fer_tf.__main__ import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,14 @@ def test_no_command_imports_tensorflow_before_its_main_can_lead_the_notes_aside(
     code += "    assert 'tensorflow' not in sys.modules, name"
     done = started(tmp_path, "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_library_asks_tensorflow_for_errors_alone_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for before, after in ((None, "2"), ("0", "0")):
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        if before:
+            monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", before)
+        assert fer_tf.Recognizer and os.environ["TF_CPP_MIN_LOG_LEVEL"] == after
 
 
 # Each imports TensorFlow, and then meets an input that is not there.

@@ -41,13 +41,20 @@ def annotate(image: np.ndarray, faces: Sequence[tuple[int, np.ndarray, Answer]],
     return picture
 
 
+def _largest_scale(picture: np.ndarray) -> float:
+    """The largest writing: what is large in a small picture is too small to read in a photo of many megapixels."""
+    return max(1.6, min(picture.shape[:2]) / 700)
+
+
 def _tag(picture: np.ndarray, number: int, x: int, y: int, wide: int) -> None:
     """The face's number in the corner of its box."""
-    scale = float(np.clip(wide / 160, 0.5, 1.6))
-    (width, height), below = cv2.getTextSize(str(number), FONT, scale, 2)
-    left, upper = max(x, 0), max(y, 0)
-    cv2.rectangle(picture, (left, upper), (left + width + 8, upper + height + below + 4), colour_of(number), -1)
-    cv2.putText(picture, str(number), (left + 4, upper + height + 4), FONT, scale, PAPER, 2, cv2.LINE_AA)
+    scale = float(np.clip(wide / 160, 0.5, _largest_scale(picture)))
+    thick = max(2, round(1.2 * scale))
+    (width, height), below = cv2.getTextSize(str(number), FONT, scale, thick)
+    left, upper, edge = max(x, 0), max(y, 0), max(4, round(3 * scale))
+    right, lower = left + width + 2 * edge, upper + height + below + edge
+    cv2.rectangle(picture, (left, upper), (right, lower), colour_of(number), -1)
+    cv2.putText(picture, str(number), (left + edge, upper + height + edge), FONT, scale, PAPER, thick, cv2.LINE_AA)
 
 
 def _panel(
@@ -61,7 +68,7 @@ def _panel(
 ) -> np.ndarray:
     """Draws bars beside a face, off all faces and other bars where there is room, and returns their place."""
     height, width = picture.shape[:2]
-    scale = max(float(np.clip(box[2] / 200, 0.8, 1.6)), min(height, width) / 1200)
+    scale = max(float(np.clip(box[2] / 200, 0.8, _largest_scale(picture))), min(height, width) / 1200)
     row = round(26 * scale)
     wide = max(round(float(box[2])), max(_text_width(_row_text(*entry), scale) for entry in best) + round(16 * scale))
     wide, tall = min(wide, width), min(row * len(best) + round(6 * scale), height)

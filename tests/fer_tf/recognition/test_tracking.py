@@ -150,6 +150,16 @@ def test_a_clips_faces_are_numbered_however_far_apart_the_frames_are() -> None:
     assert persons_of(times, boxes) == [1, 2, 2, 1, 1]
 
 
+def test_a_label_grows_with_a_photo_of_many_megapixels() -> None:
+    small, box = np.zeros((400, 300, 3), np.uint8), np.array([80, 60, 120, 150], np.float64)
+    large = np.zeros((4000, 3000, 3), np.uint8)
+    written = [
+        (annotate(picture, [(1, by * box, answer(0.8))]) == 255).all(2) for picture, by in ((small, 1), (large, 10))
+    ]
+    tall = [np.ptp(np.flatnonzero(pixels.any(1))) / len(pixels) for pixels in written]
+    assert 0.4 * tall[0] < tall[1] < 1.2 * tall[0]
+
+
 def test_drawing_stays_in_the_picture_at_every_edge() -> None:
     picture = np.full((120, 160, 3), 128, np.uint8)
     for place in (box(-20, -20), box(140, 100), box(0, 90, 60), box(60, 40, 300)):
