@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any
 
 __all__ = ["Recognizer", "__version__"]
@@ -22,8 +21,8 @@ __version__ = "0.2.0"
 
 def __getattr__(name: str) -> Any:
     if name == "Recognizer":
-        # Of TensorFlow's own lines only errors stand among a notebook's, unless it is told otherwise.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        # In a notebook too, a user's own output stays alone.
+        importlib.import_module("fer_tf.start_up").quiet()
         # By its name: the library's front door is no part of what it opens on.
         return importlib.import_module("fer_tf.recognition.recognizer").Recognizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

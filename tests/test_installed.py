@@ -24,6 +24,7 @@ FILES = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 LOOKUPS = """
 import json, os
 import fer_tf
+from fer_tf import Recognizer
 from beam_pipelines.build import Build, BuildConfig
 from fer_tf.resources import resource, samples_folder
 from serving.demo import sample_pictures
@@ -36,7 +37,7 @@ print(json.dumps({
     "annotations": Build(BuildConfig(), []).annotations,
     "clips": sum(name.endswith(".mp4") for _, _, names in os.walk(samples_folder()) for name in names),
     "pictures": len(sample_pictures(samples_folder())),
-    "rows": len(fer_tf.Recognizer.load("pretrained")(os.path.join(samples_folder(), "photo.jpg")).table()),
+    "rows": len(Recognizer.load("pretrained")(os.path.join(samples_folder(), "photo.jpg")).table()),
 }))
 """
 
@@ -59,11 +60,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(installed: Path, folder: Path, *command: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(installed), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     return done.stdout
 
 

@@ -12,7 +12,7 @@ from fer_tf.evaluation import saliency
 from fer_tf.models.light_cnn import light_cnn
 from tests import toy_data
 
-SIZE = 64
+SIZE = 48
 # Curve, opening and brow slope: the two classes differ in the mouth alone.
 MOUTHS = {"closed": (0, 0, 0), "open": (0, 26, 0)}
 # The mouth of a drawn face with its opening, as shares of the side.
