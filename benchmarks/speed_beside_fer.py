@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -31,8 +32,11 @@ MAX_SIDE = 1920
 THEIRS = """
 import json, resource, sys, time
 import numpy as np
-from fer import FER
-detector = FER(mtcnn=True)
+try:
+    from fer import FER
+except ImportError:  # Since 25.10.
+    from fer.fer import FER
+detector = FER(mtcnn=sys.argv[3] == "mtcnn")
 frames = [array[..., ::-1].copy() for array in np.load(sys.argv[1]).values()]
 detector.detect_emotions(frames[0])
 for _ in range(int(sys.argv[2])):
@@ -51,12 +55,14 @@ class BenchmarkConfig:
     Attributes:
       inputs: pictures and clips.
       fer_python: the Python of an environment that has the package fer.
+      fer_detector: how it finds faces: mtcnn, or its default, the cascade (haar).
       frames_per_second: frames of a clip's second that both look at.
       rounds: how often each side looks, in turn.
     """
 
     inputs: list[str] = field(default_factory=list)
     fer_python: str = ""
+    fer_detector: Literal["mtcnn", "haar"] = "mtcnn"
     frames_per_second: float = 5.0
     rounds: int = 3
 
@@ -83,7 +89,7 @@ def theirs(config: BenchmarkConfig, frames: Sequence[np.ndarray]) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "frames.npz")
         np.savez(path, *frames)
-        command = [config.fer_python, "-c", THEIRS, path, str(config.rounds)]
+        command = [config.fer_python, "-c", THEIRS, path, str(config.rounds), config.fer_detector]
         # This project's modules are none of its business.
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         printed = subprocess.run(command, env=env, check=True, text=True, stdout=subprocess.PIPE).stdout
@@ -115,7 +121,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = len(os.sched_getaffinity(0))
     print(f"{len(frames)} frames of {len(config.inputs)} inputs, {cores} core(s), median of {config.rounds} rounds")
     by_frames, by_files = ours(config, frames)
-    sides = {"fer, mtcnn=True": theirs(config, frames), "Recognizer, frames": by_frames, "Recognizer, files": by_files}
+    sides = {
+        f"fer, {config.fer_detector}": theirs(config, frames),
+        "Recognizer, frames": by_frames,
+        "Recognizer, files": by_files,
+    }
     for name, rows in sides.items():
         wall, cpu = (float(np.median([row[key] for row in rows])) for key in ("s", "cpu_s"))
         faces = sum(rows[0]["faces"])
