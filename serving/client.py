@@ -100,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.output:
         refuse_equal_names([source.name for source in sources])
     output = Output(config.output, len(sources) > 1, config.json, config.top_k)
+    output.check()
     tls = TlsFiles(config.ca_cert, config.client_cert, config.client_key)
     with Connection(config.server, config.model_name, tls, config.timeout) as connection:
         try:

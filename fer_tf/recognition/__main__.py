@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fer_tf import files
 from fer_tf.config import EXIT_FAILED, group, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Find the faces of pictures and clips and say which expressions they show.",
         positional="inputs",
     )
+    if config.output:
+        files.check_writable(config.output)
     from fer_tf.recognition.recognizer import Recognizer
     from fer_tf.recognition.server import ServerError
 
@@ -100,8 +103,6 @@ def _run(config: RecognizeConfig, recognizer: Any) -> int:
     annotate = bool(config.output) and config.annotate
     if annotate:
         refuse_equal_names(faces.inputs)
-    if config.output:
-        os.makedirs(config.output, exist_ok=True)
     output = Output(config.output if annotate else "", True, config.json, config.top_k, with_tables=False)
     code = show(faces.each_frame(with_pictures=annotate), output)
     if config.output:

@@ -40,6 +40,12 @@ class Output:
     top_k: int = 3
     with_tables: bool = True
 
+    def check(self) -> None:
+        """Raises InputError when nothing can be written where results go; to be asked before anything is looked at."""
+        if self.path:
+            is_file = os.path.splitext(self.path)[1] and not os.path.isdir(self.path)
+            files.check_writable(os.path.dirname(os.path.abspath(self.path)) if is_file else self.path)
+
     def of(self, name: str, still: bool) -> tuple[str, str]:
         """Returns where an input's drawing and, for a video, the CSV go; empty where nothing is asked for.
 

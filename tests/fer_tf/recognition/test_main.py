@@ -12,10 +12,21 @@ import pandas
 import pytest
 
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
+from fer_tf.errors import InputError
 from fer_tf.recognition import __main__ as command
 from fer_tf.recognition import tables
+from fer_tf.recognition.command import Output
 
 CLIP = "take_1/P004/happy/front.mp4"
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"`output` '.*file/out' cannot be written to"):
+        command.main(["photo.jpg", f"--output={tmp_path}/file/out"])
+    for path in (f"{tmp_path}/file/out", f"{tmp_path}/file/a.jpg"):
+        with pytest.raises(InputError, match="cannot be written to"):
+            Output(path).check()
 
 
 def test_one_table_annotated_copies_and_a_list_of_what_was_left_out(
