@@ -191,12 +191,12 @@ def test_records_are_mixed_and_hold_what_the_set_tells(jaffe_folder):
 
 
 def test_a_conversion_that_is_killed_leaves_nothing_of_that_name(fer_folders, public_records, monkeypatch):
-    def killed(path):
+    def killed(*_):
         raise KeyboardInterrupt
 
     before = set(os.listdir(public_records))
     with monkeypatch.context() as patch:
-        patch.setattr("fer_tf.data.public.fer2013.read_bytes", killed)
+        patch.setattr("fer_tf.data.public.fer2013.picture_row", killed)
         with pytest.raises(KeyboardInterrupt):
             public.read("fer2013", str(fer_folders))
     assert set(os.listdir(public_records)) == before

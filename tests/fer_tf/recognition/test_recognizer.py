@@ -221,7 +221,7 @@ def test_a_notebook_sees_faces_curves_and_what_speaks_for_an_answer(
         assert faces.plot(number)._repr_png_().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="must name one of 2 inputs"):
         faces.plot(2)
-    side = round(256 * 11 / 12)
+    side = round(256 * faces._network.live()[1].served_crop)
     overlays = [faces.explain(0), faces.explain(faces[0], "gradcam++", "sad")]
     assert all(abs(overlay.shape[0] - side) <= 2 and overlay.dtype == np.uint8 for overlay in overlays)
     assert (overlays[0] != overlays[1]).any()
