@@ -23,6 +23,7 @@ COPY setup.cfg setup.py pyproject.toml constraints.txt constraints-gpu.txt READM
 COPY fer_tf/__init__.py fer_tf/__init__.py
 COPY samples/README.md samples/README.md
 COPY models/pretrained/spec.json models/pretrained/spec.json
+COPY models/ferplus/spec.json models/ferplus/spec.json
 RUN pip install -c constraints.txt setuptools wheel \
     && pip install -c constraints.txt -c constraints-gpu.txt ".[${EXTRAS}]"
 COPY . .

@@ -1,4 +1,4 @@
-"""Where the sample corpus and the published network lie: in the checkout, or inside the installed package."""
+"""Where the sample corpus and the published networks lie: in the checkout, or inside the installed package."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import os
 from fer_tf.errors import not_one_of
 
 # Name and place in the checkout; in an installed package (setup.py) each lies in fer_tf under its name.
-_IN_CHECKOUT = {"samples": "samples", "pretrained": os.path.join("models", "pretrained")}
+_IN_CHECKOUT = {
+    "samples": "samples",
+    "pretrained": os.path.join("models", "pretrained"),
+    "ferplus": os.path.join("models", "ferplus"),
+}
+# The Fa-Nets among them: FER2013's own labels, and the votes of FER+.
+PUBLISHED = ("pretrained", "ferplus")
 
 
 def resource(name: str) -> str:
     """Returns the absolute path of a folder that comes with the project, from whatever folder the command runs.
 
     Args:
-      name: `samples`, the corpus of rendered people with its annotations.csv, or `pretrained`, the published Fa-Net.
+      name: `samples`, the corpus of rendered people with its annotations.csv, or a published Fa-Net (PUBLISHED).
 
     Raises:
       InputError: when the project has no such folder, or it was not installed with it.

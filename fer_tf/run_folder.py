@@ -21,11 +21,10 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.errors import InputError
-from fer_tf.resources import resource
+from fer_tf.resources import PUBLISHED, resource
 
 # A trained network's own files, which stand in a published or exported model's folder too.
 SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage.json"
-PRETRAINED = "pretrained"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
 _EVALUATIONS = "evaluations"
 _TABLE_5, _TABLE_5_TEXT = "table5.json", "table5.md"
@@ -274,9 +273,9 @@ def network_folder(source: str) -> str:
     """Returns the folder with a Fa-Net's spec and weights that a flag's value means.
 
     Args:
-      source: a run folder, the folder of a network itself, or `pretrained`.
+      source: a run folder, the folder of a network itself, or a published network's name (`pretrained`, `ferplus`).
     """
-    folder = resource(PRETRAINED) if source == PRETRAINED else source
+    folder = resource(source) if source in PUBLISHED else source
     inner = RunFolder(folder).fa_net
     return inner.path if inner.has_spec else folder
 

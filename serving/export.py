@@ -21,8 +21,8 @@ from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, versions
+from fer_tf.resources import PUBLISHED
 from fer_tf.run_folder import (
-    PRETRAINED,
     SPEC_FILE,
     WEIGHTS_FILE,
     NetworkFolder,
@@ -113,7 +113,7 @@ def find_fa_net(run_dir: str, runs: str = RUNS) -> str:
     network = NetworkFolder(network_folder(run_dir))
     if not network.has_spec:
         raise InputError(f"`run_dir` holds no trained Fa-Net ({SPEC_FILE}). Received: {run_dir!r}.")
-    if not network.is_finished and run_dir != PRETRAINED:
+    if not network.is_finished and run_dir not in PUBLISHED:
         print(f"note: {network.path} is not marked FINISHED; its best weights so far are exported", file=sys.stderr)
     return network.path
 

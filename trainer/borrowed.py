@@ -62,7 +62,7 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
     Args:
       model: the network to fill.
       spec: its spec.
-      source: a run folder, a folder with `spec.json`, or `pretrained`.
+      source: a run folder, a folder with `spec.json`, or a published network's name (`pretrained`).
 
     Raises:
       InputError: when the backbones differ.
@@ -113,7 +113,7 @@ def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
     """Returns another Fa-Net, at the input size it was kept at.
 
     Args:
-      source: a run folder, a folder with `spec.json`, or `pretrained`.
+      source: a run folder, a folder with `spec.json`, or a published network's name (`pretrained`).
       spec: the network that learns from it.
 
     Raises:

@@ -14,6 +14,7 @@ from fer_tf.config import EXIT_OK, parse, run_command, to_dict
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.reports import model_card
+from fer_tf.resources import PUBLISHED
 from fer_tf.run_folder import LINEAGE_FILE, RunFolder
 from trainer.config import TaskConfig
 
@@ -104,7 +105,7 @@ def _shown(name: str, value: Any) -> Any:
     """A flag's value; of a folder, a place on one machine, only that it was one (the note says what it held)."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "RUN_DIR" if name in FOLDERS and value not in ("", "pretrained", "none") else value
+    return "RUN_DIR" if name in FOLDERS and value not in ("", *PUBLISHED, "none") else value
 
 
 if __name__ == "__main__":

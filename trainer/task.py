@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
-from fer_tf.files import CannotWrite
+from fer_tf.files import CannotWrite, cannot_write
 from trainer.config import PUBLIC_TASKS, STAGES, TaskConfig
 
 # Stage modules are imported when their turn comes, so that --help is instant.
@@ -68,7 +69,22 @@ def _run_stages(config: TaskConfig) -> None:
         runtime.set_up(config)
         for stage in stages_of(config):
             logging.info("stage %s of %s in %s", stage, config.task, config.run.run_dir)
-            importlib.import_module(module_of(config, stage)).run(config)
+            module = importlib.import_module(module_of(config, stage))
+            with _telling_of_events(config):
+                module.run(config)
+
+
+@contextlib.contextmanager
+def _telling_of_events(config: TaskConfig) -> Iterator[None]:
+    """TensorBoard's writers, ours and Keras's, flush where they like; a full disk there is told as elsewhere."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "events" not in error.message:
+            raise
+        raise cannot_write(f"TensorBoard's events below {config.run.run_dir}", error) from error
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def read(source: str) -> Lineage:
     """Returns the lineage of a network; of an earlier version's network only what its spec says.
 
     Args:
-      source: a run or model folder, the folder of a FaPE-GAN, or `pretrained`.
+      source: a run or model folder, the folder of a FaPE-GAN, or a published network's name (`pretrained`).
 
     Raises:
       InputError: no network there, or a damaged lineage.json.

@@ -60,8 +60,8 @@ def open_network(source: str | os.PathLike) -> Network:
             raise
         return connection
     raise InputError(
-        "`source` must be 'pretrained', a run folder (with spec.json or fa_net/spec.json), an export's folder (with "
-        f"numbered versions) or a server's host:port. Received: {source!r}."
+        "`source` must be 'pretrained', 'ferplus', a run folder (with spec.json or fa_net/spec.json), an "
+        f"export's folder (with numbered versions) or a server's host:port. Received: {source!r}."
     )
 
 

@@ -18,7 +18,8 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import figures
 from fer_tf.reports.corpus import read_corpus
 from fer_tf.reports.paper_tables import SET_NAMES
-from fer_tf.run_folder import PRETRAINED, RunFolder, network_folder
+from fer_tf.resources import PUBLISHED
+from fer_tf.run_folder import RunFolder, network_folder
 
 ACTIVATION = "activation_maximization"
 
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         positional="images",
     )
     pictures = draw(config)
-    published = config.run_dir == PRETRAINED
+    published = config.run_dir in PUBLISHED
     folder = Path(config.output or ("." if published else RunFolder(config.run_dir).saliency))
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():

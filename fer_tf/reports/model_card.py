@@ -62,7 +62,11 @@ def published(
     training = f"`python -m {command}`: {_training(metrics, run['machine']['cores'], libraries)}. {note}".strip()
     facts = [
         ("weights", f"{weights}, kernels as {storage} (the scores are of the weights before that rounding)"),
-        ("load", '`fer_tf.models.fa_net.load("models/pretrained")`, or `--init_from=pretrained` for a training'),
+        (
+            "load",
+            "`fer_tf.Recognizer.load(FOLDER)`, or `--init_from=FOLDER` for a training, with the folder of this card; "
+            "`pretrained` and `ferplus` go by their names",
+        ),
     ]
     title = f"Fa-Net on {metrics['task']}"
     return _card(title, metrics["spec"], metrics, facts, training, _temperature(metrics, run["flags"]))

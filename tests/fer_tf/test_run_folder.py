@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
-from fer_tf.resources import resource
+from fer_tf.resources import PUBLISHED, resource
 from fer_tf.run_folder import RunFolder, network_folder
 
 
@@ -62,4 +62,4 @@ def test_a_network_is_found_in_a_run_folder_by_its_own_folder_and_by_name(tmp_pa
     inner = str(tmp_path / "fa_net")
     assert network_folder(str(tmp_path)) == network_folder(inner) == inner
     assert RunFolder.of_network(inner) == RunFolder(str(tmp_path))
-    assert network_folder("pretrained") == resource("pretrained")
+    assert [network_folder(name) for name in PUBLISHED] == [resource(name) for name in PUBLISHED]

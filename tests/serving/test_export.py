@@ -36,7 +36,7 @@ def no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 def live_probabilities(fa_net_dir: str, faces: list[bytes], precision: str = "float32") -> np.ndarray:
     model, spec = export.load_live(fa_net_dir, precision)
     images = np.stack([tf.io.decode_image(face, channels=3).numpy() for face in faces])
-    prepared = preprocess(images, spec.image_size, spec.channels, spec.crop)
+    prepared = preprocess(images, spec.image_size, spec.channels, spec.served_crop)
     logits = np.concatenate([model(prepared[start : start + 50], training=False) for start in range(0, len(faces), 50)])
     return tf.nn.softmax(logits / spec.temperature).numpy()
 

@@ -243,7 +243,7 @@ def test_an_unknown_option_or_source_is_named() -> None:
     with pytest.raises(InputError, match=r"`option` must be one of .*'min_score'.*Received: 'min_scores'"):
         fer_tf.Recognizer.load("pretrained", min_scores=0.5)
     for source in ("pretraned", Path("pretraned")):
-        with pytest.raises(InputError, match="must be 'pretrained'"):
+        with pytest.raises(InputError, match="must be 'pretrained', 'ferplus'"):
             fer_tf.Recognizer.load(source)
     with pytest.raises(InputError, match=r"`source` must be a name, a path or an address\. Received: None"):
         fer_tf.Recognizer.load(None)
