@@ -116,8 +116,8 @@ def describe(spec: FaNetSpec, compared: dict[str, Comparison]) -> dict[str, Any]
     """Returns what a user of the converted files must know, as JSON values."""
     return {
         "input": f"{INPUT}: uint8 (batch, {spec.image_size}, {spec.image_size}, 3), RGB",
-        "preparation": f"keep the central {spec.served_crop:g} of the aligned 256 x 256 face crop's side, then resize with "
-        "antialiasing (area averaging)",
+        "preparation": f"keep the central {spec.served_crop:g} of the aligned 256 x 256 face crop's side, then resize "
+        "with antialiasing (area averaging)",
         "output": f"{OUTPUT}: float32 (batch, {spec.num_classes}), calibrated",
         "expressions": list(spec.expressions),
         "spec": dataclasses.asdict(spec),
