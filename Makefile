@@ -43,9 +43,10 @@ $(INSTALLED): setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 demo: setup
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ./demo.sh
 
-# Three processes, since some tests wait, each test file in one of them; `make test WORKERS=0` runs all in one. In the order of their names: xdist's
-# own, by the number of tests, would leave the files of few and long tests to the end, where one process waits.
-WORKERS ?= 3
+# Two processes, each test file in one of them (on two cores three are no faster); `make test WORKERS=0` runs all in one.
+# In the order of their names: xdist's own, by the number of tests, would leave the files of few and long tests to the
+# end, where one process waits.
+WORKERS ?= 2
 
 test: setup
 	$(PY) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder
