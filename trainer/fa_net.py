@@ -156,6 +156,7 @@ def _train_phase(
         initial_epoch=state.epoch,
         epochs=end,
         steps_per_epoch=steps,
+        shuffle=False,  # The pipeline does; Keras would warn that it does not.
         verbose=1 if sys.stdout.isatty() else 0,
         callbacks=[
             StopOnNan(state.epoch * steps),
