@@ -153,7 +153,7 @@ Logits = tuple[dict[float, np.ndarray], np.ndarray]
 def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
     """Answers to the pictures as they are."""
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
-    return _answers(model, spec, pictures, 1.0, config.fa_net.tta), np.ones(len(part), bool)
+    return _answers(model, spec, pictures, 1.0, config.fa_net.tta, spec.crop), np.ones(len(part), bool)
 
 
 def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
@@ -170,9 +170,8 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logit
                 yield np.zeros((WIDE, WIDE, 3), np.uint8)
 
     found = np.isfinite(transforms).all(axis=(1, 2))
-    return _answers(
-        model, spec, crops(), align.FACE_SIZE / WIDE, config.fa_net.tta, _as_served, spec.served_crop
-    ), found
+    share = align.FACE_SIZE / WIDE
+    return _answers(model, spec, crops(), share, config.fa_net.tta, spec.served_crop, _as_served), found
 
 
 def _as_served(wide: np.ndarray) -> np.ndarray:
@@ -218,8 +217,8 @@ def _answers(
     pictures: Iterator[np.ndarray],
     face_share: float,
     tta: str,
+    own_share: float,
     own_fn: Callable[[np.ndarray], np.ndarray] | None = None,
-    own_share: float = 0.0,
 ) -> dict[float, np.ndarray]:
     """Logits at each tightness, and under 0.0 at the network's own.
 
@@ -229,8 +228,8 @@ def _answers(
       pictures: uint8 (H, W, 3) each, streamed.
       face_share: the face's side as a share of the picture's.
       tta: `flip` averages with the mirror image's.
+      own_share: share of a side that is seen at the network's own tightness.
       own_fn: what becomes of a picture before it is seen at the network's own tightness; None takes it as it is.
-      own_share: what share of its side is then seen; 0 is the spec's `crop`.
     """
     rows: dict[float, list[np.ndarray]] = {key: [] for key in (0.0, *TIGHTNESS)}
     for batch in _batches(pictures):
@@ -241,7 +240,7 @@ def _answers(
                 own = [
                     np.stack([own_fn(picture) for picture in pictures]) if own_fn else pictures for pictures in batch
                 ]
-                seen = np.concatenate([_seen(pictures, spec, own_share or spec.crop) for pictures in own])
+                seen = np.concatenate([_seen(pictures, spec, own_share) for pictures in own])
             logits = model.predict_on_batch(seen)
             if tta == "flip":
                 logits = (logits + model.predict_on_batch(seen[:, :, ::-1])) / 2.0

@@ -7,8 +7,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from fer_tf.data import csv_rows
 from fer_tf.faces import media, stills
@@ -38,7 +37,7 @@ class Row:
     image_id: str
     expression: str
     usage: str
-    image: bytes = field(repr=False)
+    image: bytes = field(default=b"", repr=False)
     person: str = ""
     pose: str = ""
     gender: str = ""
@@ -182,18 +181,12 @@ def read_picture(path: str) -> bytes:
         return cv2.imencode(".png", file.frame().rgb[..., ::-1])[1].tobytes()
 
 
-def picture_row(path: str, *about: Any) -> Row | LeftOut:
-    """Returns a picture's row, or why it is left out.
-
-    Args:
-      path: the file.
-      about: the row's fields but the image, in their order: image_id, expression, usage, person, pose, gender.
-    """
-    image_id, expression, usage, *more = about
+def with_picture(row: Row, path: str) -> Row | LeftOut:
+    """Returns a row with the picture in a file, or why it is left out."""
     try:
-        return Row(image_id, expression, usage, read_picture(path), *more)
+        return replace(row, image=read_picture(path))
     except ClipError as error:
-        return LeftOut(image_id, DAMAGED, f"{error.reason}: {error.detail}")
+        return LeftOut(row.image_id, DAMAGED, f"{error.reason}: {error.detail}")
 
 
 def table_rows(

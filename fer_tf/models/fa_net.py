@@ -72,7 +72,12 @@ class FaNetSpec:
     @property
     def picture_share(self) -> float:
         """Side of a training picture as a share of the side of the crop that would be aligned around its face."""
-        return self.served_crop / self.crop
+        return picture_share(self.crop, self.aligned_crop)
+
+
+def picture_share(crop: float, aligned_crop: float) -> float:
+    """Returns `FaNetSpec.picture_share` of a spec's fields."""
+    return (aligned_crop or crop) / crop
 
 
 def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0), seed: int = 0) -> keras.Model:

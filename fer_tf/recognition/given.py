@@ -16,8 +16,8 @@ class GivenFaces:
 
     The network sees the picture, stretched to a square: it should be cut as the network's training faces were. Where
     those were cut by others (FER2013), more tightly than faces are aligned here, the picture is surrounded by its
-    repeated edge, so that it stands in the crop as an aligned face does, and the network sees as much of it as of its
-    training pictures.
+    repeated edge (black where its crop is read again), so that it stands in the crop as an aligned face does, and the
+    network sees as much of it as of its training pictures, and nothing of the border.
 
     Args:
       options: those of an extractor, of which the limits count.

@@ -15,6 +15,7 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.errors import InputError
+from fer_tf.models.fa_net import picture_share
 from fer_tf.recognition.answers import Answer, Network, encode_face
 from fer_tf.run_folder import NetworkFolder, network_folder
 
@@ -150,7 +151,7 @@ class ExportedNetwork:
         self._signatures = tf.saved_model.load(version_dir).signatures
         about = spec_of(version_dir)
         self.landmark_model = about.get("landmark_model", "")
-        self.picture_share = (about.get("aligned_crop") or about.get("crop", 1.0)) / about.get("crop", 1.0)
+        self.picture_share = picture_share(about.get("crop", 1.0), about.get("aligned_crop", 0.0))
         number = os.path.basename(self.name)
         self._version = int(number) if number.isdigit() else 0
 

@@ -19,9 +19,9 @@ from fer_tf.data.public_set import (
     Source,
     folders_in,
     images_below,
-    picture_row,
     stable_hash,
     table_rows,
+    with_picture,
 )
 from fer_tf.errors import InputError, not_one_of
 
@@ -131,7 +131,7 @@ def _folders(data: str, held_out: float) -> Iterator[Row | LeftOut]:
     for part, usage in usages.items():
         for expression in EXPRESSIONS:
             for path in images_below(os.path.join(data, part, classes[part][expression])):
-                row = picture_row(path, os.path.relpath(path, data), expression, usage)
+                row = with_picture(Row(os.path.relpath(path, data), expression, usage), path)
                 yield row if isinstance(row, LeftOut) else replace(row, usage=part_of(usage, row.image, held_out))
 
 

@@ -19,8 +19,8 @@ from fer_tf.data.public_set import (
     Source,
     folders_in,
     images_below,
-    picture_row,
     table_rows,
+    with_picture,
 )
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS
@@ -64,10 +64,10 @@ def _parts(usages: Counter[str]) -> Parts:
     return Parts({split: split for split in SPLITS})
 
 
-def _folders(data: str, folders: dict[str, str]) -> Iterator[Row]:
+def _folders(data: str, folders: dict[str, str]) -> Iterator[Row | LeftOut]:
     for name, folder in sorted(folders.items()):
         for path in images_below(folder):
-            yield picture_row(path, os.path.relpath(path, data), SAME.get(name, name), "test")
+            yield with_picture(Row(os.path.relpath(path, data), SAME.get(name, name), "test"), path)
 
 
 def _table(path: str, with_images: bool = True) -> Iterator[Row | LeftOut]:
@@ -86,11 +86,9 @@ def _table(path: str, with_images: bool = True) -> Iterator[Row | LeftOut]:
         if not os.path.isfile(found):
             yield LeftOut(image_id, DAMAGED, f"there is no such file ({where})")
             continue
-        about = [columns.get(name, "") for name in ("person", "pose", "gender")]
-        if with_images:
-            yield picture_row(found, image_id, SAME.get(expression, expression), split, *about)
-        else:
-            yield Row(image_id, SAME.get(expression, expression), split, b"", *about)
+        about = {name: columns.get(name, "") for name in ("person", "pose", "gender")}
+        row = Row(image_id, SAME.get(expression, expression), split, **about)
+        yield with_picture(row, found) if with_images else row
 
 
 SET = PublicSet("pictures", (), read, takes_file=True)
