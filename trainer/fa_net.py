@@ -214,9 +214,11 @@ def training_batches(
 def statistics_batches(train: inputs.Part, spec: FaNetSpec, batch_size: int, seed: int, flip: bool) -> tf.data.Dataset:
     """Returns the faces that batch-norm statistics are measured on.
 
-    Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones.
+    Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones; of
+    a small set each face once.
     """
-    return training_batches(train, spec, batch_size, seed, Augmentation(flip=flip)).take(STATISTICS_BATCHES)
+    count = min(STATISTICS_BATCHES, max(1, len(train) // batch_size))
+    return training_batches(train, spec, batch_size, seed, Augmentation(flip=flip)).take(count)
 
 
 def _restored(
@@ -271,6 +273,8 @@ class _Judge:
         self._folder = config.folder.fa_net.path
         self._spec = spec
         self._faces, self._part = faces, faces.parts["val"]
+        # Once: tracing it anew for each epoch would cost more than a small part itself.
+        self._batches = judged_batches(self._part, spec)
         self._model, self._pictures = model, pictures
         self._judged = fa_net.build(spec)
         self._statistics = None if measured_on is None else BatchStatistics(self._judged, measured_on)
@@ -285,7 +289,7 @@ class _Judge:
             self._statistics.refresh()
         if not len(self._part):
             return {}
-        logits = mixed.answerable(self._faces, "val", predict(self._judged, self._part, self._spec))
+        logits = mixed.answerable(self._faces, "val", logits_of(self._judged, self._batches, self._spec.num_classes))
         self._pictures.validation(self._part.labels, logits, epoch)
         return {
             "val_accuracy": metrics.accuracy(self._part.labels, logits.argmax(1)),
@@ -332,14 +336,23 @@ def _check_state(state: State, faces: FaceSet, folder: str) -> None:
 
 def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "none") -> np.ndarray:
     """Returns logits, float32 (N, num_classes), in the part's order; `flip` averages with the mirror image's."""
-    batches = inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=spec.crop)
+    return logits_of(model, judged_batches(part, spec), spec.num_classes, tta)
+
+
+def judged_batches(part: inputs.Part, spec: FaNetSpec) -> tf.data.Dataset:
+    """Returns a part's faces as a network is judged on them, unchanged and in order."""
+    return inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=spec.crop)
+
+
+def logits_of(model: keras.Model, batches: tf.data.Dataset, num_classes: int, tta: str = "none") -> np.ndarray:
+    """Returns what `predict` does, of batches."""
 
     def forward(images: Any) -> np.ndarray:
         logits = model.predict_on_batch(images)
         return (logits + model.predict_on_batch(images[:, :, ::-1])) / 2.0 if tta == "flip" else logits
 
     rows = [forward(images) for images, _ in batches]
-    return np.concatenate(rows) if rows else np.zeros((0, spec.num_classes), np.float32)
+    return np.concatenate(rows) if rows else np.zeros((0, num_classes), np.float32)
 
 
 def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:
