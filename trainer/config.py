@@ -53,7 +53,8 @@ class FaNetOptions:
 
     Attributes:
       recipe: the paper's training of Fa-Net, or this project's strongest.
-      variant: the backbone, light_cnn_9, light_cnn_29 or light_cnn_29_v2.
+      variant: the backbone, light_cnn_9, light_cnn_29 or light_cnn_29_v2; or dlib_resnet, the convolutions of dlib's
+        face descriptor, which begin with its weights.
       epochs: passes of Fa-Net over the training part; 0 takes the recipe's.
       batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
       learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
@@ -84,7 +85,7 @@ class FaNetOptions:
     """
 
     recipe: Literal["paper", "best"] = "best"
-    variant: Literal["light_cnn_9", "light_cnn_29", "light_cnn_29_v2"] = "light_cnn_9"
+    variant: Literal["light_cnn_9", "light_cnn_29", "light_cnn_29_v2", "dlib_resnet"] = "light_cnn_9"
     epochs: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0

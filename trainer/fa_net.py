@@ -17,7 +17,7 @@ from fer_tf.data.inputs import FaceSet
 from fer_tf.data.parts import AS_THEY_ARE, Sampling
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
-from fer_tf.models import fa_net
+from fer_tf.models import dlib_resnet, fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
 from fer_tf.run_folder import RunFolder
@@ -245,6 +245,8 @@ def _restored(
     with strategy.scope():
         if not resumed and config.fa_net.init_from:
             borrowed.init_from(model, spec, config.fa_net.init_from)
+        elif not resumed and spec.variant == dlib_resnet.VARIANT:
+            dlib_resnet.begin_with_published(model)
         if config.fa_net.teacher:
             teacher = borrowed.load_teacher(config.fa_net.teacher, spec)
             model = pupil(model, teacher, config.fa_net.teacher_weight, mirror)

@@ -29,7 +29,7 @@ class FaNetSpec:
 
     Attributes:
       expressions: label names; a class's id is its position.
-      variant: which LightCNN, see `fer_tf.models.light_cnn.VARIANTS`.
+      variant: which LightCNN, see `fer_tf.models.light_cnn.VARIANTS`, or dlib_resnet.
       image_size: side of the network's input, pixels.
       channels: 1 (grey) or 3 (RGB).
       crop: share of a training picture's side that `preprocess` keeps, 0 to 1.
@@ -82,8 +82,19 @@ def picture_share(crop: float, aligned_crop: float) -> float:
 
 def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0), seed: int = 0) -> keras.Model:
     """Returns a fresh network for the spec: preprocessed faces (see `preprocess`) to logits."""
+    from fer_tf.models import dlib_resnet
     from fer_tf.models.light_cnn import light_cnn
 
+    if spec.variant == dlib_resnet.VARIANT:
+        return dlib_resnet.dlib_resnet(
+            spec.num_classes,
+            spec.image_size,
+            spec.channels,
+            blur=spec.blur,
+            standardize=spec.standardize,
+            dropout=spec.dropout,
+            seed=seed,
+        )
     return light_cnn(
         spec.variant,
         spec.num_classes,

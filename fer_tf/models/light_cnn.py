@@ -143,11 +143,10 @@ def light_cnn(
     if image_size < MIN_IMAGE_SIZE:
         raise InputError(f"`image_size` must be at least {MIN_IMAGE_SIZE} pixels. Received: {image_size}.")
 
-    build = _Builder(batch_norm, kernel_variance, seed)
+    build = Builder(batch_norm, kernel_variance, seed)
     second_version = variant.endswith("v2")
     inputs = keras.Input((image_size, image_size, channels), name="face")
-    x = GaussianBlur(blur, dtype="float32", name="blur")(inputs) if blur else inputs
-    x = ImageStandardization(dtype="float32", name="standardize")(x) if standardize else x
+    x = begin(inputs, blur, standardize)
     x = build.mfm_conv(x, STEM_CHANNELS, 5, "stem")  # (B, S, S, 48)
     x = build.pool(x, second_version, "stem_pool")
     previous = STEM_CHANNELS
@@ -159,23 +158,14 @@ def light_cnn(
         if pooled:
             x = build.pool(x, second_version, f"stage{stage}_pool")
         previous = width
-    x = keras.layers.Flatten(name="flatten")(x)  # (B, S/16 * S/16 * 128)
-    if second_version:
-        features = build.dense(x, FEATURE_SIZE, FEATURE_DENSE_LAYER)
-        features = keras.layers.Activation("linear", dtype="float32", name=FEATURES_LAYER)(features)
-    else:
-        features = build.dense(x, 2 * FEATURE_SIZE, FEATURE_DENSE_LAYER)
-        features = MaxFeatureMap(dtype="float32", name=FEATURES_LAYER)(features)
-    x = keras.layers.Dropout(dropout, seed=build.next_seed(), name="head_dropout")(features)
-    logits = keras.layers.Dense(
-        num_classes,
-        use_bias=not second_version,
-        # Small, so that training begins near equal probabilities instead of confident mistakes.
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=build.next_seed()),
-        dtype="float32",
-        name=LOGITS_LAYER,
-    )(x)
-    return keras.Model(inputs, logits, name=variant)
+    # (B, S/16, S/16, 128)
+    return keras.Model(inputs, build.head(x, num_classes, dropout, second_version), name=variant)
+
+
+def begin(faces: Any, blur: float, standardize: bool) -> Any:
+    """Returns what a network's convolutions see of faces; see `light_cnn` for the arguments."""
+    x = GaussianBlur(blur, dtype="float32", name="blur")(faces) if blur else faces
+    return ImageStandardization(dtype="float32", name="standardize")(x) if standardize else x
 
 
 def can_grow(shallow: str, deep: str) -> bool:
@@ -187,7 +177,7 @@ def can_grow(shallow: str, deep: str) -> bool:
     return shallow.endswith("v2") == deep.endswith("v2") and all(few <= many for few, many in blocks)
 
 
-class _Builder:
+class Builder:
     """Adds the network's parts; each kernel gets its own seed so that a seed gives the same weights."""
 
     def __init__(self, batch_norm: bool, kernel_variance: tuple[float, float], seed: int) -> None:
@@ -217,6 +207,11 @@ class _Builder:
             x = FusedBatchNormalization(momentum=0.9, gamma_initializer=gamma, name=f"{name}_norm")(x)
         return MaxFeatureMap(name=f"{name}_mfm")(x)
 
+    def conv(self, x: Any, width: int, kernel: int, name: str, stride: int = 1) -> Any:
+        """Returns a plain convolution with a bias."""
+        fresh = self._fresh_kernel(self._conv_variance)
+        return keras.layers.Conv2D(width, kernel, stride, "same", kernel_initializer=fresh, name=name)(x)
+
     def residual(self, x: Any, width: int, name: str) -> Any:
         y = self.mfm_conv(x, width, 3, f"{name}_a")
         # A fresh block adds nothing (Goyal et al. 2017, arXiv 1706.02677), so a deep network begins as a shallow one.
@@ -230,6 +225,25 @@ class _Builder:
             return pooled
         average = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_average")(x)
         return keras.layers.Add(name=f"{name}_add")([pooled, average])
+
+    def head(self, x: Any, num_classes: int, dropout: float, second_version: bool = False) -> Any:
+        """Returns the logits of maps, over the layer `features`; the second version has no MFM and no bias there."""
+        x = keras.layers.Flatten(name="flatten")(x)
+        if second_version:
+            features = self.dense(x, FEATURE_SIZE, FEATURE_DENSE_LAYER)
+            features = keras.layers.Activation("linear", dtype="float32", name=FEATURES_LAYER)(features)
+        else:
+            features = self.dense(x, 2 * FEATURE_SIZE, FEATURE_DENSE_LAYER)
+            features = MaxFeatureMap(dtype="float32", name=FEATURES_LAYER)(features)
+        x = keras.layers.Dropout(dropout, seed=self.next_seed(), name="head_dropout")(features)
+        return keras.layers.Dense(
+            num_classes,
+            use_bias=not second_version,
+            # Small, so that training begins near equal probabilities instead of confident mistakes.
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=self.next_seed()),
+            dtype="float32",
+            name=LOGITS_LAYER,
+        )(x)
 
     def dense(self, x: Any, width: int, name: str) -> Any:
         return keras.layers.Dense(
