@@ -20,12 +20,13 @@ import keras
 import numpy as np
 
 from fer_tf.errors import InputError, not_one_of
+from fer_tf.models.light_cnn import MAPS_LAYERS
 
 METHODS = ("smoothgrad", "gradcam++", "scorecam", "layercam")
-# The last feature maps, 8 x 8 places for a 64-pixel input. Earlier ones give finer maps, but these follow the contours
-# of the face whatever the weights are: on a drawn task where the mouth alone matters, LayerCAM's maps of a trained and
-# of an untrained network correlated by 0.84 two stages earlier, and by 0.36 here.
-CAM_LAYER = "stage4_conv_mfm"
+# Of a LightCNN 8 x 8 places for a 64-pixel input. Earlier ones are finer, but follow the contours of the face
+# whatever the weights are: on a drawn task where the mouth alone matters, LayerCAM's maps of a trained and of an
+# untrained network correlated by 0.84 two stages earlier, and by 0.36 here.
+CAM_LAYER = MAPS_LAYERS[-1]
 SMOOTH_SAMPLES = 8
 SMOOTH_NOISE = 0.15
 # Score-CAM asks the network once per channel: the 16 that vary most over the image stand for all 128.

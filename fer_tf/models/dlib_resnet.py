@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from fer_tf.errors import InputError
-from fer_tf.models.light_cnn import Builder, begin
+from fer_tf.models.light_cnn import MAPS_LAYERS, Builder, begin
 
 VARIANT = "dlib_resnet"
 PACKAGED = "dlib_face_recognition_resnet_model_v1"
@@ -32,10 +32,12 @@ BLOCKS = (
 MEAN_RGB, SCALE = (122.782, 117.001, 104.298), 1 / 256
 # Fa-Net goes without the last block, which sees 1 x 1 maps: nothing tells there where a mouth's corner is.
 OWN_BLOCKS = BLOCKS[:-1]
+# The blocks whose maps are `light_cnn.MAPS_LAYERS`.
+MAPS_BLOCKS = dict(zip((3, 7, 9, 10), MAPS_LAYERS, strict=True))
 # Standard deviation of what the published network takes of a face whose grey levels deviate by 56.
 TYPICAL_DEVIATION = 56 * SCALE
-# Smaller faces are enlarged by the network itself, up to this side: its kernels were learned on faces of 150 pixels, and
-# pictures of 48 pixels stay as sharp in training as aligned faces are in use.
+# Smaller faces are enlarged by the network itself, up to this side: its kernels were learned on faces of 150 pixels,
+# and pictures of 48 pixels stay as sharp in training as aligned faces are in use.
 ENLARGED_SIDE = 96
 MIN_IMAGE_SIZE = 16
 # Variance of the fresh feature layer's weights times the number of its inputs (see `light_cnn`), PyTorch's default; of
@@ -85,7 +87,7 @@ def dlib_resnet(
             # As dlib adds maps of fewer channels: zeros stand for the missing ones.
             x = MoreChannels(missing, name=f"{name}_zeros")(x)
         x = keras.layers.Add(name=f"{name}_add")([x, deep])
-        x = keras.layers.ReLU(name=f"{name}_relu")(x)
+        x = keras.layers.ReLU(name=MAPS_BLOCKS.get(block, f"{name}_relu"))(x)
     # (B, S/32, S/32, 256)
     return keras.Model(inputs, build.head(x, num_classes, dropout), name=VARIANT)
 

@@ -10,9 +10,10 @@ import tensorflow as tf
 from fer_tf.data.preprocess import preprocess
 from fer_tf.models import fa_net, losses
 from fer_tf.models.fa_net import FaNetSpec
+from fer_tf.models.light_cnn import MAPS_LAYERS
 
-# After the first three stages: contours, parts, and how the parts stand; the last stage knows expressions alone.
-LAYERS = ("stage1_conv_mfm", "stage2_conv_mfm", "stage3_conv_mfm")
+# Contours, parts, and how the parts stand; a LightCNN's last stage knows expressions alone.
+LAYERS = MAPS_LAYERS[:3]
 
 
 class FaceFeatures:

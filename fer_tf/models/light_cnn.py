@@ -12,6 +12,8 @@ FEATURE_SIZE = 256
 FEATURE_DENSE_LAYER = "feature_dense"
 FEATURES_LAYER = "features"
 LOGITS_LAYER = "logits"
+# Feature maps that others look at, from contours to expressions; the last ones still tell places within the face.
+MAPS_LAYERS = ("maps1", "maps2", "maps3", "maps4")
 
 # Output channels of the four stages after the stem, each followed by one pooling but the third.
 STAGES = ((96, True), (192, True), (128, False), (128, True))
@@ -154,7 +156,7 @@ def light_cnn(
         for block in range(1, blocks + 1):
             x = build.residual(x, previous, f"stage{stage}_block{block}")
         x = build.mfm_conv(x, previous, 1, f"stage{stage}_reduce")
-        x = build.mfm_conv(x, width, 3, f"stage{stage}_conv")
+        x = build.mfm_conv(x, width, 3, f"stage{stage}_conv", maps=MAPS_LAYERS[stage - 1])
         if pooled:
             x = build.pool(x, second_version, f"stage{stage}_pool")
         previous = width
@@ -194,7 +196,7 @@ class Builder:
             variance, mode="fan_in", distribution="truncated_normal", seed=self.next_seed()
         )
 
-    def mfm_conv(self, x: Any, width: int, kernel: int, name: str, gamma: str = "ones") -> Any:
+    def mfm_conv(self, x: Any, width: int, kernel: int, name: str, gamma: str = "ones", maps: str = "") -> Any:
         x = keras.layers.Conv2D(
             2 * width,
             kernel,
@@ -205,7 +207,7 @@ class Builder:
         )(x)
         if self._batch_norm:
             x = FusedBatchNormalization(momentum=0.9, gamma_initializer=gamma, name=f"{name}_norm")(x)
-        return MaxFeatureMap(name=f"{name}_mfm")(x)
+        return MaxFeatureMap(name=maps or f"{name}_mfm")(x)
 
     def conv(self, x: Any, width: int, kernel: int, name: str, stride: int = 1) -> Any:
         """Returns a plain convolution with a bias."""
