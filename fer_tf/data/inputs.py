@@ -9,7 +9,7 @@ from typing import Any
 from fer_tf.data.augment import Augmentation, augment
 from fer_tf.data.folder import DATASET_FILE, DataFolder, fingerprint_of
 from fer_tf.data.parts import AS_THEY_ARE, Part, Sampling, joined, survey
-from fer_tf.data.preprocess import preprocess
+from fer_tf.data.preprocess import central_crop, preprocess
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, key_of, tag_of
 from fer_tf.data.stored import Stored, from_records
 from fer_tf.errors import InputError
@@ -151,9 +151,13 @@ def decode_image(encoded: Any, channels: int = 3, at_least: int = 0) -> Any:
     return tf.cond(tf.io.is_jpeg(encoded), lambda: tf.io.decode_jpeg(encoded, channels, ratio=ratio), whole)
 
 
-def prepared(encoded: Any, image_size: int, channels: int, crop: float = 1.0) -> Any:
-    """Returns encoded bytes as what a network reads: float32 (image_size, image_size, channels), 0 to 1."""
-    return preprocess(decode_image(encoded)[None], image_size, channels, crop)[0]
+def prepared(encoded: Any, image_size: int, channels: int, crop: float = 1.0, kept: Any = None) -> Any:
+    """Returns encoded bytes as what a network reads: float32 (image_size, image_size, channels), 0 to 1.
+
+    `kept` is the share of the side that is there at all, float32 scalar; all of it without one.
+    """
+    image = decode_image(encoded)[None]
+    return preprocess(image if kept is None else central_crop(image, kept), image_size, channels, crop)[0]
 
 
 def training_batches(
@@ -211,8 +215,8 @@ def training_batches(
         return faces.repeat().take(steps_per_epoch * batch_size)
 
     @plain
-    def read(encoded: Any, target: Any) -> tuple:
-        return prepared(encoded, side, channels), target
+    def read(encoded: Any, target: Any, kept: Any) -> tuple:
+        return prepared(encoded, side, channels, kept=kept if part.is_cut else None), target
 
     @plain
     def change(step: Any, batch: tuple) -> tuple:
@@ -231,8 +235,9 @@ def evaluation_batches(part: Part, *, image_size: int, channels: int, crop: floa
     """Returns a tf.data.Dataset of (faces, labels int64) in the table's order, each face once, unchanged."""
     import tensorflow as tf
 
-    faces = part.encoded().map(
-        lambda encoded, label: (prepared(encoded, image_size, channels, crop), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    def read(face: tuple, kept: Any) -> tuple:
+        return prepared(face[0], image_size, channels, crop, kept if part.is_cut else None), face[1]
+
+    kept = tf.data.Dataset.from_tensor_slices(part.kept)
+    faces = tf.data.Dataset.zip((part.encoded(), kept)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
     return faces.batch(batch_size).prefetch(2)

@@ -48,10 +48,13 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
     classes = {
         task: [-1 if name == LEFT_OUT else expressions.index(name) for name in new] for task, new in names.items()
     }
+    # A network is to see one framing: pictures that show more around the face are cut to the tightest set's.
+    tightest = min(faces.picture_share for faces in sets.values())
+    kept = {task: tightest / faces.picture_share for task, faces in sets.items()}
     parts = {
         split: joined(
             [
-                renamed(faces.parts[split], classes[task], len(expressions), task, times[task])
+                renamed(faces.parts[split], classes[task], len(expressions), task, times[task], kept[task])
                 for task, faces in sets.items()
             ]
         )
@@ -60,7 +63,6 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
     notes = {task: _notes(faces, names[task], times[task]) for task, faces in sets.items()}
     about = [[task, faces.fingerprint, names[task], times[task]] for task, faces in sets.items()]
     aligned = sorted({faces.landmark_model for faces in sets.values()} - {"none"})
-    shares = {faces.picture_share for faces in sets.values()}
     return FaceSet(
         expressions=expressions,
         parts=parts,
@@ -68,8 +70,7 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
         landmark_model=" and ".join(aligned) or "none",
         notes=tuple(f"{task}: {note}" for task, own in notes.items() for note in own),
         val_of_training=any(faces.val_of_training for faces in sets.values()),
-        # Sets that are cut differently teach no one framing.
-        picture_share=shares.pop() if len(shares) == 1 else 1.0,
+        picture_share=tightest,
         may_repeat=True,
         set_classes={task: tuple(sorted(set(new) - {-1})) for task, new in classes.items()},
     )

@@ -103,6 +103,17 @@ class Part:
             start += stored.faces
         return np.array(counts).reshape(len(self.stored), num_classes)
 
+    @property
+    def kept(self) -> np.ndarray:
+        """`Stored.kept` of each face, float32 (N,)."""
+        shares = np.array([place.kept for place in self.stored], np.float32)
+        return np.repeat(shares, [place.faces for place in self.stored])
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether less than a whole picture is seen of some faces."""
+        return any(place.kept < 1 for place in self.stored)
+
     def encoded(self) -> Any:
         """Returns a tf.data.Dataset of (image bytes, label) in the table's order."""
 
@@ -117,7 +128,7 @@ class Part:
     def targets(
         self, num_classes: int, seed: Any, sampling: Sampling = AS_THEY_ARE, worker: int = 0, workers: int = 1
     ) -> Any:
-        """Returns a tf.data.Dataset of (image bytes, target float32 (num_classes,)), shuffled.
+        """Returns a tf.data.Dataset of (image bytes, target float32 (num_classes,), `Stored.kept`), shuffled.
 
         A target is a face's label or the shares of its votes; UNKNOWN stands where its set does not have the class. Of
         several workers each gets every `workers`-th face of the one order, however the faces lie in their files: each
@@ -176,7 +187,7 @@ def _targets(stored: Stored, num_classes: int, sampling: Sampling, factor: np.nd
         times = tf.cast(tf.floor(rate + draws[1]), tf.int32)
         index = tf.repeat(tf.range(tf.shape(raw)[0]), times)
         targets = tf.matmul(shares, tf.constant(to_part)) + tf.constant(unknown)
-        return tf.gather(fields["image"], index), tf.gather(targets, index)
+        return tf.gather(fields["image"], index), tf.gather(targets, index), tf.fill(tf.shape(index), stored.kept)
 
     return record_batches(stored.files, seed).enumerate().map(of_split, num_parallel_calls=2).unbatch()
 
@@ -307,8 +318,10 @@ def joined(parts: Sequence[Part]) -> Part:
     return Part(**columns, votes=votes, stored=tuple(stored for part in parts for stored in part.stored))
 
 
-def renamed(part: Part, classes: Sequence[int], num_classes: int, name: str, weight: float = 1.0) -> Part:
-    """Returns a part of one set as a part of several: with their classes, its name and its weight.
+def renamed(
+    part: Part, classes: Sequence[int], num_classes: int, name: str, weight: float = 1.0, seen: float = 1.0
+) -> Part:
+    """Returns a part of one set as a part of several: with their classes, its name, its weight and its cut.
 
     Args:
       part: with the set's own classes.
@@ -316,6 +329,7 @@ def renamed(part: Part, classes: Sequence[int], num_classes: int, name: str, wei
       num_classes: how many new classes there are.
       name: the set.
       weight: how often its faces are seen in an epoch.
+      seen: share of its pictures' side that is seen (`Stored.kept`).
     """
     classes = np.asarray(classes)
     kept = classes[part.labels] >= 0
@@ -328,7 +342,7 @@ def renamed(part: Part, classes: Sequence[int], num_classes: int, name: str, wei
     for place in part.stored:
         faces = int(kept[start : start + place.faces].sum())
         start += place.faces
-        stored.append(replace(place, faces=faces, classes=tuple(int(new) for new in classes), weight=weight))
+        stored.append(replace(place, faces=faces, classes=tuple(int(new) for new in classes), weight=weight, kept=seen))
     named = np.full(len(table), name, object)
     return replace(table, labels=classes[table.labels], votes=votes, sets=named, stored=tuple(stored))
 

@@ -26,7 +26,7 @@ def preprocess(images: Any, image_size: int, channels: int = 1, crop: float = 1.
 
     images = tf.cast(images, tf.float32) / 255.0
     if crop < 1.0:
-        images = _central_crop(images, crop)
+        images = central_crop(images, crop)
     depth = images.shape[-1]
     if channels == 1 and depth == 3:
         images = tf.tensordot(images, tf.constant(LUMA, tf.float32)[:, None], axes=[[-1], [0]])
@@ -39,8 +39,8 @@ def preprocess(images: Any, image_size: int, channels: int = 1, crop: float = 1.
     return tf.ensure_shape(images, (None, image_size, image_size, channels))
 
 
-def _central_crop(images: Any, crop: float) -> Any:
-    """Cuts the same number of pixels off each side, rounded half up.
+def central_crop(images: Any, crop: Any) -> Any:
+    """Cuts the same number of pixels off each side, rounded half up; `crop` may be a tensor.
 
     `tf.image.central_crop` cuts 48 pixels to 44 where the shape is known and to 46 where it is not (11 / 12 of the
     side), so a served model would see another picture than the live one.

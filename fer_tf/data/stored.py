@@ -55,6 +55,7 @@ class Stored:
       classes: the part's class for each class of the records, -1 for one whose faces are left out.
       weight: how often a face is seen in an epoch.
       record_bytes: mean size of the files' records.
+      kept: share of a picture's side that is seen, around its centre, before anything else.
       tags: what counts in the place of the records' tags; None when they do.
     """
 
@@ -65,6 +66,7 @@ class Stored:
     classes: tuple[int, ...]
     weight: float = 1.0
     record_bytes: float = 0.0
+    kept: float = 1.0
     tags: TagsById | None = None
 
     @property

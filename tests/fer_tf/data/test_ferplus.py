@@ -113,7 +113,7 @@ def test_votes_and_folders_that_do_not_fit_are_named(folders, tmp_path):
 
 def targets(part, labels, seed=0):
     found = part.targets(8, tf.constant(seed, tf.int64), Sampling(labels)).as_numpy_iterator()
-    return {cv2.imdecode(np.frombuffer(image, np.uint8), 0).tobytes(): target for image, target in found}
+    return {cv2.imdecode(np.frombuffer(image, np.uint8), 0).tobytes(): target for image, target, _ in found}
 
 
 def test_targets_are_shares_or_one_drawn_class_or_the_majority(folders):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf.data import mixed
+from fer_tf.data import inputs, mixed
+from fer_tf.data.augment import Augmentation
 from fer_tf.data.parts import UNKNOWN, Sampling
+from fer_tf.data.preprocess import preprocess
 from fer_tf.data.public.fer2013 import EXPRESSIONS
 from fer_tf.errors import InputError
 from tests.fer_tf.data.test_public import png, write
@@ -35,7 +37,7 @@ def data(fer2013, toy_data) -> str:
 
 def targets(faces, split="train", sampling=None, seed=3) -> list[tuple[float, ...]]:
     found = faces.parts[split].targets(len(faces.expressions), tf.constant(seed, tf.int64), sampling or Sampling())
-    return [tuple(target.tolist()) for _, target in found.as_numpy_iterator()]
+    return [tuple(target.tolist()) for _, target, _ in found.as_numpy_iterator()]
 
 
 def test_the_classes_are_the_first_sets_then_what_others_add(data):
@@ -89,6 +91,26 @@ def test_images_and_labels_stand_in_the_tables_order(data):
     part = mixed.read(data, "er_ss.happy=-", held_out=0.0).parts["test"]
     assert [label for _, label in part.encoded().as_numpy_iterator()] == part.labels.tolist()
     assert len(part) == 7 + 24
+
+
+def test_sets_are_cut_alike_and_seen_so_in_training_and_when_they_are_judged(data):
+    """FER2013's pictures show 1 / 1.115 of what an aligned face does."""
+    faces = mixed.read(data, held_out=0.0)
+    assert faces.picture_share == pytest.approx(1 / 1.115)
+    part, side, seen = faces.parts["test"], 32, {"fer2013": 1.0, "er_ss": 1 / 1.115}
+    expected = []
+    for name, (image, _) in zip(part.sets, part.encoded().as_numpy_iterator(), strict=True):
+        pixels = inputs.decode_image(image).numpy()
+        margin = int(len(pixels) * (1 - seen[name]) / 2 + 0.5)
+        expected.append(preprocess(pixels[margin : len(pixels) - margin, margin : len(pixels) - margin][None], side)[0])
+    options = {"image_size": side, "channels": 1, "crop": 1.0}
+    judged = np.concatenate([batch for batch, _ in inputs.evaluation_batches(part, **options)])
+    np.testing.assert_allclose(judged, expected, atol=1e-6)
+    options |= {"batch_size": len(part), "steps_per_epoch": 1, "augmentation": Augmentation(), "seed": 0}
+    trained = next(iter(inputs.training_batches(part, len(faces.expressions), **options)))[0].numpy()
+    rows = trained.reshape(len(part), -1)
+    distances = np.abs(rows[:, None] - np.reshape(expected, (1, len(part), -1))).max(axis=2)
+    assert sorted(distances.argmin(axis=1)) == list(range(len(part))) and distances.min(axis=1).max() < 1e-3
 
 
 @pytest.mark.parametrize(
