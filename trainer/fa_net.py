@@ -140,13 +140,15 @@ def _train_phase(
     train = faces.parts["train"]
     batch_size = runtime.even(min(recipe.batch_size, len(train)), strategy)
     sampling = sampling_of(config.fa_net)
-    steps = epoch_faces(train, len(faces.expressions), sampling) // batch_size
+    steps = recipe.passes * epoch_faces(train, len(faces.expressions), sampling) // batch_size
     spec = with_size(spec_of(config, recipe, faces), image_size)
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps, phase.augmentation.flip)
     if state.epoch >= end:
         return
     measured_on = statistics_batches(train, spec, batch_size, config.run.seed, phase.augmentation.flip)
-    batches = training_batches(train, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling)
+    batches = training_batches(
+        train, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling, recipe.passes
+    )
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config.folder, spec.expressions, recipe.epochs)
     pictures.inputs(batches, state.epoch)
@@ -180,7 +182,7 @@ def _prior(config: TaskConfig, faces: FaceSet) -> np.ndarray | None:
 
 
 def epoch_faces(train: inputs.Part, num_classes: int, sampling: Sampling) -> int:
-    """Returns how many faces an epoch shows."""
+    """Returns how many faces a pass shows."""
     return round(float(train.counts(num_classes, sampling).sum()))
 
 
@@ -192,8 +194,9 @@ def training_batches(
     augmentation: Augmentation,
     first_epoch: int = 0,
     sampling: Sampling = AS_THEY_ARE,
+    passes: int = 1,
 ) -> tf.data.Dataset:
-    """Returns this worker's share of the training faces as a network of the spec takes them."""
+    """Returns this worker's share of the training faces as a network of the spec takes them; see `Recipe.passes`."""
     return inputs.training_batches(
         train,
         spec.num_classes,
@@ -201,7 +204,7 @@ def training_batches(
         channels=spec.channels,
         crop=spec.crop,
         batch_size=batch_size,
-        steps_per_epoch=epoch_faces(train, spec.num_classes, sampling) // batch_size,
+        steps_per_epoch=passes * epoch_faces(train, spec.num_classes, sampling) // batch_size,
         augmentation=augmentation,
         seed=seed,
         sampling=sampling,
