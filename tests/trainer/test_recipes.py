@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
+import numpy as np
 import pytest
 
+from fer_tf.data import inputs
 from fer_tf.data.augment import Augmentation
+from fer_tf.models.fa_net import FaNetSpec
 from trainer.config import FaNetOptions
 from trainer.recipes import BEST, PAPER, UNCHANGED, recipe_of
 
@@ -93,3 +97,16 @@ def test_the_plain_remedies_change_what_the_papers_recipe_sees():
     assert not plain.flip and not plain.mixup
     remedied = recipe_of("er_up", FaNetOptions(recipe="paper", mirror=True, mixup=0.2)).augmentation
     assert remedied == dataclasses.replace(plain, flip=True, mixup=0.2)
+
+
+def test_an_epoch_of_several_passes_shows_each_face_as_often(toy_data):
+    from trainer import fa_net
+
+    faces = inputs.read_records(toy_data, "er_ss")
+    train, spec = faces.parts["train"], FaNetSpec(faces.expressions, image_size=16)
+    batches = fa_net.training_batches(train, spec, 32, 0, Augmentation(), passes=3)
+    shown = Counter(face.tobytes() for batch, _ in batches.take(3 * len(train) // 32) for face in batch.numpy())
+    assert len(train) % 32 == 0 and set(shown.values()) == {3} and len(shown) == len(train)
+    # What follows is the next epoch, in another order.
+    first, fourth = (next(iter(batches.skip(skipped)))[0].numpy() for skipped in (0, 3 * len(train) // 32))
+    assert not np.array_equal(first, fourth)
