@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fer_tf.config import EXIT_FAILED, group, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
-from fer_tf.recognition.command import Output, refuse_equal_names, show
+from fer_tf.recognition.command import Output, names_of, show
 
 if TYPE_CHECKING:
     from fer_tf.recognition.answers import Answer
@@ -68,8 +68,6 @@ class ClientConfig:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise InputError("name at least one picture or video, such as: python -m serving.client photo.jpg")
-        if self.output:
-            refuse_equal_names(self.inputs)
         for name, least in (("top_k", 1), ("smoothing", 0), ("timeout", 0.001), ("frames_per_second", 0.01)):
             if getattr(self, name) < least:
                 raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
@@ -97,9 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         unsure_below=config.unsure_below,
     )
     sources = sources_of(config.inputs)
-    if config.output:
-        refuse_equal_names([source.name for source in sources])
-    output = Output(config.output, len(sources) > 1, config.json, config.top_k)
+    names = names_of([source.name for source in sources])
+    output = Output(config.output, len(sources) > 1, config.json, config.top_k, names=names)
     output.check()
     tls = TlsFiles(config.ca_cert, config.client_cert, config.client_key)
     with Connection(config.server, config.model_name, tls, config.timeout) as connection:

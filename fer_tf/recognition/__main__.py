@@ -18,7 +18,7 @@ from fer_tf import files
 from fer_tf.config import EXIT_FAILED, group, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
-from fer_tf.recognition.command import Output, refuse_equal_names, show
+from fer_tf.recognition.command import Output, names_of, show
 
 TABLE, REJECTED = "faces", "rejected.csv"
 
@@ -101,9 +101,8 @@ def _run(config: RecognizeConfig, recognizer: Any) -> int:
         eyes=config.eyes,
     )
     annotate = bool(config.output) and config.annotate
-    if annotate:
-        refuse_equal_names(faces.inputs)
-    output = Output(config.output if annotate else "", True, config.json, config.top_k, with_tables=False)
+    names = names_of(faces.inputs)
+    output = Output(config.output if annotate else "", True, config.json, config.top_k, with_tables=False, names=names)
     code = show(faces.each_frame(with_pictures=annotate), output)
     if config.output:
         for path in (

@@ -7,8 +7,9 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fer_tf import files
@@ -32,6 +33,7 @@ class Output:
       json: whether JSON is printed instead of tables.
       top_k: how many expressions are shown for a face.
       with_tables: whether a video's drawing has a CSV beside it.
+      names: what an input's results are called in the folder where that is not its file's name (see `names_of`).
     """
 
     path: str = ""
@@ -39,6 +41,7 @@ class Output:
     json: bool = False
     top_k: int = 3
     with_tables: bool = True
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises InputError when nothing can be written where results go; to be asked before anything is looked at."""
@@ -67,21 +70,23 @@ class Output:
                 raise InputError(f"`output` for {name!r} must end in one of {suffixes}. Received: {self.path!r}.")
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
             return self.path, "" if still else f"{stem}.csv"
-        os.makedirs(self.path, exist_ok=True)
-        drawing = os.path.join(self.path, f"{os.path.basename(name)}.annotated")
+        drawing = os.path.join(self.path, f"{self.names.get(name, os.path.basename(name))}.annotated")
+        os.makedirs(os.path.dirname(drawing), exist_ok=True)
         return (f"{drawing}.jpg", "") if still else (f"{drawing}.mp4", f"{drawing}.csv")
 
 
-def refuse_equal_names(inputs: Sequence[str]) -> None:
-    """Outputs are called after their inputs: one of two with the same name would overwrite the other's."""
-    seen: dict[str, str] = {}
-    for path in inputs:
-        name = os.path.basename(path)
-        if name in seen:
-            raise InputError(
-                f"`inputs` need different file names when there is an `output`. Received: {seen[name]!r} and {path!r}."
-            )
-        seen[name] = path
+def names_of(inputs: Sequence[str]) -> dict[str, str]:
+    """Returns the results' names of inputs whose files have the same one: with the folders that tell them apart.
+
+    names_of(["one/a.jpg", "two/a.jpg", "two/b.jpg"])  # {"one/a.jpg": "one/a.jpg", "two/a.jpg": "two/a.jpg"}
+    """
+    different = list(dict.fromkeys(inputs))
+    counts = Counter(map(os.path.basename, different))
+    alike = [path for path in different if counts[os.path.basename(path)] > 1]
+    if not alike:
+        return {}
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in alike])
+    return {path: os.path.relpath(os.path.abspath(path), root) for path in alike}
 
 
 def show(items: Iterable[Item], output: Output) -> int:

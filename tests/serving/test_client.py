@@ -144,10 +144,14 @@ def test_an_output_that_does_not_fit_is_refused(
         client.main([*flags, f"--server={address}", "--timeout=60"])
 
 
-def test_inputs_of_one_name_are_refused_when_outputs_would_be_written() -> None:
-    with pytest.raises(InputError, match=r"`inputs` need different file names.*'one/a\.mp4' and 'two/a\.mp4'"):
-        client.ClientConfig(inputs=["one/a.mp4", "one/b.mp4", "two/a.mp4"], output="drawn")
-    assert client.ClientConfig(inputs=["one/a.mp4", "two/a.mp4"]).inputs
+def test_inputs_of_one_name_keep_the_folders_that_tell_them_apart(samples: Path, address: str, tmp_path: Path) -> None:
+    paths = [tmp_path / folder / name for folder, name in (("one", "a.jpg"), ("two", "a.jpg"), ("two", "b.jpg"))]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(samples / "photo.jpg", path)
+    assert client.main([*map(str, paths), f"--server={address}", f"--output={tmp_path / 'out'}", "--timeout=60"]) == 0
+    drawn = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    assert drawn == ["b.jpg.annotated.jpg", "one/a.jpg.annotated.jpg", "two/a.jpg.annotated.jpg"]
 
 
 def test_a_drawing_that_cannot_be_written_is_an_error(samples: Path, address: str, tmp_path: Path) -> None:

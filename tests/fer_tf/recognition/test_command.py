@@ -28,6 +28,15 @@ def test_a_table_that_is_not_finished_does_not_get_its_name(tmp_path: Path) -> N
     assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
 
 
+def test_results_of_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    assert command.names_of(["one/a.jpg", "b.jpg"]) == {}
+    # Of a file that is given twice there is one result.
+    assert command.names_of(["one/a.jpg", "one/a.jpg"]) == {}
+    assert command.names_of(["a.jpg", "x/../one/a.jpg"]) == {"a.jpg": "a.jpg", "x/../one/a.jpg": "one/a.jpg"}
+    far = {f"{tmp_path}/deep/one/a.jpg": "one/a.jpg", f"{tmp_path}/deep/two/a.jpg": "two/a.jpg"}
+    assert command.names_of([*far, f"{tmp_path}/b.jpg"]) == far
+
+
 def test_names_with_brackets_and_colons_are_shown_as_they_are(capsys: pytest.CaptureFixture) -> None:
     face = {"box": [1, 2, 3, 4], "probabilities": {"[red]happy": 0.9, "[/i]": 0.1}}
     for faces in ([face], []):
