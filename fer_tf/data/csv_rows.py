@@ -25,6 +25,8 @@ _MARKS = (
 )
 # Around a value: also the byte order mark of a second file that was put behind the first.
 _BLANKS = f"{string.whitespace}\u00a0\ufeff"
+# What pandas, R, databases and spreadsheets write for no value, as they spell it. NA is not among them: initials.
+_NO_VALUE = frozenset(("NaN", "nan", "<NA>", "NULL", "null", "#N/A", "N/A", "n/a"))
 # Bytes that no text has, but UTF-16.
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 # What is called .csv and is none: how it begins, what it is, what to do.
@@ -65,7 +67,8 @@ class CsvTable:
 
     Attributes:
       columns: the columns' names by `word_key`; empty for one without a name.
-      rows: each row's line in the file and its values without surrounding blanks, one a column.
+      rows: each row's line in the file and its values without surrounding blanks, one a column; empty for what
+        programs write where there is no value, such as NaN.
     """
 
     columns: tuple[str, ...]
@@ -109,7 +112,7 @@ def _rows(reader: Any, columns: Sequence[str], skipped: int, name: str) -> Itera
                     f"{name}, line {begins + skipped}: a quotation mark has no second one; add or delete it."
                 )
             begins = reader.line_num + 1
-            values = [value.strip(_BLANKS) for value in values]
+            values = [_value(text) for text in values]
             while len(values) > len(columns) and not values[-1]:  # Spreadsheets end lines with empty cells.
                 values.pop()
             # Files that were put one behind the other repeat the first one's header.
@@ -117,6 +120,11 @@ def _rows(reader: Any, columns: Sequence[str], skipped: int, name: str) -> Itera
                 yield reader.line_num + skipped, values
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num + skipped}: not a CSV row: {error}.") from None
+
+
+def _value(text: str) -> str:
+    value = text.strip(_BLANKS)
+    return "" if value in _NO_VALUE else value
 
 
 def delimiter_of(header: str, required: Sequence[str]) -> str:

@@ -45,6 +45,14 @@ def test_review_keeps_clips_whose_reviewers_agree_on_the_label(votes: str, unani
         assert (row.reason if isinstance(row, BadRow) else "") == wanted, review
 
 
+def test_what_programs_write_for_no_value_is_none_and_initials_stay() -> None:
+    header = "video,person,gender,age,expression,pose,reviewer_1,reviewer_2"
+    (clip,) = read("a.mp4,NA,null,nan,happy,front,NaN,happy", header=header)
+    assert isinstance(clip, AnnotatedClip)
+    assert (clip.person, clip.gender, clip.expression) == ("NA", "", "happy")
+    assert clip.age == read("a.mp4,NA,,,happy,front,,happy", header=header)[0].age
+
+
 def test_any_number_of_reviewer_columns_counts_by_pattern() -> None:
     header = "video,person,expression,pose,psych_a,psych_b,reviewer_1"
     (row,) = read("a.mp4,P1,happy,front,happy,sad,happy", header=header, reviewer_columns="psych_*")
@@ -58,6 +66,8 @@ def test_any_number_of_reviewer_columns_counts_by_pattern() -> None:
     [
         ("a.mp4,,,,happy,front,1,happy,happy,happy", "empty_value"),
         ("a.mp4,P1,,,,front,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,P1,,,NaN,front,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,P1,,,happy,<NA>,1,happy,happy,happy", "empty_value"),
         ("a.mp4,P1,,old,happy,front,1,happy,happy,happy", "bad_age"),
         ("a.mp4,P1,,-3,happy,front,1,happy,happy,happy", "bad_age"),
         ("a.mp4,P1,,,happy,front", "wrong_number_of_columns"),
