@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from fer_tf import files, start_up
-from fer_tf.config import to_dict
+from fer_tf.config import replace, to_dict
 from fer_tf.data import draws
 from fer_tf.data.folder import DataFolder
 from fer_tf.environment import Workers
@@ -77,6 +77,16 @@ def is_across(config: TaskConfig) -> bool:
     if not folder.has_spec:
         return bool(config.fa_net.init_from) and not config.folder.has_begun
     return fa_net.load_spec(folder.path).task not in ("", config.task)
+
+
+def as_begun(config: TaskConfig) -> TaskConfig:
+    """Returns the config to score a run with: flags that are not given are those that it was trained with."""
+    if config.stage != "evaluate" or is_across(config):
+        return config
+    trained, now, default = config.folder.read_config().get("flags", {}), to_dict(config), to_dict(TaskConfig())
+    # Data moves, so it binds nobody; but where the default has nothing, the run's is meant.
+    binding = {*trained} & {*now} - {*FREE_FLAGS} | (set() if files.exists(config.data) else {"data"} & {*trained})
+    return replace(config, **{name: trained[name] for name in binding if now[name] == default[name]})
 
 
 def _check_data(before: str, now: str, config: TaskConfig) -> None:

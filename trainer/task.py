@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_stages(config: TaskConfig) -> None:
     from trainer import runtime
 
-    config = runtime.drawn(config)
+    config = runtime.drawn(runtime.as_begun(config))
     with runtime.run_log(config.folder):
         runtime.set_up(config)
         for stage in stages_of(config):

@@ -99,10 +99,14 @@ def test_a_finished_stage_is_not_repeated_and_evaluation_gives_the_same_again(tr
     assert os.stat(weights).st_mtime_ns == written and after == before
 
 
-def test_flip_is_a_choice_that_the_metrics_name(trained, toy_data, tmp_path):
+def test_flip_is_a_choice_that_the_metrics_name(trained, tmp_path, monkeypatch):
     copy = shutil.copytree(trained, tmp_path / "run")
     assert read(copy, "metrics.json")["tta"] == "none"
-    assert main(["--stage=evaluate", *flags(toy_data, copy, "--tta=flip")]) == 0
+    # What is not given, data and training flags, is the run's.
+    monkeypatch.chdir(tmp_path)
+    assert main(["--stage=evaluate", f"--run_dir={copy}", "--tta=flip"]) == 0
+    with pytest.raises(InputError, match=r"`epochs` was 2 when this run began\. Received: 7"):
+        main(["--stage=evaluate", f"--run_dir={copy}", "--epochs=7"])
     assert read(copy, "metrics.json")["tta"] == "flip"
     before, after = (np.load(f"{folder}/fa_net/predictions_test.npz")["logits"] for folder in (trained, copy))
     assert np.abs(before - after).max() > 1e-4
