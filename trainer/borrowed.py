@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
@@ -93,6 +94,31 @@ def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:
             logging.info("init_from %s: new feature layer, because the input sizes end in other maps", source)
         else:
             raise InputError(f"`init_from` {source!r}: layer {layer.name!r} has other shapes than this network's.")
+
+
+def shrink_kernels(model: keras.Model, variance: float) -> None:
+    """Brings batch-normalized kernels to the size of fresh ones; the network's answers stay as they are.
+
+    A step moves a kernel of six times the size 36 times less (van Laarhoven 2017, arXiv 1706.05350): from kernels that
+    were trained at large rates, a recipe of small kernels and small rates would hardly learn.
+
+    Args:
+      model: the network.
+      variance: of a fresh kernel's weights times the number of its inputs.
+    """
+    for norm in model.layers:
+        if not isinstance(norm, keras.layers.BatchNormalization):
+            continue
+        name = norm.name.removesuffix("_norm")
+        convolution = model.get_layer(name if name.endswith("conv") else f"{name}_conv")
+        kernel = convolution.kernel.numpy()
+        inputs = kernel[..., 0].size
+        scale = float(np.sqrt(variance / (np.mean(np.square(kernel)) * inputs + 1e-12)))
+        convolution.kernel.assign(kernel * scale)
+        norm.moving_mean.assign(norm.moving_mean * scale)
+        # The constant that keeps the division safe does not shrink with the rest.
+        variances = (norm.moving_variance.numpy() + norm.epsilon) * scale**2 - norm.epsilon
+        norm.moving_variance.assign(np.maximum(variances, 0.0))
 
 
 def _copy_head(

@@ -248,6 +248,8 @@ def _restored(
     with strategy.scope():
         if not resumed and config.fa_net.init_from:
             borrowed.init_from(model, spec, config.fa_net.init_from)
+            if recipe.has_small_kernels:
+                borrowed.shrink_kernels(model, recipe.kernel_variance[0])
         elif not resumed and spec.variant == dlib_resnet.VARIANT:
             dlib_resnet.begin_with_published(model)
         if config.fa_net.teacher:

@@ -52,7 +52,8 @@ class Recipe:
       label_smoothing: share of the label spread over all classes.
       blur: standard deviation of the Gaussian that the network begins with, pixels; 0 blurs nothing.
       standardize: whether the network begins by giving each image mean 0 and variance 1.
-      kernel_variance: of fresh convolutions and of the fresh feature layer (see `light_cnn`).
+      kernel_variance: of fresh convolutions and of the fresh feature layer (see `light_cnn`); where it is small,
+        convolutions of another network are brought to it too.
       dropout: rate before the head.
       ema: momentum of the averaged weights that are evaluated and kept, less in runs of few steps; 0 averages none.
       augmentation: what may change in a training face.
@@ -83,6 +84,11 @@ class Recipe:
     early_size: int = 0
     early_share: float = 0.0
     mild_share: float = 0.0
+
+    @property
+    def has_small_kernels(self) -> bool:
+        """Whether the recipe's rates are for kernels that are smaller than He et al.'s."""
+        return self.kernel_variance[0] < 2.0
 
     def phases(self) -> tuple[Phase, ...]:
         """Returns the phases in order; together they cover each epoch once."""

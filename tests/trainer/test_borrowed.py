@@ -142,6 +142,17 @@ def test_init_from_takes_the_head_too_when_labels_are_equal_and_refuses_another_
         borrowed.init_from(networks.build(rgb), rgb, network)
 
 
+def test_borrowed_kernels_are_brought_to_a_recipes_small_ones_and_the_answers_stay(network):
+    model, _ = networks.load(os.path.join(network, "fa_net"))
+    faces = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+    before = model(faces).numpy()
+    borrowed.shrink_kernels(model, 0.05)
+    for name in ("stem_conv", "stage2_conv", "stage4_reduce_conv"):
+        kernel = model.get_layer(name).kernel.numpy()
+        assert np.mean(kernel**2) * kernel[..., 0].size == pytest.approx(0.05, rel=1e-3)
+    np.testing.assert_allclose(model(faces).numpy(), before, atol=0.02 * np.abs(before).max())
+
+
 def test_a_light_cnn_29_grows_out_of_a_light_cnn_9_with_the_same_answers(network):
     source, spec = networks.load(os.path.join(network, "fa_net"))
     deep = dataclasses.replace(spec, variant="light_cnn_29")
