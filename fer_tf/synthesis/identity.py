@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.models.dlib_resnet import BLOCKS, MEAN_RGB, SCALE, model_path, weights_of
+from fer_tf.models.dlib_weights import BLOCKS, MEAN_RGB, SCALE, model_path, weights_of
 
 CHIP_SIZE = 150
 

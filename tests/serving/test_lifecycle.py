@@ -65,6 +65,7 @@ class Load:
     def __init__(self, address: str, faces: list[bytes], clients: int = 6) -> None:
         self.versions: list[int] = []
         self.failures: list[grpc.RpcError] = []
+        self.clients = clients
         self._stop = threading.Event()
         self._address, self._faces = address, faces
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
@@ -120,7 +121,8 @@ def test_a_swap_fails_no_request_and_sigterm_answers_what_was_accepted(
         assert states(server.address)[2] == AVAILABLE
         assert not load.failures
         first_of_2 = load.versions.index(2)
-        assert set(load.versions[:first_of_2]) == {1} and set(load.versions[first_of_2 + 6 :]) == {2}
+        # What each of the other clients had asked before the swap may still be answered by the old one.
+        assert set(load.versions[:first_of_2]) == {1} and load.versions[first_of_2:].count(1) < load.clients
         answered = len(load.versions)
         assert server.stop() == 0
     # After SIGTERM a connection is refused; a request that had been accepted was answered before the end.

@@ -12,7 +12,8 @@ from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 from fer_tf.evaluation.saliency import METHODS, saliency_maps
 from fer_tf.models import fa_net
-from fer_tf.models.dlib_resnet import begin_with_published, dlib_resnet, model_path, weights_of
+from fer_tf.models.dlib_resnet import begin_with_published, dlib_resnet
+from fer_tf.models.dlib_weights import model_path, weights_of
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.face_features import FaceFeatures
 
