@@ -85,28 +85,12 @@ def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0),
     from fer_tf.models import dlib_resnet
     from fer_tf.models.light_cnn import light_cnn
 
+    sizes = (spec.num_classes, spec.image_size, spec.channels)
+    options: dict[str, Any] = {"blur": spec.blur, "standardize": spec.standardize, "dropout": spec.dropout}
     if spec.variant == dlib_resnet.VARIANT:
-        return dlib_resnet.dlib_resnet(
-            spec.num_classes,
-            spec.image_size,
-            spec.channels,
-            blur=spec.blur,
-            standardize=spec.standardize,
-            dropout=spec.dropout,
-            seed=seed,
-        )
-    return light_cnn(
-        spec.variant,
-        spec.num_classes,
-        spec.image_size,
-        spec.channels,
-        batch_norm=spec.batch_norm,
-        blur=spec.blur,
-        standardize=spec.standardize,
-        dropout=spec.dropout,
-        kernel_variance=kernel_variance,
-        seed=seed,
-    )
+        return dlib_resnet.dlib_resnet(*sizes, **options, seed=seed)
+    options |= {"batch_norm": spec.batch_norm, "kernel_variance": kernel_variance}
+    return light_cnn(spec.variant, *sizes, **options, seed=seed)
 
 
 def save(
