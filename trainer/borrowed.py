@@ -12,7 +12,7 @@ from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
-from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow
+from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow, convolution_name
 from fer_tf.run_folder import RunFolder, network_folder
 from trainer import runtime
 from trainer.config import TaskConfig
@@ -109,8 +109,7 @@ def shrink_kernels(model: keras.Model, variance: float) -> None:
     for norm in model.layers:
         if not isinstance(norm, keras.layers.BatchNormalization):
             continue
-        name = norm.name.removesuffix("_norm")
-        convolution = model.get_layer(name if name.endswith("conv") else f"{name}_conv")
+        convolution = model.get_layer(convolution_name(norm.name.removesuffix("_norm")))
         kernel = convolution.kernel.numpy()
         inputs = kernel[..., 0].size
         scale = float(np.sqrt(variance / (np.mean(np.square(kernel)) * inputs + 1e-12)))

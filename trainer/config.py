@@ -55,7 +55,8 @@ class FaNetOptions:
       recipe: the paper's training of Fa-Net, or this project's strongest.
       variant: the backbone, light_cnn_9, light_cnn_29 or light_cnn_29_v2; or dlib_resnet, the convolutions of dlib's
         face descriptor, which begin with its weights.
-      epochs: passes of Fa-Net over the training part; 0 takes the recipe's.
+      epochs: of Fa-Net's training, each a pass over the training part (under recipe paper ten for jaffe and ckplus); 0
+        takes the recipe's.
       batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
       learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
       decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.

@@ -80,13 +80,14 @@ def is_across(config: TaskConfig) -> bool:
 
 
 def as_begun(config: TaskConfig) -> TaskConfig:
-    """Returns the config to score a run with: flags that are not given are those that it was trained with."""
+    """Returns the config to score a run with: flags at their defaults are those that it was trained with."""
     if config.stage != "evaluate" or is_across(config):
         return config
     trained, now, default = config.folder.read_config().get("flags", {}), to_dict(config), to_dict(TaskConfig())
     # Data moves, so it binds nobody; but where the default has nothing, the run's is meant.
-    binding = {*trained} & {*now} - {*FREE_FLAGS} | (set() if files.exists(config.data) else {"data"} & {*trained})
-    return replace(config, **{name: trained[name] for name in binding if now[name] == default[name]})
+    free = {*FREE_FLAGS} - (set() if files.exists(config.data) else {"data"})
+    taken = [name for name in trained if name not in free and name in now and now[name] == default[name]]
+    return replace(config, **{name: trained[name] for name in taken})
 
 
 def _check_data(before: str, now: str, config: TaskConfig) -> None:

@@ -25,7 +25,7 @@ _MARKS = (
 )
 # Around a value: also the byte order mark of a second file that was put behind the first.
 _BLANKS = f"{string.whitespace}\u00a0\ufeff"
-# What pandas, R, databases and spreadsheets write for no value, as they spell it. NA is not among them: initials.
+# What pandas, databases and spreadsheets write for no value, as they spell it; not NA, which may be initials.
 _NO_VALUE = frozenset(("NaN", "nan", "<NA>", "NULL", "null", "#N/A", "N/A", "n/a"))
 # Bytes that no text has, but UTF-16.
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")

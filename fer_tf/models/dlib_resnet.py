@@ -11,9 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_tf.errors import InputError
 from fer_tf.models.dlib_weights import BLOCKS, FIRST, MEAN_RGB, SCALE, model_path, weights_of
-from fer_tf.models.light_cnn import MAPS_LAYERS, Builder, begin
+from fer_tf.models.light_cnn import MAPS_LAYERS, Builder, begin, check_sizes
 
 VARIANT = "dlib_resnet"
 # Fa-Net goes without the last block, which sees 1 x 1 maps: nothing tells there where a mouth's corner is.
@@ -25,7 +24,6 @@ TYPICAL_DEVIATION = 56 * SCALE
 # Smaller faces are enlarged by the network itself, up to this side: its kernels were learned on faces of 150 pixels,
 # and pictures of 48 pixels stay as sharp in training as aligned faces are in use.
 ENLARGED_SIDE = 96
-MIN_IMAGE_SIZE = 16
 # Variance of the fresh feature layer's weights times the number of its inputs (see `light_cnn`), PyTorch's default; of
 # the convolutions He et al.'s, for who trains without the published ones.
 FRESH = (2.0, 1 / 3)
@@ -49,10 +47,7 @@ def dlib_resnet(
     Raises:
       InputError: for fewer than 2 classes or an image below 16 pixels.
     """
-    if num_classes < 2:
-        raise InputError(f"`num_classes` must be at least 2. Received: {num_classes}.")
-    if image_size < MIN_IMAGE_SIZE:
-        raise InputError(f"`image_size` must be at least {MIN_IMAGE_SIZE} pixels. Received: {image_size}.")
+    check_sizes(num_classes, image_size)
     build = Builder(False, FRESH, seed)
     inputs = keras.Input((image_size, image_size, channels), name="face")
     x = begin(inputs, blur, standardize)
@@ -98,17 +93,16 @@ class MoreChannels(keras.layers.Layer):
         return {**super().get_config(), "channels": self.channels}
 
 
-def begin_with_published(model: keras.Model, path: str = "") -> None:
+def begin_with_published(model: keras.Model) -> None:
     """Gives a fresh `dlib_resnet` the published convolutions; its head stays fresh.
 
     Args:
       model: any size; of a grey one the first kernels are summed over red, green and blue.
-      path: a file of dlib's; empty for the packaged one.
 
     Raises:
-      InputError: when the file is missing or holds another network.
+      InputError: when the package that brings dlib's file is missing.
     """
-    convolutions, _ = weights_of(path or model_path())
+    convolutions, _ = weights_of(model_path())
     names = ["conv0", *(f"block{block}_{half}" for block in range(1, len(OWN_BLOCKS) + 1) for half in "ab")]
     for name, (kernel, bias) in zip(names, convolutions[: len(names)], strict=True):
         layer = model.get_layer(name)

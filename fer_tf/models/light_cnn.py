@@ -140,11 +140,7 @@ def light_cnn(
     """
     if variant not in RESIDUAL_BLOCKS:
         raise not_one_of("variant", variant, VARIANTS)
-    if num_classes < 2:
-        raise InputError(f"`num_classes` must be at least 2. Received: {num_classes}.")
-    if image_size < MIN_IMAGE_SIZE:
-        raise InputError(f"`image_size` must be at least {MIN_IMAGE_SIZE} pixels. Received: {image_size}.")
-
+    check_sizes(num_classes, image_size)
     build = Builder(batch_norm, kernel_variance, seed)
     second_version = variant.endswith("v2")
     inputs = keras.Input((image_size, image_size, channels), name="face")
@@ -162,6 +158,19 @@ def light_cnn(
         previous = width
     # (B, S/16, S/16, 128)
     return keras.Model(inputs, build.head(x, num_classes, dropout, second_version), name=variant)
+
+
+def check_sizes(num_classes: int, image_size: int) -> None:
+    """Raises InputError for fewer than 2 classes or an image below 16 pixels."""
+    if num_classes < 2:
+        raise InputError(f"`num_classes` must be at least 2. Received: {num_classes}.")
+    if image_size < MIN_IMAGE_SIZE:
+        raise InputError(f"`image_size` must be at least {MIN_IMAGE_SIZE} pixels. Received: {image_size}.")
+
+
+def convolution_name(name: str) -> str:
+    """Returns the name of the convolution whose batch normalization is `{name}_norm`."""
+    return name if name.endswith("conv") else f"{name}_conv"
 
 
 def begin(faces: Any, blur: float, standardize: bool) -> Any:
@@ -203,7 +212,7 @@ class Builder:
             padding="same",
             use_bias=not self._batch_norm,
             kernel_initializer=self._fresh_kernel(self._conv_variance),
-            name=f"{name}_conv" if not name.endswith("conv") else name,
+            name=convolution_name(name),
         )(x)
         if self._batch_norm:
             x = FusedBatchNormalization(momentum=0.9, gamma_initializer=gamma, name=f"{name}_norm")(x)

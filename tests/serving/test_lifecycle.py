@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import signal
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -30,6 +29,7 @@ from benchmarks.serving_setup import ServerProcess
 from fer_tf.errors import InputError
 from fer_tf.recognition.server import Connection, ServerError, TlsFiles
 from tests.serving.conftest import serving
+from tests.serving.load import Load
 from tests.serving.test_server import predict_request
 
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
@@ -57,39 +57,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)
-
-
-class Load:
-    """Clients that ask without pause; notes each answer's version and each failure."""
-
-    def __init__(self, address: str, faces: list[bytes], clients: int = 6) -> None:
-        self.versions: list[int] = []
-        self.failures: list[grpc.RpcError] = []
-        self.clients = clients
-        self._stop = threading.Event()
-        self._address, self._faces = address, faces
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
-
-    def _ask(self, number: int) -> None:
-        with Connection(self._address) as connection:
-            request = predict_request([self._faces[number]])
-            while not self._stop.is_set():
-                try:
-                    response = connection.stub.Predict(request, timeout=60)
-                    self.versions.append(response.model_spec.version.value)
-                except grpc.RpcError as error:
-                    self.failures.append(error)
-                    return
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
 
 
 def add_version(base: Path, version: int) -> None:
