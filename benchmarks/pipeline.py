@@ -127,6 +127,19 @@ def _cores(used: list[tuple[float, float]], start: float, end: float) -> float:
 
 def _watch(root_pid: int, peaks: dict[str, float]) -> float:
     """Notes the peak resident size of the build's descendants, from /proc; returns their CPU seconds so far."""
+    family = family_of(root_pid)
+    del family[root_pid]
+    for pid in family:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text()
+            for name in peaks:
+                if name in words:
+                    peaks[name] = max(peaks[name], _peak_mib(pid))
+    return sum(family.values())
+
+
+def family_of(root_pid: int) -> dict[int, float]:
+    """Returns the CPU seconds so far of a process and its descendants, by their numbers, from /proc."""
     children: dict[int, list[int]] = {}
     ticks: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
@@ -138,15 +151,9 @@ def _watch(root_pid: int, peaks: dict[str, float]) -> float:
                 ticks[int(entry.name)] = sum(map(int, fields[11:15]))
     family, queue = [], [root_pid]
     while queue:
-        queue += (found := children.get(queue.pop(), []))
-        family += found
-    for pid in family:
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_text()
-            for name in peaks:
-                if name in words:
-                    peaks[name] = max(peaks[name], _peak_mib(pid))
-    return sum(ticks.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
+        family.append(queue.pop())
+        queue += children.get(family[-1], [])
+    return {pid: ticks.get(pid, 0) / os.sysconf("SC_CLK_TCK") for pid in family}
 
 
 def _peak_mib(pid: int) -> float:

@@ -27,10 +27,14 @@ from tensorflow_serving.apis import (
 
 from benchmarks.serving_setup import ServerProcess
 from fer_tf.errors import InputError
+from fer_tf.models import fa_net
+from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.server import Connection, ServerError, TlsFiles
-from tests.serving.conftest import serving
+from serving.export import export_saved_model
+from tests.serving.conftest import EXPRESSIONS, serving
 from tests.serving.load import Load
 from tests.serving.test_server import predict_request
+from tests.trainer.conftest import small_networks
 
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
@@ -65,9 +69,19 @@ def add_version(base: Path, version: int) -> None:
     (base / f".{version}.partial").rename(base / str(version))
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An export of a network of three layers, which a server loads in half the time: for what is not about answers."""
+    folder, spec = tmp_path_factory.mktemp("small"), FaNetSpec(EXPRESSIONS, image_size=32, task="er_ss")
+    with small_networks():
+        fa_net.save(str(folder / "run"), fa_net.build(spec), spec)
+        export_saved_model(str(folder / "run"), str(folder / "fa_net"))
+    return str(folder / "fa_net")
+
+
 @pytest.fixture
-def models(exported: str, tmp_path: Path) -> Path:
-    shutil.copytree(Path(exported) / "1", tmp_path / "fa_net" / "1")
+def models(small: str, tmp_path: Path) -> Path:
+    shutil.copytree(Path(small) / "1", tmp_path / "fa_net" / "1")
     return tmp_path / "fa_net"
 
 
@@ -107,9 +121,9 @@ def open_and_answered(server: ServerProcess) -> tuple[float, float]:
 
 
 def test_sigterm_lets_a_long_request_finish(
-    models: Path, faces: list[bytes], server_process: Callable[..., ServerProcess]
+    exported: str, faces: list[bytes], server_process: Callable[..., ServerProcess]
 ) -> None:
-    server = server_process(f"--model_base_path={models}", "--max_batch_size=1")
+    server = server_process(f"--model_base_path={exported}", "--max_batch_size=1")
     with Connection(server.address) as connection:
         connection.wait()
         # 24 images one by one take long enough for some to be under way when the signal comes.
@@ -123,8 +137,8 @@ def test_sigterm_lets_a_long_request_finish(
     assert server.process.wait(60) == 0
 
 
-def test_readiness_metrics_and_status_are_shown(exported: str, faces: list[bytes]) -> None:
-    with serving(model_base_path=exported) as server:
+def test_readiness_metrics_and_status_are_shown(small: str, faces: list[bytes]) -> None:
+    with serving(model_base_path=small) as server:
         with Connection(server.address) as connection:
             connection.stub.Predict(predict_request(faces[:3]), timeout=60)
             with pytest.raises(ServerError, match="INVALID_ARGUMENT"):
@@ -138,8 +152,8 @@ def test_readiness_metrics_and_status_are_shown(exported: str, faces: list[bytes
         assert http(server.http, "/v1/models/nobody")[0] == http(server.http, "/etc/passwd")[0] == 404
 
 
-def test_names_that_callers_invent_do_not_become_metrics(exported: str, faces: list[bytes]) -> None:
-    with serving(model_base_path=exported) as server, Connection(server.address) as connection:
+def test_names_that_callers_invent_do_not_become_metrics(small: str, faces: list[bytes]) -> None:
+    with serving(model_base_path=small) as server, Connection(server.address) as connection:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["nonsense"])
         for name in ("invented", "fa_net"):
             request.model_spec.name = name
@@ -153,9 +167,9 @@ def test_names_that_callers_invent_do_not_become_metrics(exported: str, faces: l
     assert counted % "" in page and counted % "fa_net" in page
 
 
-def test_limits_are_kept(exported: str, faces: list[bytes]) -> None:
+def test_limits_are_kept(small: str, faces: list[bytes]) -> None:
     limits = {"max_message_bytes": 200_000, "max_images": 4, "max_image_pixels": 256 * 256}
-    with serving(model_base_path=exported, **limits) as server, Connection(server.address) as connection:
+    with serving(model_base_path=small, **limits) as server, Connection(server.address) as connection:
         assert len(connection.classify_encoded(faces[:4])) == 4
         with pytest.raises(ServerError, match="5 images in one request; the limit is 4"):
             connection.classify_encoded(faces[:5])
@@ -203,10 +217,10 @@ def reload_request(name: str, base_path: str) -> model_management_pb2.ReloadConf
     return request
 
 
-def test_a_reload_swaps_models_inside_the_root_alone(models: Path, faces: list[bytes], exported: str) -> None:
+def test_a_reload_swaps_models_inside_the_root_alone(models: Path, faces: list[bytes], small: str) -> None:
     with serving(model_base_path=str(models)) as server, Connection(server.address) as connection:
         stub = model_service_pb2_grpc.ModelServiceStub(connection.channel)
-        for outside in (exported, "/etc", str(models / ".." / ".." / "elsewhere"), ""):
+        for outside in (small, "/etc", str(models / ".." / ".." / "elsewhere"), ""):
             with pytest.raises(grpc.RpcError) as caught:
                 stub.HandleReloadConfigRequest(reload_request("other", outside), timeout=60)
             assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -232,10 +246,10 @@ def test_a_reload_to_a_folder_without_a_model_leaves_the_old_one(models: Path, f
 
 
 def test_a_reload_whose_model_cannot_be_loaded_leaves_the_old_ones(
-    models: Path, faces: list[bytes], exported: str
+    models: Path, faces: list[bytes], small: str
 ) -> None:
     broken = models.parent / "broken"
-    shutil.copytree(f"{exported}/1", broken / "1")
+    shutil.copytree(f"{small}/1", broken / "1")
     (broken / "1" / "saved_model.pb").write_bytes(b"no graph")
     with serving(model_base_path=str(models)) as server, Connection(server.address) as connection:
         stub = model_service_pb2_grpc.ModelServiceStub(connection.channel)
@@ -256,8 +270,8 @@ def test_a_reload_whose_model_cannot_be_loaded_leaves_the_old_ones(
         assert connection.stub.Predict(predict_request(faces[:1], name="other"), timeout=60).outputs
 
 
-def test_a_link_that_leads_out_of_the_root_is_refused(models: Path, exported: str) -> None:
-    (models.parent / "linked").symlink_to(exported)
+def test_a_link_that_leads_out_of_the_root_is_refused(models: Path, small: str) -> None:
+    (models.parent / "linked").symlink_to(small)
     with serving(model_base_path=str(models)) as server, grpc.insecure_channel(server.address) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
@@ -304,7 +318,7 @@ def certificates(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
 
 
-def test_tls_and_mutual_tls(exported: str, faces: list[bytes], certificates: Path) -> None:
+def test_tls_and_mutual_tls(small: str, faces: list[bytes], certificates: Path) -> None:
     def text(name: str) -> str:
         return (certificates / name).read_text().replace("\n", "\\n")
 
@@ -314,7 +328,7 @@ def test_tls_and_mutual_tls(exported: str, faces: list[bytes], certificates: Pat
         f'custom_ca: "{text("authority.crt")}" client_verify: true'
     )
     files = {path.name: str(path) for path in certificates.iterdir()}
-    with serving(model_base_path=exported, ssl_config_file=str(config)) as server:
+    with serving(model_base_path=small, ssl_config_file=str(config)) as server:
         address = f"localhost:{server.port}"
         tls = TlsFiles(files["authority.crt"], files["client.crt"], files["client.key"])
         with Connection(address, tls=tls) as connection:
@@ -347,28 +361,28 @@ def test_tls_and_mutual_tls(exported: str, faces: list[bytes], certificates: Pat
     ],
 )
 def test_a_wrong_setting_says_what_is_wrong(
-    flags: dict, message: str, exported: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: dict, message: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("wrong.txt").write_text("maximal_batch: 3")
-    with pytest.raises(InputError, match=message), serving(**{"model_base_path": exported, **flags}):
+    with pytest.raises(InputError, match=message), serving(**{"model_base_path": small, **flags}):
         pass
 
 
-def test_a_taken_port_is_an_error(exported: str) -> None:
+def test_a_taken_port_is_an_error(small: str) -> None:
     with (
-        serving(model_base_path=exported) as server,
+        serving(model_base_path=small) as server,
         pytest.raises(InputError, match="`port`"),
         contextlib.ExitStack() as stack,
     ):
-        stack.enter_context(serving(model_base_path=exported, port=server.port))
+        stack.enter_context(serving(model_base_path=small, port=server.port))
 
 
-def test_a_taken_http_port_is_an_error(exported: str) -> None:
-    with serving(model_base_path=exported) as server:
+def test_a_taken_http_port_is_an_error(small: str) -> None:
+    with serving(model_base_path=small) as server:
         taken = server.http_port
         with (
             pytest.raises(InputError, match=f"`rest_api_port` {taken} cannot be used on 127.0.0.1"),
-            serving(model_base_path=exported, rest_api_port=taken),
+            serving(model_base_path=small, rest_api_port=taken),
         ):
             pass

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from fer_tf.config import EXIT_FAILED
 from fer_tf.models import fa_net
+from tests import programs
 
 SMALL = ("--task=er_ss", "--stage=fa_net", "--batch_size=32", "--image_size=16", "--precision=float32")
 
@@ -39,15 +39,11 @@ sys.exit(max(task.main([*flags, f"--run_dir={folder}"]) for folder in folders.sp
 
 
 def trained(
-    *folders: Any, data: str, flags: Sequence[str], network: str, kill_at: int = -1, **options: Any
+    *folders: Any, data: str, flags: Sequence[str], network: str, kill_at: int = -1, largest_file: int = 0
 ) -> subprocess.CompletedProcess:
     """Trains in a process of its own, in one folder after the other."""
     arguments = [network, str(kill_at), ",".join(map(str, folders)), *SMALL, f"--data={data}", *flags]
-    return finished([sys.executable, "-c", COMMAND, *arguments], **options)
-
-
-def finished(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+    return programs.run(COMMAND, *arguments, largest_file=largest_file)
 
 
 def weights(run_dir) -> dict[str, np.ndarray]:
@@ -93,14 +89,9 @@ FULL = [("small", 12_000), pytest.param("light_cnn", 1_000_000, marks=pytest.mar
 
 @pytest.mark.parametrize(("network", "most"), FULL)
 def test_a_full_disk_is_named_and_the_same_command_finishes_once_there_is_space(network, most, toy_data, tmp_path):
-    import resource
-
-    def no_large_files() -> None:
-        # A real write error, as from a full disk, for any larger file.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-
     flags = ("--epochs=1",)
-    full = trained(tmp_path, data=toy_data, flags=flags, network=network, preexec_fn=no_large_files)
+    # A real write error, as from a full disk, for any larger file.
+    full = trained(tmp_path, data=toy_data, flags=flags, network=network, largest_file=most)
     assert full.returncode == EXIT_FAILED, full.stderr[-2000:]
     last = full.stderr.strip().splitlines()[-1]
     assert last.startswith("error: cannot write") and "free some space, then the same command goes on" in last
@@ -136,7 +127,7 @@ for name in ("one_device", "mirrored"):
 
 def on_one_and_two(network: str, recipe: str, data: str, folder: Any, *flags: str) -> None:
     """Fills the recipe's folder with a run on one device and one on two; `best` averages its weights, has a teacher."""
-    process = finished([sys.executable, "-c", TWO_REPLICAS, network, recipe, data, str(folder), *SMALL, *flags])
+    process = programs.run(TWO_REPLICAS, network, recipe, data, str(folder), *SMALL, *flags)
     assert process.returncode == 0, process.stderr[-2000:]
 
 

@@ -8,8 +8,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,11 @@ from fer_tf.data.schema import PairRecord
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage, losses
 from fer_tf.models.fape_gan import FapeGan, load_generator
+from tests import programs
 from tests.fer_tf.data.test_pairs import rewritten
 from trainer import fape_gan, runtime, task
 from trainer.config import GanOptions, TaskConfig
 from trainer.gan_monitor import Monitor
-
-ROOT = Path(__file__).parents[2]
 
 
 def config_of(data: str, run_dir: Path, **changes: Any) -> TaskConfig:
@@ -104,7 +101,6 @@ def test_a_finished_stage_is_skipped(finished: Path, toy_data: str) -> None:
 
 RUN = """
 import os, signal, sys
-sys.path.insert(0, {root!r})
 import trainer.fape_gan as stage
 from trainer import task
 kill_at, run_dir = int(sys.argv[1]), sys.argv[2]
@@ -126,17 +122,13 @@ sys.exit(code)
 
 
 def test_a_run_killed_with_signal_9_ends_with_the_weights_of_one_that_was_not(toy_data: str, tmp_path: Path) -> None:
-    script = RUN.format(root=str(ROOT), data=toy_data)
+    script = RUN.format(data=toy_data)
     killed, whole = str(tmp_path / "killed"), str(tmp_path / "whole")
 
-    def start(*arguments: str) -> int:
-        command = [sys.executable, "-c", script, *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True).returncode
-
     # 9 steps an epoch: it dies in the second one, after step 4, and goes on there; then one runs uninterrupted.
-    assert start("4", killed) == -signal.SIGKILL
+    assert programs.run(script, "4", killed).returncode == -signal.SIGKILL
     assert not os.path.exists(f"{killed}/fape_gan/FINISHED")
-    assert start("-1", killed, whole) == 0
+    assert programs.run(script, "-1", killed, whole).returncode == 0
     log = Path(killed, "log.txt").read_text()
     assert "goes on at epoch 1, step 4" in log
     assert _variables(killed).keys() == _variables(whole).keys()

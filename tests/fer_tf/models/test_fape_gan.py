@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -17,8 +14,8 @@ from fer_tf.errors import InputError
 from fer_tf.models import fape_gan, losses
 from fer_tf.models.fape_gan import FapeGan, spec_of
 from fer_tf.models.gan_layers import SpectralConv2D
+from tests import programs
 
-ROOT = Path(__file__).parents[3]
 SIZE = 16
 
 
@@ -194,7 +191,6 @@ import json, sys
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-sys.path.insert(0, {root!r})
 from fer_tf.models.fape_gan import FapeGan, spec_of
 from tests.fer_tf.models.test_fape_gan import batch_of
 # One strategy for both: two in one process would number their collective operations alike, and clash.
@@ -218,10 +214,9 @@ print("RESULT" + json.dumps([apart, strategy.num_replicas_in_sync, losses]))
 @pytest.mark.parametrize("recipe", ["best", pytest.param("paper", marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_on_the_same_global_batch(recipe: str) -> None:
     # In a process of its own: devices cannot be split once TensorFlow has started.
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-c", REPLICAS.format(root=str(ROOT), recipe=recipe)]
-    output = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True).stdout
-    apart, replicas, losses = json.loads(output.split("RESULT")[1])
+    done = programs.run(REPLICAS.format(recipe=recipe), environment={"CUDA_VISIBLE_DEVICES": "-1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    apart, replicas, losses = json.loads(done.stdout.split("RESULT")[1])
     assert replicas == 2
     # Two of Adam's steps are 4e-4 for each weight, however small its gradient: rounding is far below, an error in how
     # replicas are added up is not.
