@@ -1,7 +1,7 @@
 """Builds a corpus of F2ED's size from clips, finding every face: by two workers on one machine, and by a Flink of two.
 
 python -m benchmarks.f2ed_build                          # a tenth: 542 clips, 22,000 frames, after a hundredth
-python -m benchmarks.f2ed_build --runners='["direct"]'   # without Flink, which needs Java 17 and Maven
+python -m benchmarks.f2ed_build --runners=[direct]       # without Flink, which needs Java 17 and Maven
 python -m benchmarks.f2ed_build --scale=1                # 5,418 clips; 4 GB of files, removed at the end
 
 The clips are the samples', played to and fro under a camera that moves, encoded again and repeated under the names of

@@ -121,6 +121,8 @@ def test_make_clean_leaves_the_default_folders_of_the_commands(tmp_path: Path) -
     made = ("demo/data/faces", "demo/runs/er_ss", ".venv/bin", ".pytest_cache", "fer_tf/__pycache__", "build")
     for name in (*theirs, *made):
         (tmp_path / name).mkdir(parents=True)
-    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    # A make around the tests hands down its variables, such as another environment's name.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES")}
+    subprocess.run(["make", "clean"], cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert [name for name in theirs if not (tmp_path / name).is_dir()] == []
     assert [name for name in made if (tmp_path / name).exists()] == []

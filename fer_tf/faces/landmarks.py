@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +98,14 @@ def _roll(keypoints: np.ndarray) -> float:
     return float(np.arctan2(axis[1], axis[0]))
 
 
+@functools.lru_cache(maxsize=1)
+def _loaded(path: str, _mtime_ns: int) -> Any:
+    """dlib's predictor; a process that asks for it again need not read its 100 MB, which takes most of a second."""
+    import dlib
+
+    return dlib.shape_predictor(path)
+
+
 class LandmarkPredictor:
     """Finds the 68 iBUG points of a face.
 
@@ -114,8 +124,8 @@ class LandmarkPredictor:
 
         path = model or packaged_model()
         try:
-            self._predictor = dlib.shape_predictor(path)
-        except RuntimeError as error:
+            self._predictor = _loaded(path, os.stat(path).st_mtime_ns)
+        except (OSError, RuntimeError) as error:
             raise InputError(f"`landmark_model` must be a dlib shape predictor file. Received: {path!r}.") from error
         low = (_PATCH - _SQUARE) // 2
         self._rectangle = dlib.rectangle(low, low, low + _SQUARE - 1, low + _SQUARE - 1)

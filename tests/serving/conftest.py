@@ -85,8 +85,8 @@ def exported(fa_net_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def faces() -> list[bytes]:
-    """500 different face crops as JPEG."""
-    return [encode(crop) for crop in face_crops(500)]
+    """64 different face crops as JPEG."""
+    return [encode(crop) for crop in face_crops(64)]
 
 
 @pytest.fixture

@@ -113,8 +113,13 @@ def test_flip_is_a_choice_that_the_metrics_name(trained, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("task", "keep", "epoch"), [("er_ss", "auto", 1), ("er_ss", "last", 2), ("er_up", "auto", 2), ("er_up", "best", 1)]
+    ("task", "keep", "last"), [("er_ss", "auto", False), ("er_ss", "last", True), ("er_up", "auto", True)]
 )
+def test_the_epoch_that_is_kept_is_the_tasks_unless_a_flag_says_which(task, keep, last):
+    assert of(TaskConfig, task=task, keep=keep).keeps_last == last
+
+
+@pytest.mark.parametrize(("task", "keep", "epoch"), [("er_ss", "auto", 1), ("er_up", "auto", 2), ("er_up", "best", 1)])
 def test_the_best_or_the_last_epoch_is_kept(tiny, toy_data, tmp_path, monkeypatch, task, keep, epoch):
     falling = iter([0.9, 0.1])
     monkeypatch.setattr(fa_net.metrics, "accuracy", lambda labels, predicted: next(falling))
