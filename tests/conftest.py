@@ -16,6 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files of long tests first: short ones at the end keep all processes busy to the last."""
+    items.sort(key=lambda item: "trainer" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The embedded corpus of real (rendered) clips."""

@@ -32,7 +32,8 @@ def test_the_part_on_recognition_shows_what_is_committed(tmp_path: Path, monkeyp
     assert kinds(shown) == kinds(notebook)
     assert ["text/plain", "image/png"] in kinds(shown)
     table = "".join(shown["cells"][3]["outputs"][0]["data"]["text/plain"])
-    assert table == "".join(notebook["cells"][3]["outputs"][0]["data"]["text/plain"])
+    # pandas 2 and 3 put other blanks between a table's columns.
+    assert table.split() == "".join(notebook["cells"][3]["outputs"][0]["data"]["text/plain"]).split()
 
 
 def test_every_cell_was_executed_in_order_and_no_path_of_a_machine_is_shown() -> None:

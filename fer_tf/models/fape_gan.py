@@ -16,7 +16,7 @@ from fer_tf import files
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.models import losses
 from fer_tf.models.face_features import FaceFeatures
-from fer_tf.models.gan_layers import SelfAttention, SpectralConv2D
+from fer_tf.models.gan_layers import First, SelfAttention, SpectralConv2D
 from fer_tf.run_folder import SPEC_FILE
 
 RECIPES = ("paper", "best")
@@ -151,7 +151,7 @@ def discriminator(spec: GanSpec, seed: int = 0) -> keras.Model:
     size, seeds = spec.image_size, _Seeds(seed + 500)
     face = keras.Input((size, size, 3), name="face")
     mask = keras.Input((size, size, 1), name="mask")
-    x = keras.layers.Concatenate(name="stack")([face, mask]) if spec.sees_mask else face
+    x = (keras.layers.Concatenate(name="stack") if spec.sees_mask else First(name="face_alone"))([face, mask])
     inner = []
     for level, (widening, stride) in enumerate(((1, 2), (2, 2), (4, 2), (8, 1)), 1):
         normed = level > 1 and not spec.spectral_norm

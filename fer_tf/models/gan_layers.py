@@ -1,4 +1,4 @@
-"""What Keras has not of FaPE-GAN's parts: a stateless spectral convolution and self-attention."""
+"""What Keras has not of FaPE-GAN's parts: a stateless spectral convolution, self-attention, inputs not looked at."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ class SpectralConv2D(keras.layers.Conv2D):
         kernel = tf.cast(kernel / sigma, inputs.dtype)
         outputs = tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper())
         return tf.nn.bias_add(outputs, tf.cast(self.bias, outputs.dtype)) if self.use_bias else outputs
+
+
+@keras.saving.register_keras_serializable(package="fer_tf")
+class First(keras.layers.Layer):
+    """Hands on the first of its inputs. The others count as used: Keras 3.12 and older refuse a network else."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs[0]
+
+    def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
+        return input_shape[0]
 
 
 @keras.saving.register_keras_serializable(package="fer_tf")

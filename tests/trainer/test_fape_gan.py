@@ -164,7 +164,7 @@ def test_a_generator_that_gives_one_face_for_all_is_called_collapsed(
 ) -> None:
     def constant(self: FapeGan) -> keras.Model:
         source, mask = keras.Input((16, 16, 3)), keras.Input((16, 16, 1))
-        return keras.Model([source, mask], keras.ops.zeros_like(source) * source)
+        return keras.Model([source, mask], keras.ops.zeros_like(source) * source * mask)
 
     monkeypatch.setattr(FapeGan, "averaged_generator", constant)
     monkeypatch.setattr(Monitor, "_draw", lambda *_: None)
