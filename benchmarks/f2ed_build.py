@@ -85,22 +85,19 @@ class Built:
     shards: dict[str, str]
 
 
-def write_clips(folder: Path) -> list[Path]:
-    """Writes each sample clip anew, long enough for the faces of one of F2ED's clips; returns the paths."""
-    paths = []
-    for number, source in enumerate(sorted(Path(samples_folder()).rglob("*.mp4"))):
-        with av.open(str(source)) as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        order = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
-        paths.append(folder / f"sample_{number:03d}.mp4")
-        with av.open(str(paths[-1]), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
-            stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
-            for at in range(FRAMES):
-                picture = moved(frames[order[at % len(order)]], at / FRAMES)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
-    return paths
+def write_clip(source: Path, target: Path) -> Path:
+    """Writes a sample clip anew, long enough for the faces of one of F2ED's; returns its path."""
+    with av.open(str(source)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    order = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+    with av.open(str(target), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for at in range(FRAMES):
+            picture = moved(frames[order[at % len(order)]], at / FRAMES)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return target
 
 
 def moved(frame: np.ndarray, phase: float) -> np.ndarray:
@@ -180,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="f2ed_build_", dir=config.folder or None))
     try:
         print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version[:7]}")
-        samples = write_clips(folder)
+        sources = sorted(Path(samples_folder()).rglob("*.mp4"))
+        samples = [write_clip(source, folder / f"sample_{number:03d}.mp4") for number, source in enumerate(sources)]
         print("| runner | clips | faces | wall, s | CPU, s | faces/s | CPU, ms a face | peak of all, MiB |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
         found: dict[tuple[str, int], Built] = {}

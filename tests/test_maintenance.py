@@ -6,12 +6,13 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
+import av
 import keras
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from benchmarks import f2ed_size
+from benchmarks import f2ed_build, f2ed_size
 from benchmarks.gpu_memory import Step, step_of
 from tools.constraints import PYTHONS, merged
 from tools.licences import NON_COMMERCIAL, table
@@ -89,3 +90,15 @@ def test_the_corpus_of_f2eds_size_has_its_persons_expressions_and_poses() -> Non
     assert [len(set(names)) for names in zip(*labels, strict=True)] == [119, 54, 4]
     # Every expression is filmed in every pose, so that each cell of the plan has sources.
     assert len({(expression, pose) for _, expression, pose in labels}) == 54 * 4
+
+
+def test_a_clip_of_that_corpus_is_long_enough_and_no_frame_stands_twice(samples: Path, tmp_path: Path) -> None:
+    clip = f2ed_build.write_clip(samples / "take_1/P001/happy/front.mp4", tmp_path / "clip.mp4")
+    with av.open(str(clip)) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert len(frames) == 41 and f2ed_size.CLIPS * 41 >= f2ed_size.FACES
+    assert len({frame.tobytes() for frame in frames}) == 41
+    annotations = f2ed_build.write_corpus(tmp_path / "corpus", 9, [clip])
+    rows = annotations.read_text().splitlines()[1:]
+    assert rows[8] == "clip_00008.mp4,P002,expression_02,front,2"
+    assert len(rows) == 9 and all((tmp_path / "corpus" / row.split(",")[0]).exists() for row in rows)
