@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import json
@@ -12,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -40,9 +42,9 @@ AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
 
 
-def http(address: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+def http(address: str, path: str, body: bytes | None = None, timeout: float = 10) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://{address}{path}", body, timeout=10) as page:
+        with urllib.request.urlopen(f"http://{address}{path}", body, timeout=timeout) as page:
             return page.status, page.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -120,20 +122,29 @@ def open_and_answered(server: ServerProcess) -> tuple[float, float]:
     return float(re.search(r"^fer_tf_open_requests (\S+)$", page, re.MULTILINE)[1]), sum(map(float, answered))
 
 
-def test_sigterm_lets_a_long_request_finish(
+def test_sigterm_lets_long_requests_over_grpc_and_http_finish(
     exported: str, faces: list[bytes], server_process: Callable[..., ServerProcess]
 ) -> None:
     server = server_process(f"--model_base_path={exported}", "--max_batch_size=1")
-    with Connection(server.address) as connection:
+    body = json.dumps({"instances": [{"b64": base64.b64encode(face).decode()} for face in faces[:24]]}).encode()
+
+    def post() -> tuple[int, str]:
+        return http(server.http, "/v1/models/fa_net:predict", body, timeout=60)
+
+    with Connection(server.address) as connection, ThreadPoolExecutor(6) as pool:
         connection.wait()
         # 24 images one by one take long enough for some to be under way when the signal comes.
-        calls = [connection.stub.Predict.future(predict_request(faces[:24]), timeout=60) for _ in range(16)]
+        calls = [connection.stub.Predict.future(predict_request(faces[:24]), timeout=60) for _ in range(10)]
+        posts = [pool.submit(post) for _ in range(6)]
         seen = []
         wait_for(lambda: seen.append(open_and_answered(server)) or sum(seen[-1]) == 16)
         assert seen[-1][0] > 0
         server.process.send_signal(signal.SIGTERM)
         for call in calls:
             assert tf.make_ndarray(call.result(60).outputs["probabilities"]).shape == (24, 4)
+        for answer in posts:
+            code, said = answer.result(60)
+            assert code == 200 and len(json.loads(said)["predictions"]) == 24
     assert server.process.wait(60) == 0
 
 

@@ -371,27 +371,3 @@ def test_rest_requests_are_counted_and_batched_with_grpcs(exported: str, faces: 
     assert 'fer_tf_requests_total{code="INVALID_ARGUMENT",method="Predict",model="fa_net"} 1.0' in page
     batches = float(page.split('fer_tf_batch_size_count{model="fa_net"} ')[1].split()[0])
     assert batches <= 6
-
-
-def test_sigterm_answers_rest_requests_that_were_accepted(
-    exported: str, faces: list[bytes], server_process: Callable[..., ServerProcess]
-) -> None:
-    server = server_process(f"--model_base_path={exported}", "--max_batch_size=1")
-    client = Client(server)
-    answers: list[tuple[int, Any]] = []
-    body = {"instances": [b64(face) for face in faces[:24]]}
-    threads = [threading.Thread(target=lambda: answers.append(client.post(body))) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-
-    def open_requests() -> float:
-        connection = http.client.HTTPConnection(server.http)
-        connection.request("GET", "/monitoring/prometheus/metrics")
-        return float(connection.getresponse().read().decode().split("\nfer_tf_open_requests ")[1].split()[0])
-
-    wait_for(lambda: open_requests() == 6 or len(answers) > 0)
-    server.process.terminate()
-    for thread in threads:
-        thread.join(60)
-    assert [code for code, _ in answers] == [200] * 6
-    assert server.process.wait(60) == 0
