@@ -54,9 +54,10 @@ test: setup
 test-slow: setup
 	$(PY) -m pytest -m slow
 
-# Clients that nobody here wrote: made below .conformance, each skipped out loud where it cannot be had.
+# Clients that nobody here wrote: made below .conformance, each skipped out loud where it cannot be had. ONLY="not ghz"
+# chooses among them.
 conformance: setup
-	$(PY) -m pytest -m conformance tests/serving/conformance
+	$(PY) -m pytest -m conformance $(if $(ONLY),-k "$(ONLY)") tests/serving/conformance
 
 # A real Flink of two task managers: needs Java 17 and Maven, and skips loudly without them.
 cluster-test: setup
