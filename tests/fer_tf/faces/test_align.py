@@ -148,3 +148,13 @@ def test_a_predictor_of_other_points_is_refused() -> None:
     five = packaged_model().replace("68", "5")
     with pytest.raises(InputError, match=r"`landmark_model` '.*5_face.*' must give 68 points\. Found: 5"):
         LandmarkPredictor(five)
+
+
+def test_a_predictor_is_read_once_and_again_when_its_file_changed(tmp_path: Path) -> None:
+    path = tmp_path / "points.dat"
+    path.symlink_to(packaged_model())
+    assert LandmarkPredictor(str(path))._predictor is LandmarkPredictor(str(path))._predictor
+    path.unlink()
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"landmark_model.*points\.dat"):
+        LandmarkPredictor(str(path))
