@@ -214,15 +214,11 @@ def build_tab(looker: VideoLooker, max_upload_mb: int, max_seconds: float, sampl
         except (ClipError, ServerError) as error:
             yield _outputs(f"Not looked at: {_words(error)}")
 
-    def cancel(request: gr.Request) -> str:
-        looker.cancel(request.session_hash)
-        return "Cancelled."
-
-    def leave(request: gr.Request) -> None:
+    def cancel(request: gr.Request) -> None:
         looker.cancel(request.session_hash)
 
     # Gradio looks at the types, and the module does not import it before the flags are read.
-    for function in (watch, cancel, leave):
+    for function in (watch, cancel):
         function.__annotations__["request"] = gr.Request
     with gr.Row():
         with gr.Column():
@@ -261,8 +257,10 @@ def build_tab(looker: VideoLooker, max_upload_mb: int, max_seconds: float, sampl
         show_progress_on=status,
         api_visibility="private",
     )
-    stop.click(cancel, None, status, cancels=[running], queue=False, api_visibility="private")
-    gr.context.Context.root_block.unload(leave)
+    stopped = stop.click(cancel, cancels=[running], queue=False, api_visibility="private")
+    # Said after the clip was stopped: progress that was still on its way would stand over it for good.
+    stopped.then(lambda: "Cancelled.", None, status, queue=False, api_visibility="private")
+    gr.context.Context.root_block.unload(cancel)
 
 
 def styles() -> str:
