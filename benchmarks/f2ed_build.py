@@ -2,7 +2,7 @@
 
 python -m benchmarks.f2ed_build                          # a tenth: 542 clips, 22,000 frames, after a hundredth
 python -m benchmarks.f2ed_build --runners=[direct]       # without Flink, which needs Java 17 and Maven
-python -m benchmarks.f2ed_build --scale=1                # 5,418 clips; 4 GB of files, removed at the end
+python -m benchmarks.f2ed_build --scale=1                # 5,418 clips; the files are removed at the end
 
 The clips are the samples', played to and fro under a camera that moves, encoded again and repeated under the names of
 119 persons, 54 expressions and 4 poses. Every runner must write the same bytes.
@@ -26,12 +26,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
 from benchmarks.f2ed_size import CLIPS, FACES, labels
-from benchmarks.pipeline import family_of
+from benchmarks.pipeline import family_of, play_to_and_fro
 from benchmarks.ten_million_rows import EXPRESSIONS
 from cluster.flink import FlinkCluster, FlinkConfig
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK, parse, run_command
@@ -87,16 +86,7 @@ class Built:
 
 def write_clip(source: Path, target: Path) -> Path:
     """Writes a sample clip anew, long enough for the faces of one of F2ED's; returns its path."""
-    with av.open(str(source)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    order = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
-    with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
-        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
-        for at in range(FRAMES):
-            picture = moved(frames[order[at % len(order)]], at / FRAMES)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+    play_to_and_fro(source, target, FRAMES, moved)
     return target
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,23 +227,36 @@ def compare_lengths(config: BenchmarkConfig) -> None:
     print(f"ten times the length: {100 * (long / short - 1):+.1f} % of memory")
 
 
-def long_clip(source: Path, target: Path, seconds: int) -> Path:
-    """Plays one sample to and fro for a while, at 25 frames a second; returns the annotations' path."""
+def play_to_and_fro(source: Path, target: Path, count: int, change: Callable | None = None) -> None:
+    """Writes so many frames of a clip, forwards and backwards in turn, at 25 a second.
+
+    Args:
+      source: the clip.
+      target: where the new one is written, H.264.
+      count: frames of the new one.
+      change: of a frame, uint8 (h, w, 3), and its place from 0 to 1; gives the frame that is written.
+    """
     import av
 
-    with open(source / "annotations.csv", newline="") as file:
-        row = next(csv.DictReader(file))
-    with av.open(str(source / row["video"])) as container:
+    with av.open(str(source)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     order = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
-    with av.open(str(target / "long.mp4"), "w") as container:
+    with av.open(str(target), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        for number in range(25 * seconds):
+        for number in range(count):
             picture = frames[order[number % len(order)]]
+            picture = picture if change is None else change(picture, number / count)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
+
+
+def long_clip(source: Path, target: Path, seconds: int) -> Path:
+    """Plays one sample to and fro for a while, at 25 frames a second; returns the annotations' path."""
+    with open(source / "annotations.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    play_to_and_fro(source / row["video"], target / "long.mp4", 25 * seconds)
     with open(target / "annotations.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(row))
         writer.writeheader()
