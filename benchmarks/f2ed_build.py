@@ -86,7 +86,7 @@ class Built:
 
 def write_clip(source: Path, target: Path) -> Path:
     """Writes a sample clip anew, long enough for the faces of one of F2ED's; returns its path."""
-    play_to_and_fro(source, target, FRAMES, moved)
+    play_to_and_fro(source, target, FRAMES, moved, preset="veryfast")
     return target
 
 

@@ -227,7 +227,9 @@ def compare_lengths(config: BenchmarkConfig) -> None:
     print(f"ten times the length: {100 * (long / short - 1):+.1f} % of memory")
 
 
-def play_to_and_fro(source: Path, target: Path, count: int, change: Callable | None = None) -> None:
+def play_to_and_fro(
+    source: Path, target: Path, count: int, change: Callable | None = None, preset: str = "medium"
+) -> None:
     """Writes so many frames of a clip, forwards and backwards in turn, at 25 a second.
 
     Args:
@@ -235,6 +237,7 @@ def play_to_and_fro(source: Path, target: Path, count: int, change: Callable | N
       target: where the new one is written, H.264.
       count: frames of the new one.
       change: of a frame, uint8 (h, w, 3), and its place from 0 to 1; gives the frame that is written.
+      preset: libx264's.
     """
     import av
 
@@ -242,7 +245,7 @@ def play_to_and_fro(source: Path, target: Path, count: int, change: Callable | N
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     order = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
     with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
+        stream = container.add_stream("libx264", rate=25, options={"preset": preset})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for number in range(count):
