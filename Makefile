@@ -15,7 +15,7 @@ help:
 	@echo "make setup GPU=1  with NVIDIA's libraries for a GPU (docs/gpu.md)"
 	@echo "make test-slow  the longer proofs"
 	@echo "make conformance  ask the server with clients of others (what Node, Go and curl on this machine allow)"
-	@echo "make cluster-test  build on a small Flink and compare (needs Java 17 and Maven)"
+	@echo "make cluster-test  build in two processes and on a small Flink, and compare (Java 17, Maven)"
 	@echo "make lint       ruff check, format check, types (mypy), and the Dockerfile (hadolint)"
 	@echo "make constraints  resolve setup.cfg anew for each Python and show what changed; UPGRADE=1: all to the newest"
 	@echo "make licences   list the packages' licences and write a bill of materials"
@@ -59,9 +59,10 @@ test-slow: setup
 conformance: setup
 	$(PY) -m pytest -m conformance $(if $(ONLY),-k "$(ONLY)") tests/serving/conformance
 
-# A real Flink of two task managers: needs Java 17 and Maven, and skips loudly without them.
+# Two worker processes, and a real Flink of two task managers: that needs Java 17 and Maven, and skips loudly without them.
 cluster-test: setup
-	$(PY) -m pytest -m "slow or not slow" tests/cluster
+	$(PY) -m pytest -m "slow or not slow" tests/cluster \
+		tests/beam_pipelines/test_restart.py::test_two_worker_processes_give_the_bytes_that_one_worker_gives
 
 lint: setup
 	$(PY) -m ruff check .

@@ -235,6 +235,7 @@ def evaluation_batches(part: Part, *, image_size: int, channels: int, crop: floa
     """Returns a tf.data.Dataset of (faces, labels int64) in the table's order, each face once, unchanged."""
     import tensorflow as tf
 
+    @tf.autograph.experimental.do_not_convert
     def read(face: tuple, kept: Any) -> tuple:
         return prepared(face[0], image_size, channels, crop, kept if part.is_cut else None), face[1]
 

@@ -102,6 +102,8 @@ def test_the_faces_version_and_not_the_sources_text_decides_what_is_detected_aga
     assert key() != before
 
 
+# Each worker imports Beam and TensorFlow, half a minute of CPU in all: `make cluster-test` runs it.
+@pytest.mark.slow
 def test_two_worker_processes_give_the_bytes_that_one_worker_gives(built: Built, tmp_path: Path) -> None:
     begin(built, tmp_path, left=4)
     flags = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")

@@ -14,6 +14,7 @@ import pytest
 from fer_tf.evaluation.saliency import CAM_LAYER
 from fer_tf.models import fa_net as networks
 from fer_tf.models.light_cnn import FEATURES_LAYER, LOGITS_LAYER, FusedBatchNormalization
+from trainer import tensorboard
 from trainer.task import main
 
 SMALL = ("--epochs=2", "--batch_size=32", "--image_size=16", "--precision=float32", "--synthetic=false")
@@ -42,9 +43,13 @@ def small_network(spec: networks.FaNetSpec, seed: int = 0, **options: Any) -> ke
 
 @contextlib.contextmanager
 def small_networks() -> Iterator[None]:
-    """Puts `small_network` in LightCNN's place, which takes ten seconds of CPU to trace: for what happens around it."""
+    """Puts `small_network` in LightCNN's place, which takes ten seconds of CPU to trace: for what happens around it.
+
+    An evaluation draws no pictures for TensorBoard, which takes three; those of `trained` stand in test_tensorboard.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "build", small_network)
+        patch.setattr(tensorboard, "write_evaluation", lambda *_: None)
         yield
 
 
