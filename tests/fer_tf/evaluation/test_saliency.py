@@ -39,6 +39,12 @@ def mouth_task() -> tuple[keras.Model, np.ndarray, np.ndarray]:
     return model, images[:4], labels[:4]
 
 
+@pytest.fixture(scope="module")
+def fresh() -> keras.Model:
+    """A network that learned nothing."""
+    return light_cnn("light_cnn_9", 2, SIZE, dropout=0.0, seed=7)
+
+
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     # A map without evidence is constant: it agrees with nothing.
     pairs = [(x.ravel(), y.ravel()) for x, y in zip(a, b, strict=True) if x.std() > 0 and y.std() > 0]
@@ -57,11 +63,10 @@ def test_a_mouth_only_task_lights_up_the_mouth(mouth_task: tuple, method: str) -
 
 
 @pytest.mark.parametrize("method", saliency.METHODS)
-def test_other_weights_give_another_map(mouth_task: tuple, method: str) -> None:
+def test_other_weights_give_another_map(mouth_task: tuple, fresh: keras.Model, method: str) -> None:
     model, images, labels = mouth_task
     heat = saliency.saliency_maps(model, images, labels.tolist(), method)
     again = saliency.saliency_maps(model, images, labels.tolist(), method)
-    fresh = light_cnn("light_cnn_9", 2, SIZE, dropout=0.0, seed=7)
     other = saliency.saliency_maps(fresh, images, labels.tolist(), method)
     np.testing.assert_array_equal(heat, again)
     assert correlation(heat, other) < 0.75
