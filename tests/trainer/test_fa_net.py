@@ -88,7 +88,7 @@ def test_the_page_stands_alone_and_names_the_score(trained):
     assert "http://" not in page.replace("http://www.w3.org", "") and "bird_view" in page
 
 
-def test_a_finished_stage_is_not_repeated_and_evaluation_gives_the_same_again(trained, toy_data):
+def test_a_finished_stage_is_not_repeated_and_evaluation_gives_the_same_again(trained, toy_data, no_board):
     weights, before = os.path.join(trained, "fa_net", "best.weights.h5"), read(trained, "metrics.json")
     written = os.stat(weights).st_mtime_ns
     for stage in ("fa_net", "evaluate"):
@@ -99,7 +99,7 @@ def test_a_finished_stage_is_not_repeated_and_evaluation_gives_the_same_again(tr
     assert os.stat(weights).st_mtime_ns == written and after == before
 
 
-def test_flip_is_a_choice_that_the_metrics_name(trained, tmp_path, monkeypatch):
+def test_flip_is_a_choice_that_the_metrics_name(trained, tmp_path, monkeypatch, no_board):
     copy = shutil.copytree(trained, tmp_path / "run")
     assert read(copy, "metrics.json")["tta"] == "none"
     # What is not given, data and training flags, is the run's.
