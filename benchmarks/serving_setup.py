@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -49,8 +50,7 @@ class ServerProcess:
     """
 
     def __init__(self, *flags: str) -> None:
-        command = [sys.executable, "-m", "serving.server", "--port=0", "--rest_api_port=0", *flags]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = self.start("serving.server", "--port=0", "--rest_api_port=0", *flags)
         self.log: list[str] = []
         # A pipe that nobody empties would stop the server.
         self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
@@ -62,6 +62,11 @@ class ServerProcess:
             raise RuntimeError(f"the server did not start: {line!r} {''.join(self.log)}")
         found = dict(pair.split("=") for pair in line.split()[1:])
         self.address, self.http = found["grpc"], found["http"]
+
+    def start(self, module: str, *flags: str) -> Any:
+        """Begins `python -m MODULE`; returns the process."""
+        command = [sys.executable, "-m", module, *flags]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def stop(self) -> int:
         """Sends SIGTERM and returns the exit code."""

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
-IMPORTED = ("trainer.task", "trainer.fa_net", "trainer.evaluate", "trainer.fape_gan", "tests.trainer.conftest")
+IMPORTED = ("trainer.task", "trainer.fa_net", "trainer.evaluate", "trainer.fape_gan", "serving.server")
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(list(IMPORTED))
+FORKED.set_forkserver_preload([*IMPORTED, "tests.trainer.conftest"])
 
 
 def run(
@@ -51,6 +51,44 @@ def run(
     return subprocess.CompletedProcess([code, *arguments], process.exitcode or 0, out, err)
 
 
+class Module:
+    """`python -m MODULE` with arguments, as far as tests use a `subprocess.Popen` of it.
+
+    Attributes:
+      pid: of the process.
+      stdout, stderr: its streams, text.
+    """
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        pipes = [FORKED.Pipe(duplex=False) for _ in range(2)]
+        ends = [writer for _, writer in pipes]
+        code = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+        self._process = FORKED.Process(target=_begin, args=(code, arguments, ends, {}, 0))
+        self._process.start()
+        for end in ends:
+            end.close()
+        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno()), errors="replace") for reader, _ in pipes)
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(str(self._process), timeout or 0.0)
+        return self._process.exitcode
+
+
 def _all_of(reader: Connection) -> str:
     read = b"".join(iter(lambda: os.read(reader.fileno(), 65536), b""))
     reader.close()
@@ -63,6 +101,8 @@ def _begin(
     for number, end in enumerate(ends, 1):
         os.dup2(end.fileno(), number)
         end.close()
+    # Those that were inherited may have been files.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     os.environ.update(environment)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

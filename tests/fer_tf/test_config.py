@@ -121,12 +121,13 @@ def test_what_tensorflow_says_while_it_starts_is_led_aside_and_all_else_is_shown
         "    return 0\n"
         "sys.exit(config.run_command(main))\n"
     )
-    for flags in ([], ["--verbose"]):
-        done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    both = [subprocess.Popen([sys.executable, "-c", code, *flags], text=True, **pipes) for flags in ([], ["--verbose"])]
+    for process, verbose in zip(both, (False, True), strict=True):
+        said, errors = process.communicate(timeout=120)
         ours = ["its own line", "E0000 00:00 later errors are shown"]
-        lines = done.stderr.splitlines()
-        assert (lines == ours) == (not flags), done.stderr
-        assert lines[-2:] == ours and (int(done.stdout) > 0) == (not flags)
+        assert (errors.splitlines() == ours) == (not verbose), errors
+        assert process.returncode == 0 and errors.splitlines()[-2:] == ours and (int(said) > 0) == (not verbose)
 
 
 @pytest.mark.parametrize(("given", "seen"), [(None, "true"), ("false", "false")])

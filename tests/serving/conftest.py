@@ -21,6 +21,7 @@ import pytest
 
 from benchmarks.serving_setup import ServerProcess
 from fer_tf.recognition.server import Connection
+from tests import programs
 from tests.toy_data import EXPRESSIONS, draw
 
 POSES = ("front", "half_left", "half_right", "bird_view")
@@ -32,7 +33,8 @@ def face_crops(count: int) -> list[np.ndarray]:
     crops = []
     for index in range(count):
         image, _, _ = draw(EXPRESSIONS[index % 4], POSES[index // 4 % 4], index // 16, wobble=index % 7)
-        crops.append(np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8))
+        noise = rng.standard_normal(image.shape, np.float32)
+        crops.append(np.clip(image + 12 * noise, 0, 255).astype(np.uint8))
     return crops
 
 
@@ -89,13 +91,20 @@ def faces() -> list[bytes]:
     return [encode(crop) for crop in face_crops(64)]
 
 
+class ForkedServer(ServerProcess):
+    """A server whose process begins with TensorFlow imported."""
+
+    def start(self, module: str, *flags: str) -> programs.Module:
+        return programs.Module(module, *flags)
+
+
 @pytest.fixture
 def server_process() -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers with flags; those still running are stopped after the test."""
     started: list[ServerProcess] = []
 
     def start(*flags: str) -> ServerProcess:
-        started.append(ServerProcess(*flags))
+        started.append(ForkedServer(*flags))
         return started[-1]
 
     yield start
