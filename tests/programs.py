@@ -15,9 +15,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
-IMPORTED = ("trainer.task", "trainer.fa_net", "trainer.evaluate", "trainer.fape_gan", "serving.server")
+IMPORTED = (
+    "trainer.task",
+    "trainer.fa_net",
+    "trainer.evaluate",
+    "trainer.fape_gan",
+    "serving.server",
+    "tests.trainer.conftest",
+)
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload([*IMPORTED, "tests.trainer.conftest"])
+FORKED.set_forkserver_preload(list(IMPORTED))
 
 
 def run(
@@ -36,16 +43,11 @@ def run(
       largest_file: bytes after which writing a file fails, as on a full disk; 0 for no limit.
       timeout: seconds after which it is killed.
     """
-    pipes = [FORKED.Pipe(duplex=False) for _ in range(2)]
-    ends = [writer for _, writer in pipes]
-    process = FORKED.Process(target=_begin, args=(code, arguments, ends, dict(environment or {}), largest_file))
-    process.start()
-    for end in ends:
-        end.close()
+    process, readers = _started(code, arguments, environment, largest_file)
     timer = threading.Timer(timeout, process.kill)
     timer.start()
     with ThreadPoolExecutor(2) as pool:
-        out, err = pool.map(_all_of, [reader for reader, _ in pipes])
+        out, err = pool.map(_all_of, readers)
     process.join()
     timer.cancel()
     return subprocess.CompletedProcess([code, *arguments], process.exitcode or 0, out, err)
@@ -60,14 +62,9 @@ class Module:
     """
 
     def __init__(self, module: str, *arguments: str) -> None:
-        pipes = [FORKED.Pipe(duplex=False) for _ in range(2)]
-        ends = [writer for _, writer in pipes]
         code = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-        self._process = FORKED.Process(target=_begin, args=(code, arguments, ends, {}, 0))
-        self._process.start()
-        for end in ends:
-            end.close()
-        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno()), errors="replace") for reader, _ in pipes)
+        self._process, readers = _started(code, arguments)
+        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno()), errors="replace") for reader in readers)
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -87,6 +84,19 @@ class Module:
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(str(self._process), timeout or 0.0)
         return self._process.exitcode
+
+
+def _started(
+    code: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None, largest_file: int = 0
+) -> tuple[multiprocessing.process.BaseProcess, list[Connection]]:
+    """The process, and what it writes to standard output and to standard error."""
+    pipes = [FORKED.Pipe(duplex=False) for _ in range(2)]
+    ends = [writer for _, writer in pipes]
+    process = FORKED.Process(target=_begin, args=(code, arguments, ends, dict(environment or {}), largest_file))
+    process.start()
+    for end in ends:
+        end.close()
+    return process, [reader for reader, _ in pipes]
 
 
 def _all_of(reader: Connection) -> str:

@@ -64,6 +64,7 @@ def test_tensorboard_has_learning_rate_and_speed(trained):
     }
     assert tags >= {("train", f"epoch_{name}") for name in ("learning_rate", "images_per_second", "loss", "accuracy")}
     assert tags >= {("validation", "epoch_accuracy"), ("validation", "epoch_loss")}
+    assert tf.io.gfile.glob(os.path.join(trained, "tensorboard", "evaluation", "events*"))
 
 
 def test_metrics_are_those_of_the_saved_predictions_and_weights(trained, toy_data):
