@@ -30,12 +30,12 @@ COPY . .
 RUN pip install -c constraints.txt --no-deps --no-build-isolation --force-reinstall .
 
 FROM python:${BASE} AS base
-RUN useradd --uid 10001 --create-home fer_tf && install -d -o fer_tf -g fer_tf /work
+RUN useradd --uid 10001 --create-home fer_tf && install -d -o fer_tf -g fer_tf /app
 COPY --from=packages /opt/venv /opt/venv
 # Caches go where a read-only container still writes.
 ENV PATH=/opt/venv/bin:$PATH MPLCONFIGDIR=/tmp XDG_CACHE_HOME=/tmp PYTHONUNBUFFERED=1
 USER 10001:10001
-WORKDIR /work
+WORKDIR /app
 
 FROM base AS serve
 EXPOSE 8500 8501

@@ -72,7 +72,7 @@ def test_compose_starts_the_images_with_flags_that_they_know() -> None:
     assert serve["services"]["demo"]["ports"] == [f"127.0.0.1:{demo.port}:{demo.port}"]
     assert int(serve["services"]["server"]["stop_grace_period"].rstrip("s")) > server.drain_seconds
     trainer = parsed(["python", "-m", "trainer.task"], train["services"]["trainer"]["command"])
-    assert f"../{trainer.run.run_dir.split('/')[0]}:/work/runs" in train["services"]["trainer"]["volumes"]
+    assert f"../{trainer.run.run_dir.split('/')[0]}:/app/runs" in train["services"]["trainer"]["volumes"]
     for services in (serve["services"], train["services"]):
         assert all(service["read_only"] and service["cap_drop"] == ["ALL"] for service in services.values())
 

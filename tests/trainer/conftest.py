@@ -45,18 +45,23 @@ def small_network(spec: networks.FaNetSpec, seed: int = 0, **options: Any) -> ke
 def small_networks() -> Iterator[None]:
     """Puts `small_network` in LightCNN's place, which takes ten seconds of CPU to trace: for what happens around it.
 
-    An evaluation draws no pictures, see `no_board`.
+    An evaluation draws no pictures for TensorBoard either.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "build", small_network)
-        patch.setattr(tensorboard, "write_evaluation", lambda *_: None)
+        leave_out_board(patch)
         yield
+
+
+def leave_out_board(patch: pytest.MonkeyPatch) -> None:
+    """Leaves out what an evaluation draws for TensorBoard, three seconds of CPU: for tests of something else."""
+    patch.setattr(tensorboard, "write_evaluation", lambda *_: None)
 
 
 @pytest.fixture
 def no_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out an evaluation's TensorBoard pictures: three seconds; those of `trained` stand in test_tensorboard."""
-    monkeypatch.setattr(tensorboard, "write_evaluation", lambda *_: None)
+    """See `leave_out_board`."""
+    leave_out_board(monkeypatch)
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def save_and_die(self, step):
 stage._Trainer.checkpoint = save_and_die
 flags = ["--task=er_ss", "--stage=fape_gan", "--data={data}", "--gan_epochs=2", "--gan_image_size=16"]
 flags += ["--gan_channels=4", "--gan_batch_size=32", "--gan_quality_pairs=0", "--gan_final_pairs=0"]
-# The comparing Fa-Net does not learn, and a third of the tracing is its own.
+# The comparing Fa-Net does not learn, and takes long to trace.
 flags += ["--gan_checkpoint_steps=4", "--gan_face_net=none"]
 flags += ["--gan_recipe=best", "--deterministic", "--precision=float32"]
 code = task.main([*flags, "--run_dir=" + run_dir])
