@@ -182,8 +182,10 @@ def begin(faces: Any, blur: float, standardize: bool) -> Any:
 def can_grow(shallow: str, deep: str) -> bool:
     """Returns whether `deep` is `shallow` with more residual blocks, which add nothing while they are fresh.
 
-    That they add nothing holds under batch normalization.
+    That they add nothing holds under batch normalization. No network but a LightCNN can.
     """
+    if not {shallow, deep} <= RESIDUAL_BLOCKS.keys():
+        return False
     blocks = zip(RESIDUAL_BLOCKS[shallow], RESIDUAL_BLOCKS[deep], strict=True)
     return shallow.endswith("v2") == deep.endswith("v2") and all(few <= many for few, many in blocks)
 

@@ -168,6 +168,18 @@ def test_a_light_cnn_29_grows_out_of_a_light_cnn_9_with_the_same_answers(network
         borrowed.init_from(networks.build(other), other, network)
 
 
+def test_a_dlib_resnet_goes_on_from_a_dlib_resnet_and_not_from_a_light_cnn(network, tmp_path):
+    spec = dataclasses.replace(networks.load_spec(os.path.join(network, "fa_net")), variant="dlib_resnet")
+    source = networks.build(spec, seed=1)
+    networks.save(str(tmp_path), source, spec)
+    model = networks.build(spec, seed=9)
+    borrowed.init_from(model, spec, str(tmp_path))
+    for ours, theirs in zip(model.weights, source.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(InputError, match=r"holds a light_cnn_9 with 1 channel\(s\); this run builds a dlib_resnet"):
+        borrowed.init_from(model, spec, network)
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_teachers_answers_to_the_changed_faces_are_mixed_into_the_labels(network, mirror):
     model, spec = networks.load(os.path.join(network, "fa_net"))
