@@ -138,7 +138,8 @@ class GanOptions:
       recipe: equations 1 to 3 as printed, or with spectral norm, feature matching, attention, averaged weights, and
         a Fa-Net that compares generated with target faces.
       face_net: a run or model folder with the Fa-Net whose inner maps of generated and target faces are matched,
-        pretrained, or none; empty takes gan_recipe's, pretrained for best and none for paper.
+        pretrained, dlib for the network of dlib's face descriptor, or none; empty takes gan_recipe's, pretrained for
+        best and none for paper.
       face_weight: weight of that match beside the L1 distance's 10.
       channels: channels of FaPE-GAN's widest maps; 0 takes gan_recipe's.
       checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.

@@ -17,7 +17,7 @@ from fer_tf.data.inputs import read_records
 from fer_tf.data.pairs import PairStream, PairSurvey, survey
 from fer_tf.errors import InputError
 from fer_tf.models import lineage
-from fer_tf.models.face_features import FaceFeatures
+from fer_tf.models.face_features import DLIB, FaceFeatures
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
 from fer_tf.run_folder import NetworkFolder, network_folder
 from trainer import runtime
@@ -130,7 +130,9 @@ def run(config: TaskConfig) -> None:
 def _check_lineage(config: TaskConfig, folder: str) -> None:
     """Refuses a gan_face_net that has seen the task's test part, and records which images go into the generator."""
     faces = read_records(config.data, config.task)
-    compared = {"gan_face_net": source} if (source := face_net_of(config.gan)) else {}
+    source = face_net_of(config.gan)
+    # dlib's descriptor has seen nobody of this data: its pictures and its names are others'.
+    compared = {"gan_face_net": source} if source not in ("", DLIB) else {}
     for flag, source in compared.items():
         for note in lineage.check(flag, source, faces, config.task):
             logging.warning("%s", note)

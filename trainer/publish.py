@@ -105,7 +105,7 @@ def _shown(name: str, value: Any) -> Any:
     """A flag's value; of a folder, a place on one machine, only that it was one (the note says what it held)."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "RUN_DIR" if name in FOLDERS and value not in ("", *PUBLISHED, "none") else value
+    return "RUN_DIR" if name in FOLDERS and value not in ("", *PUBLISHED, "none", "dlib") else value
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
-"""What a trained Fa-Net sees in a face, as a distance for FaPE-GAN to lessen (Johnson et al., arXiv 1603.08155)."""
+"""What a trained network sees in a face, as a distance for FaPE-GAN to lessen (Johnson et al., arXiv 1603.08155)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from fer_tf.data.preprocess import preprocess
-from fer_tf.models import fa_net, losses
+from fer_tf.models import dlib_resnet, fa_net, losses
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import MAPS_LAYERS
 
 # Contours, parts, and how the parts stand; a LightCNN's last stage knows expressions alone.
 LAYERS = MAPS_LAYERS[:3]
+# The network of dlib's face descriptor, whose maps say who a face is, deep ones best.
+DLIB = "dlib"
+# Side of what dlib's descriptor looks at as a share of an aligned face's: the median of rendered faces in all poses.
+DLIB_CROP = 0.88
 
 
 class FaceFeatures:
@@ -22,17 +27,27 @@ class FaceFeatures:
     Args:
       model: the network.
       spec: its spec.
+      layers: whose outputs are compared.
     """
 
-    def __init__(self, model: keras.Model, spec: FaNetSpec) -> None:
+    def __init__(self, model: keras.Model, spec: FaNetSpec, layers: Sequence[str] = LAYERS) -> None:
         model.trainable = False
-        self._maps = keras.Model(model.inputs, [model.get_layer(name).output for name in LAYERS])
+        self._maps = keras.Model(model.inputs, [model.get_layer(name).output for name in layers])
         self._spec = spec
 
     @classmethod
     def load(cls, folder: str) -> FaceFeatures:
-        """Returns the features of a saved Fa-Net, in the current dtype policy."""
-        return cls(*fa_net.load(folder))
+        """Returns the features of a saved Fa-Net, or of dlib's descriptor as it was published (`DLIB`).
+
+        They are in the current dtype policy.
+        """
+        if folder != DLIB:
+            return cls(*fa_net.load(folder))
+        # Its head stays fresh and unused, so the labels are nobody's.
+        spec = FaNetSpec(("", "-"), dlib_resnet.VARIANT, dlib_resnet.ENLARGED_SIDE, 3, DLIB_CROP)
+        model = fa_net.build(spec)
+        dlib_resnet.begin_with_published(model)
+        return cls(model, spec, MAPS_LAYERS)
 
     def maps(self, faces: Any) -> list[Any]:
         """Returns the inner maps of faces, float (B, S, S, 3), values -1 to 1."""

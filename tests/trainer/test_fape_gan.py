@@ -217,6 +217,18 @@ def test_the_network_that_compares_faces_has_not_seen_the_tested_ones(toy_data: 
     assert not (tmp_path / "run" / "fape_gan").exists()
 
 
+def test_dlibs_descriptor_compares_faces_as_it_was_published_and_leaves_no_lineage(
+    toy_data: str, tmp_path: Path
+) -> None:
+    flags = {"gan_face_net": "dlib", "gan_face_weight": 4.0, "gan_batch_size": 96, "gan_quality_pairs": 0}
+    fape_gan.run(config_of(toy_data, tmp_path / "run", **flags))
+    entry = json.loads((tmp_path / "run" / "fape_gan" / "history.json").read_text())[-1]
+    # What is left of the loss when the paper's two terms are taken off.
+    distance = (entry["generator_loss"] - 10 * entry["generator_l1"] - entry["generator_adversarial"]) / 4
+    assert 0.05 < distance < 2
+    assert [one.task for one in lineage.read(str(tmp_path / "run" / "fape_gan"))] == ["er_ss"]
+
+
 def test_a_run_folder_may_lie_on_another_filesystem(
     toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -72,6 +73,15 @@ def faces(samples: Path) -> np.ndarray:
     with contextlib.closing(FaceExtractor(ExtractorOptions(max_keyframes=4))) as extractor:
         clips = [extractor.extract(str(path)) for path in paths]
     return np.stack([clips[0].faces[0].image, clips[0].faces[-1].image, clips[1].faces[-1].image])
+
+
+def test_the_published_maps_as_a_distance_for_fape_gan_tell_persons_apart_where_grey_levels_do_not(faces):
+    """FaPE-GAN sees 64 pixels: `faces` are two frames of one person and one of another."""
+    small = np.stack([cv2.resize(face, (64, 64), interpolation=cv2.INTER_AREA) for face in faces])
+    small = small.astype("float32") / 127.5 - 1
+    distances = FaceFeatures.load("dlib").distance(small[[0, 0, 0]], small).numpy()
+    assert distances[0] == 0 and 1.2 * distances[1] < distances[2]
+    assert len(FaceFeatures.load("dlib").maps(small)) == 4
 
 
 def test_small_faces_are_enlarged_inside_so_that_any_side_from_33_to_48_shares_its_weights():
