@@ -74,7 +74,8 @@ class FaNetOptions:
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
       init_from: a run or model folder whose Fa-Net to begin with (classes of other names begin anew), or pretrained; a
-        light_cnn_29 may begin with a light_cnn_9.
+        light_cnn_29 may begin with a light_cnn_9. On another set --stage=evaluate also scores the mean answer of
+        several, with a + between.
       teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
         noisy labels. It must have the same labels, channels and window; its input size may differ.
       teacher_weight: the teacher's share of a label, 0 to 1.

@@ -5,6 +5,7 @@ Both see each face as the JPEG that a server would get, so that the three ways g
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.models.fa_net import picture_share
 from fer_tf.recognition.answers import Answer, Network, encode_face
+from fer_tf.recognition.joined import PLUS, JoinedNetwork
 from fer_tf.run_folder import NetworkFolder, network_folder
 
 GRAPH_FILE = "saved_model.pb"
@@ -33,8 +35,8 @@ def open_network(source: str | os.PathLike) -> Network:
     """Returns the way of asking that a name, a folder or an address means.
 
     Args:
-      source: `pretrained`, a run folder or its `fa_net`, an export's folder or one version's, or a server's
-        `host:port`.
+      source: `pretrained`, a run folder or its `fa_net`, an export's folder or one version's, a server's `host:port`,
+        or several of them with a `+` between, whose mean answer counts (see `fer_tf.recognition.joined`).
 
     Raises:
       InputError: when it is none of these.
@@ -60,10 +62,21 @@ def open_network(source: str | os.PathLike) -> Network:
             connection.close()
             raise
         return connection
+    if PLUS in source.strip(PLUS):
+        return _joined(source)
     raise InputError(
         "`source` must be 'pretrained', 'ferplus', a run folder (with spec.json or fa_net/spec.json), an "
-        f"export's folder (with numbered versions) or a server's host:port. Received: {source!r}."
+        "export's folder (with numbered versions), a server's host:port, or several of them with + between. "
+        f"Received: {source!r}."
     )
+
+
+def _joined(source: str) -> JoinedNetwork:
+    with contextlib.ExitStack() as opened:
+        networks = [opened.enter_context(contextlib.closing(open_network(part))) for part in source.split(PLUS)]
+        joined = JoinedNetwork(networks)
+        opened.pop_all()
+        return joined
 
 
 def _has_fa_net(source: str) -> bool:

@@ -55,7 +55,8 @@ class Recognizer:
         """Returns a recognizer; network and detector are loaded once, for any number of calls.
 
         Args:
-          source: `pretrained`, a run folder, an export's folder, or a server's `host:port`.
+          source: `pretrained`, a run folder, an export's folder, a server's `host:port`, or several of them with a `+`
+            between, such as `pretrained+runs/mine`, whose mean answer counts.
           faces: `found`, or `given` where each picture is a face that was cut out already.
           unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
           options: those of `fer_tf.faces.extractor.ExtractorOptions`, such as min_score=0.9; `subject`

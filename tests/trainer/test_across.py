@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import cv2
@@ -13,7 +14,9 @@ from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.recognizer import Recognizer
+from fer_tf.resources import resource
 from tests.fer_tf.data.test_public import write
+from trainer import across
 from trainer.task import main
 
 
@@ -64,6 +67,45 @@ def test_what_is_scored_end_to_end_is_what_a_user_is_answered(run_dir, pictures)
                 first = table[table["face"] == 1] if "face" in table else table
                 right += max(found["expressions"], key=lambda name: float(first.iloc[0][name])) == label
     assert total == scores["faces"] and scores["accuracy"] == pytest.approx(right / total)
+
+
+def test_the_mean_answer_of_two_networks_is_scored_as_a_user_is_answered(run_dir, pictures, tmp_path):
+    _, spec = fa_net.load(resource("pretrained"))
+    other = str(tmp_path / "other")
+    # An untrained head answers hardly anything but what its bias says.
+    model = fa_net.build(spec, seed=5)
+    model.get_layer("logits").bias.assign(np.linspace(2, 0, len(spec.expressions)))
+    fa_net.save(other, model, dataclasses.replace(spec, temperature=1.0))
+    both = f"pretrained+{other}"
+    flags = ["--stage=evaluate", "--task=pictures", f"--init_from={both}", f"--run_dir={tmp_path}/both"]
+    assert main([*flags, f"--data={pictures}"]) == 0
+    first, found = (
+        json.loads(next((folder / "evaluations").glob("*.json")).read_text()) for folder in (run_dir, tmp_path / "both")
+    )
+    assert found["spec"]["variant"] == "light_cnn_9+light_cnn_9"
+    scores, names = found["end_to_end"], found["expressions"]
+    assert scores["confusion"] != first["end_to_end"]["confusion"]
+    with Recognizer.load(both) as recognize:
+        labels = [picture.parent.name for picture in sorted(pictures.glob("*/*.png"))]
+        tables = [recognize([str(picture)]).table() for picture in sorted(pictures.glob("*/*.png"))]
+    answers = [names[int(table.iloc[0][names].to_numpy(float).argmax())] if len(table) else "" for table in tables]
+    right = [answer == label for answer, label in zip(answers, labels, strict=True) if label in names]
+    assert len(right) == scores["faces"] and scores["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_networks_that_see_other_things_have_no_mean_answer(tmp_path):
+    spec = FaNetSpec(("happy", "sad"), image_size=33)
+    for name, change in (("first", {}), ("labels", {"expressions": ("sad", "happy")}), ("side", {"image_size": 36})):
+        changed = dataclasses.replace(spec, **change)
+        fa_net.save(str(tmp_path / name), fa_net.build(changed), changed)
+    folders = {name: str(tmp_path / name) for name in ("first", "labels", "side")}
+    for other in ("labels", "side"):
+        with pytest.raises(InputError, match=f"has the (expressions|image_size) .*{other}' has"):
+            across.loaded([folders["first"], folders[other]])
+    with pytest.raises(InputError, match=r"`source` joins .* has the expressions \('happy', 'sad'\), "):
+        Recognizer.load(f"{folders['first']}+{folders['labels']}")
+    # A user's faces are brought to each network's own size.
+    Recognizer.load(f"{folders['first']}+{folders['side']}").close()
 
 
 def test_the_tables_stand_on_the_page(run_dir):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import keras
@@ -43,6 +44,28 @@ def test_the_three_ways_of_asking_agree(fa_net_dir: str, exported: str, address:
         networks[3].live()
     for network in networks:
         network.close()
+
+
+def test_several_ways_of_asking_give_their_mean_answer(fa_net_dir: str, exported: str, address: str) -> None:  # noqa: F811
+    crops = face_crops(3)
+    with contextlib.ExitStack() as opened:
+        one, two, both = (
+            opened.enter_context(contextlib.closing(open_network(source)))
+            for source in (fa_net_dir, address, f"{fa_net_dir}+{address}")
+        )
+        assert (both.expressions, both.landmark_model) == (one.expressions, one.landmark_model)
+        assert both.picture_share == pytest.approx(one.picture_share)
+        for mean, *parts in zip(*(network.classify(crops) for network in (both, one, two)), strict=True):
+            expected = (parts[0].probabilities + parts[1].probabilities) / 2
+            np.testing.assert_allclose(mean.probabilities, expected, atol=1e-6)
+            # Weights do not say whether they see a face; the server does.
+            assert mean.is_face == pytest.approx(parts[1].is_face) and parts[0].is_face is None
+        for ask in (lambda: both.embed(crops), both.live):
+            with pytest.raises(InputError, match="is one network"):
+                ask()
+    # What one of them cannot be is told of that one.
+    with pytest.raises(InputError, match="Received: 'nothing/here'"):
+        open_network(f"{fa_net_dir}+nothing/here")
 
 
 def test_of_a_picture_that_is_a_face_as_much_is_seen_as_of_a_training_picture_and_less_of_an_aligned_one(
