@@ -49,9 +49,15 @@ def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
 
 
 def first_temperature(config: TaskConfig, faces: FaceSet) -> float:
-    """Returns the temperature of the Fa-Net to begin with, when its answers are to the same question, else 1."""
-    other = fa_net.load_spec(network_folder(config.fa_net.init_from)) if config.fa_net.init_from else None
-    return other.temperature if other and other.expressions == faces.expressions else 1.0
+    """Returns the temperature of the Fa-Net to begin with, or else of the teacher, that answers the same question.
+
+    Without one it is 1. A pupil sees faces as changed as its teacher did, and learns its answers: so it is as unsure.
+    """
+    for source in filter(None, (config.fa_net.init_from, config.fa_net.teacher)):
+        other = fa_net.load_spec(network_folder(source))
+        if other.expressions == faces.expressions:
+            return other.temperature
+    return 1.0
 
 
 def init_from(model: keras.Model, spec: FaNetSpec, source: str) -> None:

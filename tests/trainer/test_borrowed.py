@@ -74,6 +74,23 @@ def test_without_a_validation_part_the_last_epoch_and_the_first_networks_tempera
         main(flags(small_fer2013, tmp_path / "best", "--task=fer2013", "--held_out=0", "--keep=best"))
 
 
+def test_a_first_network_gives_its_temperature_before_a_teacher_does(small_fer2013, tmp_path):
+    def config(**changes: object) -> TaskConfig:
+        about = {"task": "fer2013", "data": small_fer2013, "image_size": 16, "run_dir": f"{tmp_path}/run"}
+        return of(TaskConfig, **about, **changes)
+
+    for name, temperature in (("first", 1.7), ("teacher", 0.8)):
+        about = {"task": "fer2013", "data": small_fer2013, "image_size": 16, "run_dir": f"{tmp_path}/{name}"}
+        untrained(of(TaskConfig, **about), temperature)
+    faces = fa_net.read_faces(config())
+    first, teacher = {"init_from": f"{tmp_path}/first"}, {"teacher": f"{tmp_path}/teacher"}
+    for sources, expected in (({}, 1.0), (first, 1.7), (teacher, 0.8), (first | teacher, 1.7)):
+        assert borrowed.first_temperature(config(**sources), faces) == expected
+    # Whose labels are others' answers another question.
+    fewer = dataclasses.replace(faces, expressions=faces.expressions[:-1])
+    assert borrowed.first_temperature(config(**first, **teacher), fewer) == 1.0
+
+
 def test_a_first_network_that_may_know_the_validation_part_is_warned_of(tiny, small_fer2013, tmp_path, caplog):
     def config(name: str, **changes: object) -> TaskConfig:
         about = {"task": "fer2013", "data": small_fer2013, "image_size": 16, "run_dir": f"{tmp_path}/{name}"}
