@@ -25,6 +25,8 @@ from fer_tf.resources import PUBLISHED, resource
 
 # A trained network's own files, which stand in a published or exported model's folder too.
 SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage.json"
+# What stands between the sources of networks that are asked together, such as `pretrained+runs/mine`.
+PLUS = "+"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
 _EVALUATIONS = "evaluations"
 _TABLE_5, _TABLE_5_TEXT = "table5.json", "table5.md"
@@ -278,6 +280,18 @@ def network_folder(source: str) -> str:
     folder = resource(source) if source in PUBLISHED else source
     inner = RunFolder(folder).fa_net
     return inner.path if inner.has_spec else folder
+
+
+def network_folders(source: str) -> list[str]:
+    """Returns the folders of a flag's value that may mean several Fa-Nets, with a `+` between.
+
+    Args:
+      source: as for `network_folder`, or several; a folder that has a `+` in its name is one.
+    """
+    whole = network_folder(source)
+    if PLUS not in source or NetworkFolder(whole).has_spec:
+        return [whole]
+    return [network_folder(part) for part in source.split(PLUS)]
 
 
 @dataclass(frozen=True)

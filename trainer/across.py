@@ -7,7 +7,7 @@ import io
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from fer_tf.data.inputs import FaceSet, Part, decode_image
 from fer_tf.data.parts import joined
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
-from fer_tf.evaluation import calibration
 from fer_tf.evaluation.across import TIGHTNESS, score_found, score_tightness
 from fer_tf.faces import align
 from fer_tf.faces.extractor import FACES_VERSION, ExtractorOptions
@@ -28,10 +27,8 @@ from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.alignment import extractor_for
 from fer_tf.recognition.answers import encode_face
-from fer_tf.recognition.joined import PLUS
 from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
-from fer_tf.run_folder import network_folder
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -50,13 +47,11 @@ def run(config: TaskConfig) -> None:
     """
     if not runtime.is_chief():
         return
-    sources = [config.folder.fa_net.path] if config.folder.fa_net.has_spec else config.fa_net.init_from.split(PLUS)
-    folders = [network_folder(source) for source in sources]
+    source = config.folder.fa_net.path if config.folder.fa_net.has_spec else config.fa_net.init_from
     faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
-    notes = [note for folder in folders for note in lineage.check("run_dir", folder, faces, config.task)]
-    # The fewest faces: those that none of several networks has seen.
-    part, which = min((judged(folder, faces, config.task) for folder in folders), key=lambda found: len(found[0]))
-    model, spec = loaded(folders)
+    notes = lineage.check("run_dir", source, faces, config.task)
+    part, which = judged(source, faces, config.task)
+    model, spec = fa_net.load_joined(source)
     result = {
         "task": config.task,
         "set": name_of(config),
@@ -70,40 +65,6 @@ def run(config: TaskConfig) -> None:
     config.folder.write_evaluation(result["set"], result)
     files.write_text(config.folder.page, page(config.folder.read_metrics(), config.folder.read_evaluations()))
     logging.info("%s shows it", config.folder.page)
-
-
-def loaded(folders: Sequence[str]) -> tuple[Any, FaNetSpec]:
-    """Returns the network of a folder, or of several the mean of their probabilities (see `scores`).
-
-    Raises:
-      InputError: when a folder has none, or they differ in their labels or in what they see.
-    """
-    networks = [fa_net.load(folder) for folder in folders]
-    first, *others = (spec for _, spec in networks)
-    for name in ("expressions", "image_size", "channels", "crop", "aligned_crop", "landmark_model"):
-        for folder, spec in zip(folders[1:], others, strict=True):
-            if getattr(spec, name) != getattr(first, name):
-                raise InputError(
-                    f"`init_from` joins networks that see the same: {folders[0]!r} has the {name} "
-                    f"{getattr(first, name)!r}, {folder!r} has {getattr(spec, name)!r}."
-                )
-    if not others:
-        return networks[0]
-    variant = PLUS.join(spec.variant for _, spec in networks)
-    return _Mean(networks), dataclasses.replace(first, variant=variant, temperature=1.0)
-
-
-class _Mean:
-    """Several networks that answer as `fer_tf.recognition.joined` does; its logits need no temperature."""
-
-    def __init__(self, networks: Sequence[tuple[Any, FaNetSpec]]) -> None:
-        self._networks = networks
-
-    def predict_on_batch(self, faces: np.ndarray) -> np.ndarray:
-        answers = [
-            calibration.softmax(model.predict_on_batch(faces), spec.temperature) for model, spec in self._networks
-        ]
-        return np.log(np.maximum(np.mean(answers, axis=0), 1e-12))
 
 
 def scores(model: Any, spec: FaNetSpec, faces: FaceSet, part: Part, config: TaskConfig) -> dict[str, Any]:
@@ -174,11 +135,11 @@ def _relabelled(part: Part, classes: dict[int, int]) -> np.ndarray:
     return np.array([classes.get(int(label), -1) for label in part.labels], np.int64)
 
 
-def judged(folder: str, faces: FaceSet, task: str) -> tuple[Part, str]:
+def judged(source: str, faces: FaceSet, task: str) -> tuple[Part, str]:
     """All faces of a set of which the network has seen none, else its test part."""
     whole = joined([faces.parts[split] for split in SPLITS if len(faces.parts[split])])
     same = {"fer2013", "ferplus"} if task in ("fer2013", "ferplus") else {task, *(TASKS if task in TASKS else ())}
-    for training in lineage.read(folder):
+    for training in lineage.read(source):
         # A mixture does not say of which sets.
         if training.task in same or (training.task == mixed.NAME and lineage.shares_images(training, whole)):
             return faces.parts["test"], "test part"

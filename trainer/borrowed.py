@@ -13,7 +13,7 @@ from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow, convolution_name
-from fer_tf.run_folder import RunFolder, network_folder
+from fer_tf.run_folder import RunFolder, network_folder, network_folders
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -54,9 +54,9 @@ def first_temperature(config: TaskConfig, faces: FaceSet) -> float:
     Without one it is 1. A pupil sees faces as changed as its teacher did, and learns its answers: so it is as unsure.
     """
     for source in filter(None, (config.fa_net.init_from, config.fa_net.teacher)):
-        other = fa_net.load_spec(network_folder(source))
-        if other.expressions == faces.expressions:
-            return other.temperature
+        others = [fa_net.load_spec(folder) for folder in network_folders(source)]
+        if all(other.expressions == faces.expressions for other in others):
+            return float(np.mean([other.temperature for other in others]))
     return 1.0
 
 
@@ -141,16 +141,17 @@ def _copy_head(
 
 
 def load_teacher(source: str, spec: FaNetSpec) -> keras.Model:
-    """Returns another Fa-Net, at the input size it was kept at.
+    """Returns another Fa-Net, at the input size it was kept at, or several as one (see `fa_net.load_joined`).
 
     Args:
-      source: a run folder, a folder with `spec.json`, or a published network's name (`pretrained`).
+      source: a run folder, a folder with `spec.json`, a published network's name (`pretrained`), or several with a `+`
+        between.
       spec: the network that learns from it.
 
     Raises:
       InputError: when its labels, channels or window differ.
     """
-    model, other = fa_net.load(network_folder(source))
+    model, other = fa_net.load_joined(source, calibrated=False)
     for name in ("expressions", "channels", "crop"):
         if getattr(other, name) != getattr(spec, name):
             raise InputError(

@@ -76,8 +76,9 @@ class FaNetOptions:
       init_from: a run or model folder whose Fa-Net to begin with (classes of other names begin anew), or pretrained; a
         light_cnn_29 may begin with a light_cnn_9. On another set --stage=evaluate also scores the mean answer of
         several, with a + between.
-      teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained; against
-        noisy labels. It must have the same labels, channels and window; its input size may differ.
+      teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained, or the
+        mean answer of several with a + between; against noisy labels. It must have the same labels, channels and
+        window; its input size may differ.
       teacher_weight: the teacher's share of a label, 0 to 1.
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
       synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.

@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.errors import InputError
-from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE
+from fer_tf.run_folder import PLUS, SPEC_FILE, WEIGHTS_FILE, network_folders
 
 if TYPE_CHECKING:
     import keras
@@ -200,6 +200,45 @@ def load(folder: str) -> tuple[keras.Model, FaNetSpec]:
     model = build(spec)
     load_weights(model, folder)
     return model, spec
+
+
+def load_joined(source: str, *, calibrated: bool = True) -> tuple[keras.Model, FaNetSpec]:
+    """Returns the Fa-Net of a source, or of several sources one whose answer is the mean of their probabilities.
+
+    Args:
+      source: a run folder, a folder with `spec.json` or a published network's name, or several with a `+` between.
+      calibrated: whether probabilities are those of each one's temperature, or as they were trained.
+
+    Returns:
+      (model, spec): of several the model's logits are logarithms of probabilities, and the spec is the first one's,
+      with all variants and a temperature of 1.
+
+    Raises:
+      InputError: when a folder has none, or they differ in their labels or in what they see.
+    """
+    import keras
+
+    folders = network_folders(source)
+    networks = [load(folder) for folder in folders]
+    first, *others = (spec for _, spec in networks)
+    for folder, spec in zip(folders[1:], others, strict=True):
+        for name in ("expressions", "image_size", "channels", "crop", "aligned_crop", "landmark_model"):
+            if getattr(spec, name) != getattr(first, name):
+                raise InputError(
+                    f"{source!r} joins networks that see the same: {folders[0]!r} has the {name} "
+                    f"{getattr(first, name)!r}, {folder!r} has {getattr(spec, name)!r}."
+                )
+    if not others:
+        return networks[0]
+    faces = keras.Input((first.image_size, first.image_size, first.channels), name="face")
+    answers = []
+    for number, (model, spec) in enumerate(networks):
+        model.name = f"{model.name}_{number}"  # Two of one variant would not fit into one model.
+        logits = keras.ops.cast(model(faces), "float32")
+        answers.append(keras.ops.softmax(logits / (spec.temperature if calibrated else 1.0)))
+    mean = keras.ops.log(keras.ops.mean(keras.ops.stack(answers), axis=0) + 1e-12)
+    variant = PLUS.join(spec.variant for _, spec in networks)
+    return keras.Model(faces, mean, name="joined"), dataclasses.replace(first, variant=variant, temperature=1.0)
 
 
 def load_weights(model: keras.Model, folder: str) -> None:

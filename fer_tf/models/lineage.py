@@ -24,7 +24,7 @@ from fer_tf.data.mixed import NAME as MIXED
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net
-from fer_tf.run_folder import LINEAGE_FILE, RunFolder, network_folder
+from fer_tf.run_folder import LINEAGE_FILE, RunFolder, network_folders
 
 # Smallest hashes kept of each training: a part that shares 0.2 % of its faces is missed in 1.6 % of cases, and a set
 # of fewer faces is known whole.
@@ -105,12 +105,16 @@ def read(source: str) -> Lineage:
     """Returns the lineage of a network; of an earlier version's network only what its spec says.
 
     Args:
-      source: a run or model folder, the folder of a FaPE-GAN, or a published network's name (`pretrained`).
+      source: a run or model folder, the folder of a FaPE-GAN, a published network's name (`pretrained`), or several
+        with a `+` between.
 
     Raises:
       InputError: no network there, or a damaged lineage.json.
     """
-    folder = network_folder(source)
+    return merged(*(_read_one(folder) for folder in network_folders(source)))
+
+
+def _read_one(folder: str) -> Lineage:
     if not is_recorded(folder):
         return (_of_earlier_version(folder),)
     path = files.join(folder, LINEAGE_FILE)

@@ -13,9 +13,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 from fer_tf.recognition.answers import Answer, Network
-
-# What stands between the sources of a joined network, such as `pretrained+runs/mine`.
-PLUS = "+"
+from fer_tf.run_folder import PLUS
 
 
 class JoinedNetwork:

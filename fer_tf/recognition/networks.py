@@ -18,8 +18,8 @@ from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.models.fa_net import picture_share
 from fer_tf.recognition.answers import Answer, Network, encode_face
-from fer_tf.recognition.joined import PLUS, JoinedNetwork
-from fer_tf.run_folder import NetworkFolder, network_folder
+from fer_tf.recognition.joined import JoinedNetwork
+from fer_tf.run_folder import PLUS, NetworkFolder, network_folder
 
 GRAPH_FILE = "saved_model.pb"
 # Beside an exported graph: what reads a version without running it finds everything here.

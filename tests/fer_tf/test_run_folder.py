@@ -9,7 +9,7 @@ import pytest
 
 from fer_tf.errors import InputError
 from fer_tf.resources import PUBLISHED, resource
-from fer_tf.run_folder import RunFolder, network_folder
+from fer_tf.run_folder import RunFolder, network_folder, network_folders
 
 
 @pytest.fixture(params=["local", "ram://"])
@@ -63,3 +63,13 @@ def test_a_network_is_found_in_a_run_folder_by_its_own_folder_and_by_name(tmp_pa
     assert network_folder(str(tmp_path)) == network_folder(inner) == inner
     assert RunFolder.of_network(inner) == RunFolder(str(tmp_path))
     assert [network_folder(name) for name in PUBLISHED] == [resource(name) for name in PUBLISHED]
+
+
+def test_several_networks_stand_with_a_plus_between_and_a_folder_with_a_plus_in_its_name_is_one(tmp_path: Path) -> None:
+    for name in ("a", "b", "a+b"):
+        (tmp_path / name / "fa_net").mkdir(parents=True)
+        (tmp_path / name / "fa_net" / "spec.json").touch()
+    a, b, both = (f"{tmp_path}/{name}" for name in ("a", "b", "a+b"))
+    assert network_folders(f"pretrained+{a}") == [resource("pretrained"), f"{a}/fa_net"]
+    assert network_folders(f"{a}+{b}") == [f"{a}/fa_net", f"{b}/fa_net"]
+    assert network_folders(both) == [f"{both}/fa_net"] and network_folders(a) == [f"{a}/fa_net"]

@@ -16,7 +16,6 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.recognizer import Recognizer
 from fer_tf.resources import resource
 from tests.fer_tf.data.test_public import write
-from trainer import across
 from trainer.task import main
 
 
@@ -101,7 +100,7 @@ def test_networks_that_see_other_things_have_no_mean_answer(tmp_path):
     folders = {name: str(tmp_path / name) for name in ("first", "labels", "side")}
     for other in ("labels", "side"):
         with pytest.raises(InputError, match=f"has the (expressions|image_size) .*{other}' has"):
-            across.loaded([folders["first"], folders[other]])
+            fa_net.load_joined(f"{folders['first']}+{folders[other]}")
     with pytest.raises(InputError, match=r"`source` joins .* has the expressions \('happy', 'sad'\), "):
         Recognizer.load(f"{folders['first']}+{folders['labels']}")
     # A user's faces are brought to each network's own size.

@@ -84,7 +84,8 @@ def test_a_first_network_gives_its_temperature_before_a_teacher_does(small_fer20
         untrained(of(TaskConfig, **about), temperature)
     faces = fa_net.read_faces(config())
     first, teacher = {"init_from": f"{tmp_path}/first"}, {"teacher": f"{tmp_path}/teacher"}
-    for sources, expected in (({}, 1.0), (first, 1.7), (teacher, 0.8), (first | teacher, 1.7)):
+    both = {"teacher": f"{tmp_path}/first+{tmp_path}/teacher"}
+    for sources, expected in (({}, 1.0), (first, 1.7), (teacher, 0.8), (first | teacher, 1.7), (both, 1.25)):
         assert borrowed.first_temperature(config(**sources), faces) == expected
     # Whose labels are others' answers another question.
     fewer = dataclasses.replace(faces, expressions=faces.expressions[:-1])
@@ -210,6 +211,19 @@ def test_a_teachers_answers_to_the_changed_faces_are_mixed_into_the_labels(netwo
         seen[[0, 2, 3, 5]] = seen[[0, 2, 3, 5], :, ::-1]
     answers = calibration.softmax(model.predict(seen, verbose=0))
     np.testing.assert_allclose(np.concatenate(found), 0.75 * labels + 0.25 * answers, atol=1e-5)
+
+
+def test_several_teachers_teach_the_mean_of_their_answers(network, tmp_path):
+    first, spec = networks.load(os.path.join(network, "fa_net"))
+    second = networks.build(spec, seed=8)
+    networks.save(str(tmp_path), second, dataclasses.replace(spec, temperature=0.5))
+    faces = np.random.default_rng(0).random((4, 16, 16, 1), np.float32)
+    teacher = borrowed.load_teacher(f"{network}+{tmp_path}", spec)
+    found = mixed_labels(teacher, faces, np.eye(4, dtype=np.float32), 1.0)
+    # As one teacher's, their answers are as they were trained: no temperature.
+    answers = [calibration.softmax(model.predict(faces, verbose=0)) for model in (first, second)]
+    np.testing.assert_allclose(found, np.mean(answers, axis=0), atol=1e-5)
+    assert np.abs(answers[0] - answers[1]).max() > 0.05
 
 
 @pytest.mark.parametrize("changes", [{"expressions": ("a", "b", "c", "d")}, {"crop": 0.5}, {"channels": 3}])

@@ -70,8 +70,9 @@ def network(faces: FaceSet, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("role", ["init_from", "teacher", "gan_face_net"])
 def test_after_a_rebuild_with_another_seed_a_network_of_the_earlier_split_is_refused(network, other, role):
-    with pytest.raises(InputError, match=rf"`{role}` .*trained on faces that 'er_zid' tests here.*about 50\.0%"):
-        lineage.check(role, network, other, "er_zid")
+    for source in (network, f"pretrained+{network}"):
+        with pytest.raises(InputError, match=rf"`{role}` .*trained on faces that 'er_zid' tests here.*about 50\.0%"):
+            lineage.check(role, source, other, "er_zid")
 
 
 def test_a_network_of_another_task_of_this_data_is_refused_and_one_of_this_task_is_not(data, faces, network):
