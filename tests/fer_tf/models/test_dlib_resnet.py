@@ -75,7 +75,7 @@ def faces(samples: Path) -> np.ndarray:
     return np.stack([clips[0].faces[0].image, clips[0].faces[-1].image, clips[1].faces[-1].image])
 
 
-def test_the_published_maps_as_a_distance_for_fape_gan_tell_persons_apart_where_grey_levels_do_not(faces):
+def test_the_published_maps_as_a_distance_for_fape_gan_tell_one_person_from_another(faces):
     """FaPE-GAN sees 64 pixels: `faces` are two frames of one person and one of another."""
     small = np.stack([cv2.resize(face, (64, 64), interpolation=cv2.INTER_AREA) for face in faces])
     small = small.astype("float32") / 127.5 - 1
