@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,8 +28,6 @@ PLUS = "+"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
 _EVALUATIONS = "evaluations"
 _TABLE_5, _TABLE_5_TEXT = "table5.json", "table5.md"
-# runs/<task>, and the folders of a whole table: runs/all/<task>/seed-<n>/<row>.
-_MAX_DEPTH = 4
 _FINISHED, _HISTORY, _CHECKPOINTS = "FINISHED", "history.json", "checkpoints"
 
 
@@ -292,114 +288,6 @@ def network_folders(source: str) -> list[str]:
     if PLUS not in source or NetworkFolder(whole).has_spec:
         return [whole]
     return [network_folder(part) for part in source.split(PLUS)]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run folder as it was found, with what it says of itself.
-
-    Attributes:
-      folder: the run folder.
-      name: its path below the folder of runs.
-      metrics: its metrics.json; empty for a run that is not evaluated.
-      config: its config.json: flags, command, versions, machine; may be empty.
-    """
-
-    folder: RunFolder
-    name: str
-    metrics: dict[str, Any]
-    config: dict[str, Any]
-
-    @property
-    def flags(self) -> dict[str, Any]:
-        return self.config.get("flags", {})
-
-    @property
-    def task(self) -> str:
-        return self.metrics["task"]
-
-    @property
-    def seed(self) -> int:
-        return int(self.flags.get("seed", 0))
-
-    @property
-    def method(self) -> str:
-        """What was trained: `fa_net` or a competitor's name."""
-        return self.flags.get("method", "fa_net")
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether it began with another Fa-Net's weights."""
-        return bool(self.flags.get("init_from"))
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether FaPE-GAN's faces were in its training part."""
-        borrowed = bool(self.flags.get("synthetic_from"))
-        return bool(self.flags.get("synthetic", True)) and (borrowed or self.folder.has_synthetic)
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Of the real data that it was trained and tested on; None when it is not known."""
-        return self.metrics.get("data_fingerprint")
-
-    @property
-    def synthetic_fingerprint(self) -> str:
-        """Of the synthetic faces that it was trained on; empty without any, and for a run that did not record it."""
-        return self.metrics.get("synthetic_fingerprint", "")
-
-    @property
-    def test(self) -> dict[str, Any]:
-        return self.metrics.get("test", {})
-
-    @property
-    def command(self) -> str:
-        """The command line that made it, or what is known of it."""
-        argv = self.config.get("command") or []
-        if not argv:
-            return "unknown: config.json names no command"
-        return shlex.join(["python", "-m", "trainer.task", *argv[1:]])
-
-    @cached_property
-    def predictions(self) -> dict[str, np.ndarray] | None:
-        """image_id, person, pose, label and logits of the test part, or None."""
-        return self.folder.read_predictions("test")
-
-
-def find_runs(root: str) -> list[Run]:
-    """Returns every evaluated run below a folder, or the folder itself when it is one; sorted by name.
-
-    Raises:
-      InputError: when a config.json or metrics.json cannot be read.
-    """
-    return _found(root, lambda folder: folder.is_evaluated)
-
-
-def find_gans(root: str) -> list[Run]:
-    """Returns every run below a folder whose FaPE-GAN has drawn held-out faces, evaluated or not; sorted by name."""
-    return _found(root, lambda folder: bool(folder.gan.samples))
-
-
-def newest_finished(root: str) -> RunFolder | None:
-    """Returns the run right below a folder whose Fa-Net was finished last, or None."""
-    folders = [RunFolder(entry.path) for entry in os.scandir(root)] if os.path.isdir(root) else []
-    finished = [folder for folder in folders if folder.fa_net.is_finished]
-    return max(finished, key=lambda folder: files.stat(folder.fa_net.mark)[1], default=None)
-
-
-def _found(root: str, wanted: Callable[[RunFolder], bool]) -> list[Run]:
-    """The wanted run folders below a folder, but none inside a wanted one: there lie checkpoints and event files."""
-    found = []
-    for where, folders, _ in os.walk(root):
-        depth = len(os.path.relpath(where, root).split(os.sep)) if where != root else 0
-        folder = RunFolder(where)
-        if is_one := wanted(folder):
-            name = os.path.relpath(where, root).replace(os.sep, "/")
-            name = os.path.basename(os.path.abspath(root)) if name == "." else name
-            found.append(Run(folder, name, folder.read_metrics(), folder.read_config()))
-        if is_one or depth >= _MAX_DEPTH:
-            folders.clear()
-    return sorted(found, key=lambda run: run.folder.path)
 
 
 def _read_json(path: str) -> Any:

@@ -22,14 +22,8 @@ from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, versions
 from fer_tf.resources import PUBLISHED
-from fer_tf.run_folder import (
-    SPEC_FILE,
-    WEIGHTS_FILE,
-    NetworkFolder,
-    RunFolder,
-    network_folder,
-    newest_finished,
-)
+from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder
+from fer_tf.runs import newest_finished
 
 FORMATS = ("saved_model", "tflite", "onnx")
 PRECISIONS = ("float32", "bfloat16")

@@ -130,9 +130,9 @@ def run(config: TaskConfig) -> None:
 def _check_lineage(config: TaskConfig, folder: str) -> None:
     """Refuses a gan_face_net that has seen the task's test part, and records which images go into the generator."""
     faces = read_records(config.data, config.task)
-    source = face_net_of(config.gan)
+    chosen = face_net_of(config.gan)
     # dlib's descriptor has seen nobody of this data: its pictures and its names are others'.
-    compared = {"gan_face_net": source} if source not in ("", DLIB) else {}
+    compared = {"gan_face_net": chosen} if chosen not in ("", DLIB) else {}
     for flag, source in compared.items():
         for note in lineage.check(flag, source, faces, config.task):
             logging.warning("%s", note)

@@ -25,7 +25,8 @@ from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables, tables
 from fer_tf.reports.paper_tables import REMEDIES
-from fer_tf.run_folder import Run, RunFolder
+from fer_tf.run_folder import RunFolder
+from fer_tf.runs import Run
 from trainer import fa_net, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.evaluation.metrics import bootstrap_interval, bootstrap_over_draws, paired_bootstrap
-from fer_tf.run_folder import Run
+from fer_tf.runs import Run
 
 # Flags that say where a run stands and how far it went, not what it is.
 _OF_NO_MATTER = ("seed", "run_dir", "stage", "profile", "synthetic_from", "split_seed", "seeds", "draws")

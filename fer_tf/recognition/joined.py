@@ -1,7 +1,7 @@
 """Several networks asked for one answer: the mean of their probabilities.
 
-Networks that learned the same faces in different ways err on different ones, so their mean is right more often than
-either (Dietterich 2000, Ensemble Methods in Machine Learning); each asks its own time.
+Networks that learned in different ways err on different faces, so their mean is often right where one of them is not
+(Dietterich 2000, Ensemble Methods in Machine Learning). It takes as long as all of them.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from fer_tf.evaluation.run_scores import best
 from fer_tf.reports.paper_tables import needs_set, notes_of, own_cell
 from fer_tf.reports.tables import OWN, PAPER, PLAIN, Cell, Table
 from fer_tf.reports.wording import brackets, percent
-from fer_tf.run_folder import Run
+from fer_tf.runs import Run
 
 FA_NET = "fa_net"
 # By method, accuracy as printed, %; in the paper's order.

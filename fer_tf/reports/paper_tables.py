@@ -20,7 +20,7 @@ from fer_tf.evaluation.run_scores import (
 from fer_tf.labels import TASKS
 from fer_tf.reports import wording
 from fer_tf.reports.tables import MISSING, OWN, PAPER, Cell, Table
-from fer_tf.run_folder import Run
+from fer_tf.runs import Run
 
 # Table 1 as printed.
 TABLE_1_COLUMNS = ("dataset", "#expression", "#subject", "#pose", "#image", "#sequence", "resolution", "pose list")

@@ -23,7 +23,7 @@ from fer_tf.reports.page import Picture
 from fer_tf.reports.section import NEEDS_DATA, NO_LANDMARKS, Section, section
 from fer_tf.reports.sheets import Sheet
 from fer_tf.reports.tables import MISSING, OWN, Cell, Table
-from fer_tf.run_folder import Run, find_gans, find_runs
+from fer_tf.runs import Run, find_gans, find_runs
 
 OF_RUNS = (paper_tables.table_5, competitor_tables.table_2, competitor_tables.table_3, paper_tables.table_4)
 PAGE_FILE, TABLES_FOLDER = "report.html", "tables"

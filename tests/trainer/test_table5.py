@@ -14,7 +14,7 @@ from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables
-from fer_tf.run_folder import find_runs
+from fer_tf.runs import find_runs
 from trainer import runtime, table5
 from trainer.config import TaskConfig
 from trainer.task import main

@@ -79,9 +79,10 @@ def test_the_published_maps_as_a_distance_for_fape_gan_tell_one_person_from_anot
     """FaPE-GAN sees 64 pixels: `faces` are two frames of one person and one of another."""
     small = np.stack([cv2.resize(face, (64, 64), interpolation=cv2.INTER_AREA) for face in faces])
     small = small.astype("float32") / 127.5 - 1
-    distances = FaceFeatures.load("dlib").distance(small[[0, 0, 0]], small).numpy()
+    features = FaceFeatures.load("dlib")
+    distances = features.distance(small[[0, 0, 0]], small).numpy()
     assert distances[0] == 0 and 1.2 * distances[1] < distances[2]
-    assert len(FaceFeatures.load("dlib").maps(small)) == 4
+    assert len(features.maps(small)) == 4
 
 
 def test_small_faces_are_enlarged_inside_so_that_any_side_from_33_to_48_shares_its_weights():

@@ -46,7 +46,7 @@ def test_the_three_ways_of_asking_agree(fa_net_dir: str, exported: str, address:
         network.close()
 
 
-def test_several_ways_of_asking_give_their_mean_answer(fa_net_dir: str, exported: str, address: str) -> None:  # noqa: F811
+def test_several_ways_of_asking_give_their_mean_answer(fa_net_dir: str, address: str) -> None:  # noqa: F811
     crops = face_crops(3)
     with contextlib.ExitStack() as opened:
         one, two, both = (

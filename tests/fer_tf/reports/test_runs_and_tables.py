@@ -15,7 +15,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.run_scores import accuracy_of, best, difference_of, same_but_seed
 from fer_tf.reports import competitor_tables, paper_tables, tables
 from fer_tf.reports.tables import MISSING, OWN, PAPER
-from fer_tf.run_folder import find_runs
+from fer_tf.runs import find_runs
 
 EXPRESSIONS = ["angry", "happy"]
 
