@@ -21,6 +21,7 @@ LAYERS = (
     "resources",
     "lock",
     "run_folder",
+    "runs",
     "start_up",
     "config",
     "faces",
