@@ -82,11 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     network = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.fa_net.init_from)
     part, _ = across.judged(network, faces, config.task)
     model, beside = FerNetwork(own.network), {}
+    every = across.scores(model, SPEC, faces, part, config)
     for share in SHARES:
         spec = dataclasses.replace(SPEC, crop=share)
-        for view, found in across.scores(model, spec, faces, part, config).items():
+        for view, found in across.scores(model, spec, faces, part, config, tightness=()).items():
             if view in VIEWS and found["accuracy"] > beside.get(view, {"accuracy": -1})["accuracy"]:
-                beside[view] = {**found, "share": share}
+                beside[view] = {**found, "tightness": every[view]["tightness"], "share": share}
     for view, found in beside.items():
         logging.info("%s: best at %g of the face's side, %.4f", view, found["share"], found["accuracy"])
     result["beside"] = {NAME: beside}

@@ -7,7 +7,7 @@ import io
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,14 @@ def run(config: TaskConfig) -> None:
     logging.info("%s shows it", config.folder.page)
 
 
-def scores(model: Any, spec: FaNetSpec, faces: FaceSet, part: Part, config: TaskConfig) -> dict[str, Any]:
+def scores(
+    model: Any,
+    spec: FaNetSpec,
+    faces: FaceSet,
+    part: Part,
+    config: TaskConfig,
+    tightness: Sequence[float] = TIGHTNESS,
+) -> dict[str, Any]:
     """Returns what a network gets right of a part of a set, in each view (see `fer_tf.evaluation.across`).
 
     Args:
@@ -76,12 +83,13 @@ def scores(model: Any, spec: FaNetSpec, faces: FaceSet, part: Part, config: Task
       faces: the set.
       part: the faces of it that are judged.
       config: the flags.
+      tightness: shares of the face's side at which it is asked too.
     """
     classes, names = shared_classes(spec, faces, config)
     network_classes = [spec.expressions.index(name) for name in names]
-    views = {"as_given": _given(model, spec, part, config)}
+    views = {"as_given": _given(model, spec, part, config, tightness)}
     if config.task not in TASKS:
-        views["end_to_end"] = _found(model, spec, part, config)
+        views["end_to_end"] = _found(model, spec, part, config, tightness)
     own = _relabelled(part, classes)
     chosen = part.has_majority & (own >= 0)
     result: dict[str, Any] = {
@@ -149,13 +157,13 @@ def judged(source: str, faces: FaceSet, task: str) -> tuple[Part, str]:
 Logits = tuple[dict[float, np.ndarray], np.ndarray]
 
 
-def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
+def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:
     """Answers to the pictures as they are."""
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
-    return _answers(model, spec, pictures, 1.0, config.fa_net.tta, spec.crop), np.ones(len(part), bool)
+    return _answers(model, spec, pictures, 1.0, config.fa_net.tta, spec.crop, tightness), np.ones(len(part), bool)
 
 
-def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logits:
+def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:
     """Answers to the biggest face of each picture, found and aligned as a user's picture is."""
     transforms = _alignments(part, spec, config)
 
@@ -170,7 +178,8 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig) -> Logit
 
     found = np.isfinite(transforms).all(axis=(1, 2))
     share = align.FACE_SIZE / WIDE
-    return _answers(model, spec, crops(), share, config.fa_net.tta, spec.served_crop, _as_served), found
+    tta = config.fa_net.tta
+    return _answers(model, spec, crops(), share, tta, spec.served_crop, tightness, _as_served), found
 
 
 def _as_served(wide: np.ndarray) -> np.ndarray:
@@ -217,6 +226,7 @@ def _answers(
     face_share: float,
     tta: str,
     own_share: float,
+    tightness: Sequence[float],
     own_fn: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[float, np.ndarray]:
     """Logits at each tightness, and under 0.0 at the network's own.
@@ -228,9 +238,10 @@ def _answers(
       face_share: the face's side as a share of the picture's.
       tta: `flip` averages with the mirror image's.
       own_share: share of a side that is seen at the network's own tightness.
+      tightness: shares of the face's side.
       own_fn: what becomes of a picture before it is seen at the network's own tightness; None takes it as it is.
     """
-    rows: dict[float, list[np.ndarray]] = {key: [] for key in (0.0, *TIGHTNESS)}
+    rows: dict[float, list[np.ndarray]] = {key: [] for key in (0.0, *tightness)}
     for batch in _batches(pictures):
         for key in rows:
             if key:

@@ -12,9 +12,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 
-# Above this many faces the kernel is approximated and the parameters are chosen on a part of them.
+# Above this many faces one part of them chooses the parameters in the place of several.
 LARGE = 5000
 MAX_CHOICE_FACES = 8000
+# Above this many the SVM's kernel is approximated: training an exact one takes time with their square.
+MAX_KERNEL_FACES = 40_000
+KERNEL_CACHE_MB = 1000
 MAX_COMPONENTS = 200
 NYSTROEM_COMPONENTS = 1000
 FOLDS = 5
@@ -145,7 +148,7 @@ def _reduced(components: int, classifier: Any, seed: int) -> Any:
 
 
 def _svm(faces: int, seed: int) -> tuple[Callable[[], Any], dict[str, list]]:
-    """An SVM with a Gaussian kernel; on many faces that kernel's Nystroem approximation and stochastic descent."""
+    """An SVM with a Gaussian kernel; on very many faces that kernel's Nystroem approximation and stochastic descent."""
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import SGDClassifier
     from sklearn.pipeline import Pipeline
@@ -153,6 +156,9 @@ def _svm(faces: int, seed: int) -> tuple[Callable[[], Any], dict[str, list]]:
 
     if faces <= LARGE:
         return lambda: SVC(gamma=1.0), {"classify__C": [1.0, 10.0, 100.0], "classify__gamma": [0.25, 1.0]}
+    if faces <= MAX_KERNEL_FACES:
+        grid = {"classify__C": [1.0, 10.0], "classify__gamma": [1.0, 2.0]}
+        return lambda: SVC(gamma=1.0, cache_size=KERNEL_CACHE_MB), grid
     workers = os.cpu_count() or 1
 
     def make() -> Any:

@@ -102,6 +102,23 @@ def test_parameters_are_chosen_on_persons_left_out() -> None:
     assert groups is None
 
 
+@pytest.mark.parametrize(("exact", "last"), [(200, "SVC"), (199, "Pipeline")])
+def test_many_faces_have_an_exact_svm_and_very_many_an_approximated_one(
+    exact: int, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifiers, "LARGE", 100)
+    monkeypatch.setattr(classifiers, "MAX_KERNEL_FACES", exact)
+    monkeypatch.setattr(classifiers, "NYSTROEM_COMPONENTS", 50)
+    # A class around another one, and a class without faces: no line parts the two.
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 2], 200)
+    points = rng.normal(size=(400, 2))
+    points *= (np.where(labels, 3.0, 1.0) / np.linalg.norm(points, axis=1) + rng.normal(0, 0.1, 400))[:, None]
+    fitted = classifiers.fit("svm", points[::2], labels[::2], np.full(200, ""), 3)
+    assert type(fitted.model[-1]).__name__ == last
+    assert (fitted.logits(points[1::2]).argmax(1) == labels[1::2]).mean() > 0.95
+
+
 def test_a_face_is_judged_by_its_neighbours() -> None:
     # Two clusters whose classes lie the other way round: no line parts them, neighbours do.
     rng = np.random.default_rng(1)
