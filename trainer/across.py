@@ -19,7 +19,7 @@ from fer_tf.data.inputs import FaceSet, Part, decode_image
 from fer_tf.data.parts import joined
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
-from fer_tf.evaluation.across import TIGHTNESS, score_found, score_tightness
+from fer_tf.evaluation.across import TIGHTNESS, score_found, score_relative, score_tightness
 from fer_tf.faces import align
 from fer_tf.faces.extractor import FACES_VERSION, ExtractorOptions
 from fer_tf.labels import SPLITS, TASKS
@@ -105,6 +105,7 @@ def scores(
         table = dataclasses.replace(part.rows(chosen), labels=own[chosen])
         logits = at.pop(0.0)
         result[view] = score_found(table, logits, found[chosen], names, spec.temperature)
+        result[view]["relative"] = score_relative(table, logits, found[chosen], len(names), spec.temperature)
         result[view]["tightness"] = score_tightness(table.labels, at, found[chosen], len(names))
         _log(config, view, result[view])
     return result

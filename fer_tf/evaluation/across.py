@@ -1,7 +1,8 @@
-"""Scores of a network on a set that it was not trained for: lost faces, how tightly faces are cut, and being unsure."""
+"""Scores on a set that a network was not trained for: lost faces, how faces are cut, being unsure, persons' means."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, metrics
+from fer_tf.evaluation.relative import STRENGTH, relative
 from fer_tf.evaluation.scores import break_down, interval
 
 # How a set is looked at: the pictures as they are, and the biggest face of each, found and aligned as a user's is.
@@ -64,6 +66,42 @@ def _by_pose(part: Part, right: np.ndarray, num_classes: int, answers: np.ndarra
         chosen = part.poses == pose
         counted = metrics.confusion_matrix(part.labels[chosen], answers[chosen], num_classes + 1)[:-1]
         row["mean_class_accuracy"] = metrics.mean_class_accuracy(counted)
+    return rows
+
+
+def score_relative(
+    part: Part, logits: np.ndarray, found: np.ndarray, num_classes: int, temperature: float
+) -> list[dict[str, Any]]:
+    """Returns what changes when answers are relative to all faces of the set, or to each person's own.
+
+    No label has a say in it, the faces that are judged have. See `fer_tf.evaluation.relative`.
+
+    Args:
+      part: the faces.
+      logits: float (N, num_classes); rows of lost faces do not matter.
+      found: bool (N,); lost faces count as wrong.
+      num_classes: number of classes.
+      temperature: divides the logits.
+    """
+    persons = part.persons.astype(str)
+    groups = {"all faces": np.full(len(part), "all")}
+    if len(set(persons.tolist()) - {""}) > 1:
+        groups["each person's faces"] = persons
+    probabilities = calibration.softmax(logits, temperature)
+    rows = []
+    for (to, names), strength in itertools.product(groups.items(), (STRENGTH, 1.0)):
+        answers = np.full(len(part), num_classes)
+        answers[found] = relative(probabilities[found], names[found], strength).argmax(axis=1)
+        confusion = metrics.confusion_matrix(part.labels, answers, num_classes + 1)[:-1]
+        rows.append(
+            {
+                "to": to,
+                "strength": strength,
+                "accuracy": metrics.accuracy(part.labels, answers),
+                "mean_class_accuracy": metrics.mean_class_accuracy(confusion),
+                "confusion": confusion.tolist(),
+            }
+        )
     return rows
 
 

@@ -42,6 +42,8 @@ class RecognizeConfig:
       unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
       head_pose: whether the table has yaw, pitch and roll, degrees.
       eyes: whether the table has the seven eye features of section 3.2.
+      relative_to: whose other faces the table also compares an answer with: a clip's followed person, the files of a
+        folder, all, or nobody.
       extractor: how faces are found.
     """
 
@@ -58,6 +60,7 @@ class RecognizeConfig:
     unsure_below: float = 0.0
     head_pose: bool = False
     eyes: bool = False
+    relative_to: Literal["nobody", "person", "folder", "all"] = "nobody"
     extractor: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
 
     def __post_init__(self) -> None:
@@ -100,6 +103,7 @@ def _run(config: RecognizeConfig, recognizer: Any) -> int:
         smoothing=config.smoothing,
         head_pose=config.head_pose,
         eyes=config.eyes,
+        relative_to=config.relative_to,
     )
     annotate = bool(config.output) and config.annotate
     names = names_of(faces.inputs)

@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, not_one_of
+from fer_tf.evaluation.relative import STRENGTH, relative
 from fer_tf.faces import align
 from fer_tf.faces.extractor import FaceExtractor
 from fer_tf.recognition import tables
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import pandas
 
 BATCH = 32
+# Whose other faces a face's answer can be relative to.
+RelativeTo = Literal["nobody", "person", "folder", "all"]
+RELATIVE_TO: tuple[RelativeTo, ...] = ("nobody", "person", "folder", "all")
 # Faces whose crops are kept, for a notebook's first look.
 THUMBNAILS = 6
 
@@ -39,11 +43,13 @@ class RecognizeOptions:
       look: how clips are looked at.
       head_pose: whether the table has yaw, pitch and roll.
       eyes: whether it has the seven eye features of section 3.2.
+      relative_to: whose faces the table's relative answers are compared with; `nobody` leaves them out.
     """
 
     look: LookOptions
     head_pose: bool = False
     eyes: bool = False
+    relative_to: RelativeTo = "nobody"
 
 
 class Faces:
@@ -112,7 +118,7 @@ class Faces:
 
         Columns: input, frame, time (seconds), face, x, y, width, height (pixels), detector_score, landmarks_trusted,
         expression, the probability of each expression, and what else was asked for: unsure (behind the expression);
-        yaw, pitch, roll (degrees); the seven eye features.
+        yaw, pitch, roll (degrees); the seven eye features; relative_expression and relative_probability.
         """
         return tables.frame_of(self._rows(), self.columns)
 
@@ -120,7 +126,13 @@ class Faces:
     def columns(self) -> tuple[str, ...]:
         """The table's columns."""
         options = self._options
-        return tables.columns_of(self.expressions, options.head_pose, options.eyes, options.look.unsure_below > 0)
+        return tables.columns_of(
+            self.expressions,
+            options.head_pose,
+            options.eyes,
+            options.look.unsure_below > 0,
+            options.relative_to != "nobody",
+        )
 
     @property
     def rejected(self) -> pandas.DataFrame:
@@ -152,6 +164,38 @@ class Faces:
         while batch := list(itertools.islice(crops, BATCH)):
             parts.append(self._network.embed(batch))
         return np.concatenate(parts)
+
+    def relative(self, to: RelativeTo = "person", strength: float = STRENGTH) -> np.ndarray:
+        """Returns each face's probabilities relative to what the same person usually shows, float32 (N, classes).
+
+        A person whose resting face looks sad to the network is not sad all day: what all faces of the person have of a
+        score is taken off it. No label is needed, but ten faces, and several expressions among them.
+
+        Example:
+          faces = recognize("pictures/*/*.jpg")  # One folder a person.
+          faces.relative("folder").argmax(axis=1)
+
+        Args:
+          to: whose faces count: a clip's followed `person`, the files of a `folder`, or `all` of this result.
+          strength: of their mean that is taken off, 0 to 1. All of it is right where each expression is shown about as
+            often; half does little harm where one prevails.
+
+        Raises:
+          InputError: for other values.
+        """
+        if to not in RELATIVE_TO:
+            raise not_one_of("to", to, RELATIVE_TO)
+        if not 0 <= strength <= 1:
+            raise InputError(f"`strength` must be from 0 to 1. Received: {strength}.")
+        found = self._all()
+        groups = {
+            "nobody": lambda face: "",
+            "person": lambda face: f"{id(face.source)} {face.number}",
+            "folder": lambda face: os.path.dirname(face.input),
+            "all": lambda face: "all",
+        }[to]
+        scores = np.array([face.answer.probabilities for face in found], np.float32)
+        return relative(scores.reshape(-1, len(self.expressions)), np.array(list(map(groups, found)), str), strength)
 
     def each_crop(self) -> Iterator[np.ndarray]:
         """Yields each face's crop, uint8 (256, 256, 3), reading the inputs once more but detecting nothing."""
@@ -253,7 +297,11 @@ class Faces:
         self._done = True
 
     def _rows(self) -> Iterator[tuple]:
-        return (tables.row_of(face, self._options.head_pose) for face in self)
+        rows = (tables.row_of(face, self._options.head_pose) for face in self)
+        to = self._options.relative_to
+        if to == "nobody":
+            return rows
+        return map(tables.with_relative, rows, self.relative(to), itertools.repeat(self.expressions))
 
     def _look(self, options: LookOptions) -> Iterator[SeenFrame | Unreadable]:
         return look(self._sources, self._extractor, self._network.classify, options, self._describe)

@@ -11,7 +11,7 @@ from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.recognition.alignment import extractor_for
 from fer_tf.recognition.answers import Network
 from fer_tf.recognition.appearance import Describer
-from fer_tf.recognition.faces import Faces, RecognizeOptions
+from fer_tf.recognition.faces import RELATIVE_TO, Faces, RecognizeOptions, RelativeTo
 from fer_tf.recognition.given import MODES, GivenFaces
 from fer_tf.recognition.looking import LookOptions
 from fer_tf.recognition.networks import open_network
@@ -96,6 +96,7 @@ class Recognizer:
         smoothing: float = 0.4,
         head_pose: bool = False,
         eyes: bool = False,
+        relative_to: RelativeTo = "nobody",
     ) -> Faces:
         """Returns the faces of some inputs; they are found while they are asked for.
 
@@ -107,6 +108,8 @@ class Recognizer:
           smoothing: time constant of the smoothing of a followed face's scores, seconds; 0 smooths nothing.
           head_pose: whether the table has yaw, pitch and roll, degrees.
           eyes: whether the table has the seven eye features of section 3.2.
+          relative_to: whose other faces the table also compares an answer with: a clip's followed `person`, those of a
+            `folder`, `all`, or `nobody`; see `Faces.relative`.
 
         Raises:
           InputError: for an input of another kind. A file that cannot be read is listed in `rejected`.
@@ -119,8 +122,10 @@ class Recognizer:
                 "`subject` chooses whose keyframes are kept: give keyframes=True too, or leave it out for all faces. "
                 f"Received: {self.extractor.options.subject!r}."
             )
+        if relative_to not in RELATIVE_TO:
+            raise not_one_of("relative_to", relative_to, RELATIVE_TO)
         look = LookOptions(rate, smoothing, keyframes=keyframes, unsure_below=self.unsure_below)
-        options = RecognizeOptions(look, head_pose, eyes)
+        options = RecognizeOptions(look, head_pose, eyes, relative_to)
         return Faces(self.network, self.extractor, self._describe, sources_of(inputs), options)
 
     def close(self) -> None:

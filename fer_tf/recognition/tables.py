@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fer_tf import files
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces.eyes import FEATURES
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 UNSURE = "unsure"
+RELATIVE = ("relative_expression", "relative_probability")
 FIXED = (
     *("input", "frame", "time", "face", "x", "y", "width", "height"),
     *("detector_score", "landmarks_trusted", "expression"),
@@ -25,13 +28,18 @@ REJECTED = ("input", "frame", "reason", "detail")
 
 
 def columns_of(
-    expressions: Sequence[str], with_pose: bool = False, with_eyes: bool = False, with_unsure: bool = False
+    expressions: Sequence[str],
+    with_pose: bool = False,
+    with_eyes: bool = False,
+    with_unsure: bool = False,
+    with_relative: bool = False,
 ) -> tuple[str, ...]:
     """Returns a table's columns; an expression that is called like another column gets `probability_` before it."""
-    others = (*FIXED, UNSURE, *HEAD_POSE, *FEATURES)
+    others = (*FIXED, UNSURE, *HEAD_POSE, *FEATURES, *RELATIVE)
     classes = [f"probability_{name}" if name in others else name for name in expressions]
     unsure = (UNSURE,) if with_unsure else ()
-    return (*FIXED, *unsure, *classes, *(HEAD_POSE if with_pose else ()), *(FEATURES if with_eyes else ()))
+    asked = ((with_pose, HEAD_POSE), (with_eyes, FEATURES), (with_relative, RELATIVE))
+    return (*FIXED, *unsure, *classes, *(name for wanted, names in asked if wanted for name in names))
 
 
 def row_of(face: Face, with_pose: bool = False) -> tuple:
@@ -43,6 +51,12 @@ def row_of(face: Face, with_pose: bool = False) -> tuple:
     about = (*found, face.landmarks_trusted, face.expression)
     unsure = (face.unsure,) if face.answer.unsure_below else ()
     return (*about, *unsure, *scores, *turned, *(round(float(value), 5) for value in face.eyes))
+
+
+def with_relative(row: tuple, probabilities: np.ndarray, expressions: Sequence[str]) -> tuple:
+    """Returns a row with the best of a face's relative probabilities, float (len(expressions),), behind it."""
+    best = int(probabilities.argmax())
+    return (*row, expressions[best], round(float(probabilities[best]), 6))
 
 
 def frame_of(rows: Iterable[tuple], columns: Sequence[str]) -> pandas.DataFrame:

@@ -20,6 +20,7 @@ def across_section(sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     classes: list[tuple[str, list[tuple[str, ...]]]] = []
     tightness: list[tuple[str, ...]] = []
     shares: list[str] = []
+    relatives: list[tuple[str, ...]] = []
     for name, found in sets.items():
         for view, title in VIEWS.items():
             networks = {"Fa-Net": found, **found.get("beside", {})}
@@ -31,10 +32,18 @@ def across_section(sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
             for network, part in answered.items():
                 shares = [f"{row['share']:g}" for row in part["tightness"]]
                 tightness.append((where, network, *(percent(row["accuracy"]) for row in part["tightness"])))
+                relatives += [(where, network, *_relative(row)) for row in part.get("relative", ())]
     if not rows:
         return {}
     notes = [line for found in sets.values() for line in found.get("beside_notes", ())]
-    return {"rows": rows, "classes": classes, "shares": shares, "tightness": tightness, "notes": sorted(set(notes))}
+    return {
+        "rows": rows,
+        "classes": classes,
+        "shares": shares,
+        "tightness": tightness,
+        "relatives": relatives,
+        "notes": sorted(set(notes)),
+    }
 
 
 def _row(where: str, network: str, part: dict[str, Any]) -> tuple[str, ...]:
@@ -42,6 +51,13 @@ def _row(where: str, network: str, part: dict[str, Any]) -> tuple[str, ...]:
     ece = part["calibration"].get("ece")
     mean = f"{percent(part['mean_class_accuracy'])} %"
     return where, network, *counts, wording.accuracy_of(part), mean, "-" if ece is None else percent(ece)
+
+
+def _relative(row: dict[str, Any]) -> tuple[str, ...]:
+    """What was taken off, accuracy, mean class and the class that is worst."""
+    worst = min(counts[label] / sum(counts) for label, counts in enumerate(row["confusion"]) if sum(counts))
+    of_it = f"{row['strength']:g} of the mean of {row['to']}"
+    return of_it, *(percent(share) for share in (row["accuracy"], row["mean_class_accuracy"], worst))
 
 
 def _classes(answered: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:

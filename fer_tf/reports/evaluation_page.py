@@ -97,6 +97,15 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
         for place, row in enumerate(found[views[0][0]]["tightness"])
     ]
     tables.append(_table(f"{name}: accuracy by the share of the face's side that is seen, %", "share", views, shares))
+    every = {view: found[view].get("relative", []) for view, _ in views}
+    relatives = [
+        (f"{row['strength']:g} of the mean of {row['to']}", *(_with_mean(every[view][place]) for view, _ in views))
+        for place, row in enumerate(every[views[0][0]])
+    ]
+    if relatives:
+        caption = f"{name}: accuracy (mean class) of answers relative to the mean of other faces, without labels, %"
+        before = ("as they are", *(_with_mean(found[view]) for view, _ in views))
+        tables.append(_table(caption, "taken off", views, [before, *relatives]))
     sure = [
         (
             f"{row['threshold']:.1f}",
@@ -112,6 +121,10 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
 def _table(caption: str, first: str, views: list[tuple[str, str]], rows: list[tuple[str, ...]]) -> Table:
     columns = (first, *(title for _, title in views))
     return Table(caption, caption, columns, tuple(tuple(Cell(text) for text in row) for row in rows), right=True)
+
+
+def _with_mean(scores: dict[str, Any]) -> str:
+    return f"{percent(scores['accuracy'])} ({percent(scores['mean_class_accuracy'])})"
 
 
 def _share(value: float | None) -> str:

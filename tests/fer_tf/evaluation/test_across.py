@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fer_tf.data.inputs import Part
-from fer_tf.evaluation.across import score_found, score_tightness
+from fer_tf.evaluation.across import score_found, score_relative, score_tightness
 
 NAMES = ("happy", "sad")
 # Two of three happy faces and one of three sad ones are found and right; one sad face is lost.
@@ -48,3 +48,21 @@ def test_each_tightness_has_its_own_accuracy():
     assert [row["share"] for row in rows] == [0.8, 1.0]
     assert rows[0]["accuracy"] == pytest.approx(5 / 6) and rows[1]["accuracy"] == 0.5
     assert rows[0]["mean_class_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_answers_relative_to_each_person_are_judged_lost_faces_too():
+    # Two persons of ten faces, half happy; the second looks sad to the network all the time, and one face is lost.
+    labels, persons = np.arange(20) % 2, np.repeat(np.array(["one", "two"], object), 10)
+    scores = np.eye(2)[labels]
+    scores[persons == "two", 1] += 3
+    unknown, found = np.full(20, "", object), np.arange(20) > 0
+    faces = Part(np.arange(20).astype(str), labels, persons, unknown, unknown, np.full(20, -1))
+    rows = {(row["to"], row["strength"]): row for row in score_relative(faces, scores, found, 2, 1.0)}
+    assert list(rows) == [(to, part) for to in ("all faces", "each person's faces") for part in (0.5, 1.0)]
+    # The first person's nine faces that were found have no mean of their own: nine are too few.
+    of_persons = rows["each person's faces", 1.0]
+    assert of_persons["confusion"] == [[9, 0, 1], [0, 10, 0]]
+    assert of_persons["accuracy"] == pytest.approx(19 / 20)
+    assert rows["all faces", 1.0]["accuracy"] == pytest.approx(9 / 20)
+    nobody = Part(np.arange(20).astype(str), labels, unknown, unknown, unknown, np.full(20, -1))
+    assert {row["to"] for row in score_relative(nobody, scores, found, 2, 1.0)} == {"all faces"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.evaluation.across import score_found, score_tightness
+from fer_tf.evaluation.across import score_found, score_relative, score_tightness
 from fer_tf.evaluation.scores import score
 from fer_tf.reports import model_card
 from tests.toy_data import part_of as part
@@ -64,7 +64,8 @@ def found(right: int) -> dict[str, Any]:
     faces = part([str(index) for index in range(30)], labels, [b""] * 30)
     seen = np.arange(30) != 29
     view = score_found(faces, logits, seen, ("a", "b", "c"), 1.0)
-    return {"end_to_end": {**view, "tightness": score_tightness(labels, {0.75: logits, 1.0: logits}, seen, 3)}}
+    tightness = score_tightness(labels, {0.75: logits, 1.0: logits}, seen, 3)
+    return {"end_to_end": {**view, "tightness": tightness, "relative": score_relative(faces, logits, seen, 3, 1.0)}}
 
 
 def test_another_set_is_told_class_by_class_beside_anothers_network() -> None:
@@ -74,6 +75,7 @@ def test_another_set_is_told_class_by_class_beside_anothers_network() -> None:
     assert "| JAFFE, end to end | other | 30 | 1 | 50.0 % (" in card and "other: as it comes." in card
     assert "| expression | faces | Fa-Net | other |\n|---|---|---|---|\n| a | 10 | 70.0 | 50.0 |" in card
     assert "| JAFFE, end to end | other | 50.0 | 50.0 |" in card and "| set | network | 0.75 | 1 |" in card
+    assert "| JAFFE, end to end | Fa-Net | 1 of the mean of all faces | 70.0 | 70.0 | 70.0 |" in card
 
 
 def test_sets_that_were_trained_on_together_are_told_apart() -> None:
