@@ -56,8 +56,7 @@ def _row(where: str, network: str, part: dict[str, Any]) -> tuple[str, ...]:
 def _relative(row: dict[str, Any]) -> tuple[str, ...]:
     """What was taken off, accuracy, mean class and the class that is worst."""
     worst = min(counts[label] / sum(counts) for label, counts in enumerate(row["confusion"]) if sum(counts))
-    of_it = f"{row['strength']:g} of the mean of {row['to']}"
-    return of_it, *(percent(share) for share in (row["accuracy"], row["mean_class_accuracy"], worst))
+    return wording.taken_off(row), *(percent(share) for share in (row["accuracy"], row["mean_class_accuracy"], worst))
 
 
 def _classes(answered: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -99,7 +99,7 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
     tables.append(_table(f"{name}: accuracy by the share of the face's side that is seen, %", "share", views, shares))
     every = {view: found[view].get("relative", []) for view, _ in views}
     relatives = [
-        (f"{row['strength']:g} of the mean of {row['to']}", *(_with_mean(every[view][place]) for view, _ in views))
+        (wording.taken_off(row), *(_with_mean(every[view][place]) for view, _ in views))
         for place, row in enumerate(every[views[0][0]])
     ]
     if relatives:

@@ -41,6 +41,12 @@ def accuracy_of(scores: Mapping[str, Any]) -> str:
     return accuracy(scores["accuracy"], scores["accuracy_interval"], scores["interval_over"])
 
 
+def taken_off(row: Mapping[str, Any]) -> str:
+    """Returns what `fer_tf.evaluation.across.score_relative` took off in words: `half of the mean of all faces`."""
+    part = {0.5: "half of ", 1.0: ""}.get(row["strength"], f"{row['strength']:g} of ")
+    return f"{part}the mean of {row['to']}"
+
+
 def unknown(interval: Sequence[float] | None) -> bool:
     """Whether an interval could not be had: too few persons or faces to draw from."""
     return interval is None or any(math.isnan(end) for end in interval)

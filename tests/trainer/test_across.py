@@ -112,7 +112,7 @@ def test_the_tables_stand_on_the_page(run_dir):
     assert "which it was not trained for" in page and "end to end" in page and "unsure" in page
     found = json.loads(next((run_dir / "evaluations").glob("*.json")).read_text())
     assert [row["share"] for row in found["end_to_end"]["tightness"]][::5] == [0.6, 0.85, 1.1]
-    assert "0.5 of the mean of all faces" in page and found["end_to_end"]["relative"][0]["to"] == "all faces"
+    assert "half of the mean of all faces" in page and found["end_to_end"]["relative"][0]["to"] == "all faces"
     assert found["left_out"]["bored"] == 1 and "bored" not in found["expressions"]
 
 
