@@ -15,7 +15,7 @@ from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.reports import model_card
 from fer_tf.resources import PUBLISHED
-from fer_tf.run_folder import LINEAGE_FILE, RunFolder
+from fer_tf.run_folder import LINEAGE_FILE, PLUS, RunFolder
 from trainer.config import TaskConfig
 
 CARD_FILE = "MODEL_CARD.md"
@@ -105,7 +105,10 @@ def _shown(name: str, value: Any) -> Any:
     """A flag's value; of a folder, a place on one machine, only that it was one (the note says what it held)."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "RUN_DIR" if name in FOLDERS and value not in ("", *PUBLISHED, "none", "dlib") else value
+    if name not in FOLDERS:
+        return value
+    known = ("", *PUBLISHED, "none", "dlib")
+    return PLUS.join(source if source in known else "RUN_DIR" for source in value.split(PLUS))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, metrics
-from fer_tf.evaluation.relative import STRENGTH, relative
+from fer_tf.evaluation.relative import STRENGTH, compared, relative
 from fer_tf.evaluation.scores import break_down, interval
 
 # How a set is looked at: the pictures as they are, and the biggest face of each, found and aligned as a user's is.
@@ -74,7 +74,8 @@ def score_relative(
 ) -> list[dict[str, Any]]:
     """Returns what changes when answers are relative to all faces of the set, or to each person's own.
 
-    No label has a say in it, the faces that are judged have. See `fer_tf.evaluation.relative`.
+    No label has a say in it, the faces that are judged have. See `fer_tf.evaluation.relative`. Where no face has enough
+    others to be compared with, there is no row.
 
     Args:
       part: the faces.
@@ -88,6 +89,7 @@ def score_relative(
     if len(set(persons.tolist()) - {""}) > 1:
         groups["each person's faces"] = persons
     probabilities = calibration.softmax(logits, temperature)
+    groups = {to: names for to, names in groups.items() if compared(names[found]).any()}
     rows = []
     for (to, names), strength in itertools.product(groups.items(), (STRENGTH, 1.0)):
         answers = np.full(len(part), num_classes)
@@ -97,6 +99,7 @@ def score_relative(
             {
                 "to": to,
                 "strength": strength,
+                "compared": int(compared(names[found]).sum()),
                 "accuracy": metrics.accuracy(part.labels, answers),
                 "mean_class_accuracy": metrics.mean_class_accuracy(confusion),
                 "confusion": confusion.tolist(),

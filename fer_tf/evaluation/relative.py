@@ -12,27 +12,37 @@ import numpy as np
 
 # A mean over fewer faces says too little: they stay as they are.
 MIN_FACES = 10
-# Of the person's mean that is taken off. Half of it does little harm where a person hardly shows but one expression.
+# Of the person's mean that is taken off. All of it harms more than it helps where one expression prevails.
 STRENGTH = 0.5
 LEAST = 1e-9
 
 
+def compared(groups: np.ndarray) -> np.ndarray:
+    """Returns which faces have enough others of their group to be compared with, bool (N,).
+
+    Args:
+      groups: str (N,), whose face each is; empty where nobody knows.
+    """
+    _, places, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return (counts >= MIN_FACES)[places] & (groups != "")
+
+
 def relative(probabilities: np.ndarray, groups: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
-    """Returns probabilities, each divided by a power of its geometric mean over the group, float32 (N, num_classes).
+    """Returns probabilities less their group's mean, as logarithms, made to sum to 1 again, float32 (N, num_classes).
 
     Args:
       probabilities: float (N, num_classes), rows of sum 1.
-      groups: str (N,), whose face each is; empty where nobody knows. Those of nobody, and of groups of fewer than ten
-        faces, stay as they are.
-      strength: the power, 0 for none of the mean, 1 for all of it.
+      groups: str (N,), whose face each is; empty where nobody knows. Faces that are not `compared` stay as they are.
+      strength: of the mean that is taken off, 0 to 1.
 
     Example:
       relative(probabilities, persons).argmax(axis=1)
     """
     scores = np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST))
-    for group in set(groups.tolist()) - {""}:
-        own = groups == group
-        if own.sum() >= MIN_FACES:
-            scores[own] -= strength * scores[own].mean(axis=0)
-    found = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(scores) else scores
+    own = compared(groups)
+    names, places, counts = np.unique(groups[own], return_inverse=True, return_counts=True)
+    sums = np.zeros((len(names), scores.shape[1]))
+    np.add.at(sums, places, scores[own])
+    scores[own] -= strength * (sums / counts[:, None])[places]
+    found = np.exp(scores - scores.max(axis=1, keepdims=True))
     return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -19,6 +19,7 @@ from fer_tf.config import EXIT_FAILED, group, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, names_of, show
+from fer_tf.recognition.faces import RelativeTo
 
 TABLE, REJECTED = "faces", "rejected.csv"
 
@@ -42,8 +43,8 @@ class RecognizeConfig:
       unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
       head_pose: whether the table has yaw, pitch and roll, degrees.
       eyes: whether the table has the seven eye features of section 3.2.
-      relative_to: whose other faces the table also compares an answer with: a clip's followed person, the files of a
-        folder, all, or nobody.
+      relative_to: whose other faces the table of output also compares an answer with: a clip's followed person, the
+        files of a folder, all, or nobody.
       extractor: how faces are found.
     """
 
@@ -60,7 +61,7 @@ class RecognizeConfig:
     unsure_below: float = 0.0
     head_pose: bool = False
     eyes: bool = False
-    relative_to: Literal["nobody", "person", "folder", "all"] = "nobody"
+    relative_to: RelativeTo = "nobody"
     extractor: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
 
     def __post_init__(self) -> None:
@@ -68,6 +69,8 @@ class RecognizeConfig:
             raise InputError("name at least one picture or clip, such as: python -m fer_tf.recognition photo.jpg")
         if self.top_k < 1:
             raise InputError(f"`top_k` must be at least 1. Received: {self.top_k}.")
+        if self.relative_to != "nobody" and not self.output:
+            raise InputError(f"`relative_to` needs --output=FOLDER for its table. Received: {self.relative_to!r}.")
         if self.output and os.path.exists(self.output) and not os.path.isdir(self.output):
             raise InputError(f"`output` must be a folder. Received: {self.output!r}.")
 

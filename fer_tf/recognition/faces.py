@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.evaluation.relative import STRENGTH, relative
+from fer_tf.evaluation.relative import STRENGTH, compared, relative
 from fer_tf.faces import align
 from fer_tf.faces.extractor import FaceExtractor
 from fer_tf.recognition import tables
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BATCH = 32
 # Whose other faces a face's answer can be relative to.
 RelativeTo = Literal["nobody", "person", "folder", "all"]
-RELATIVE_TO: tuple[RelativeTo, ...] = ("nobody", "person", "folder", "all")
+RELATIVE_TO = get_args(RelativeTo)
 # Faces whose crops are kept, for a notebook's first look.
 THUMBNAILS = 6
 
@@ -118,7 +118,8 @@ class Faces:
 
         Columns: input, frame, time (seconds), face, x, y, width, height (pixels), detector_score, landmarks_trusted,
         expression, the probability of each expression, and what else was asked for: unsure (behind the expression);
-        yaw, pitch, roll (degrees); the seven eye features; relative_expression and relative_probability.
+        yaw, pitch, roll (degrees); the seven eye features; relative_expression and relative_probability, empty for a
+        face that has too few others to be compared with.
         """
         return tables.frame_of(self._rows(), self.columns)
 
@@ -168,34 +169,41 @@ class Faces:
     def relative(self, to: RelativeTo = "person", strength: float = STRENGTH) -> np.ndarray:
         """Returns each face's probabilities relative to what the same person usually shows, float32 (N, classes).
 
-        A person whose resting face looks sad to the network is not sad all day: what all faces of the person have of a
-        score is taken off it. No label is needed, but ten faces, and several expressions among them.
+        A person whose resting face looks sad to the network is not sad all day: from the logarithms of a face's
+        probabilities their mean over all faces of the person is taken, and the rest is made to sum to 1. No label is
+        needed, but ten faces, and several expressions among them; where there are fewer, a face keeps its own answer.
 
         Example:
-          faces = recognize("pictures/*/*.jpg")  # One folder a person.
+          faces = recognize("people/*/*.jpg")  # One folder a person, whatever the expression.
           faces.relative("folder").argmax(axis=1)
 
         Args:
-          to: whose faces count: a clip's followed `person`, the files of a `folder`, or `all` of this result.
-          strength: of their mean that is taken off, 0 to 1. All of it is right where each expression is shown about as
-            often; half does little harm where one prevails.
+          to: whose faces count: a clip's followed `person` (as smoothed), the files of one `folder`, or `all` of this
+            result.
+          strength: of the mean that is taken, 0 to 1. All of it is right where each expression is shown about as often;
+            half costs less where one prevails.
 
         Raises:
           InputError: for other values.
         """
         if to not in RELATIVE_TO:
             raise not_one_of("to", to, RELATIVE_TO)
-        if not 0 <= strength <= 1:
-            raise InputError(f"`strength` must be from 0 to 1. Received: {strength}.")
-        found = self._all()
-        groups = {
-            "nobody": lambda face: "",
-            "person": lambda face: f"{id(face.source)} {face.number}",
-            "folder": lambda face: os.path.dirname(face.input),
+        if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
+            raise InputError(f"`strength` must be a number from 0 to 1. Received: {strength!r}.")
+        scores = np.array([face.answer.probabilities for face in self], np.float32)
+        return relative(scores.reshape(-1, len(self.expressions)), self._owners(to), strength)
+
+    def _owners(self, to: RelativeTo) -> np.ndarray:
+        """Whose face each is, by number, str (N,); empty where nobody knows."""
+        key_of: dict[str, Callable[[Face], Any]] = {
+            "nobody": lambda face: None,
+            "person": lambda face: (id(face.source), face.number),
+            "folder": lambda face: _folder(face.source),
             "all": lambda face: "all",
-        }[to]
-        scores = np.array([face.answer.probabilities for face in found], np.float32)
-        return relative(scores.reshape(-1, len(self.expressions)), np.array(list(map(groups, found)), str), strength)
+        }
+        numbers: dict[Any, int] = {}
+        keys = map(key_of[to], self)
+        return np.array(["" if key is None else str(numbers.setdefault(key, len(numbers))) for key in keys], str)
 
     def each_crop(self) -> Iterator[np.ndarray]:
         """Yields each face's crop, uint8 (256, 256, 3), reading the inputs once more but detecting nothing."""
@@ -291,7 +299,10 @@ class Faces:
         """
         if self._found or self._done:
             raise InputError("frames come with their pixels on the first look only: recognise the inputs again")
-        for item in self._look(dataclasses.replace(self._options.look, with_pictures=with_pictures)):
+        items = self._look(dataclasses.replace(self._options.look, with_pictures=with_pictures))
+        # Who breaks off and asks for the table gets the rest of this look, not a second one.
+        self._running = (face for item in items for face in self._noted(item))
+        for item in items:
             self._found += self._noted(item)
             yield item
         self._done = True
@@ -300,8 +311,11 @@ class Faces:
         rows = (tables.row_of(face, self._options.head_pose) for face in self)
         to = self._options.relative_to
         if to == "nobody":
-            return rows
-        return map(tables.with_relative, rows, self.relative(to), itertools.repeat(self.expressions))
+            yield from rows
+        else:
+            # All faces are looked at before the first is compared.
+            answers, known = self.relative(to), compared(self._owners(to))
+            yield from map(tables.with_relative, rows, answers, known, itertools.repeat(self.expressions))
 
     def _look(self, options: LookOptions) -> Iterator[SeenFrame | Unreadable]:
         return look(self._sources, self._extractor, self._network.classify, options, self._describe)
@@ -320,6 +334,10 @@ class Faces:
             if len(self._thumbnails) < THUMBNAILS:
                 self._thumbnails.append(face.aligned.image)
             yield face_of(item, face, self._options.eyes)
+
+
+def _folder(source: Source) -> str | None:
+    return os.path.dirname(os.path.abspath(source.value)) if isinstance(source.value, str) else None
 
 
 def _crops(source: Source, faces: list[Face], extractor: FaceExtractor | GivenFaces) -> Iterator[np.ndarray]:

@@ -53,8 +53,10 @@ def row_of(face: Face, with_pose: bool = False) -> tuple:
     return (*about, *unsure, *scores, *turned, *(round(float(value), 5) for value in face.eyes))
 
 
-def with_relative(row: tuple, probabilities: np.ndarray, expressions: Sequence[str]) -> tuple:
-    """Returns a row with the best of a face's relative probabilities, float (len(expressions),), behind it."""
+def with_relative(row: tuple, probabilities: np.ndarray, known: bool, expressions: Sequence[str]) -> tuple:
+    """Returns a row with the best of a face's relative probabilities, float (len(expressions),), if they are known."""
+    if not known:
+        return (*row, None, None)
     best = int(probabilities.argmax())
     return (*row, expressions[best], round(float(probabilities[best]), 6))
 

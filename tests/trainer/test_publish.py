@@ -61,13 +61,17 @@ def test_weights_and_card_are_the_runs(run_dir, tmp_path):
     assert "16 x 16 grey" in card and "3 epochs in 2.0 hours" in card and "epoch 2" in card and "Interim" not in card
 
 
-def test_the_card_of_a_taught_run_says_so_without_the_machines_path(run_dir, tmp_path):
+@pytest.mark.parametrize(
+    ("teacher", "shown"),
+    [("/home/someone/teacher", "RUN_DIR"), ("pretrained+/home/someone/teacher", "pretrained+RUN_DIR")],
+)
+def test_the_card_of_a_taught_run_says_so_without_the_machines_path(teacher, shown, run_dir, tmp_path):
     config = json.loads((run_dir / "config.json").read_text())
-    config["flags"] |= {"teacher": "/home/someone/teacher", "teacher_weight": 0.5}
+    config["flags"] |= {"teacher": teacher, "teacher_weight": 0.5}
     (run_dir / "config.json").write_text(json.dumps(config))
     publish(PublishConfig(str(run_dir), str(tmp_path / "published"), note="It was taught by an earlier run."))
     card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
-    assert "--task=er_ss --epochs=3 --teacher=RUN_DIR --teacher_weight=0.5`" in card and "/home/someone" not in card
+    assert f"--task=er_ss --epochs=3 --teacher={shown} --teacher_weight=0.5`" in card and "/home/someone" not in card
     assert "It was taught by an earlier run." in card
 
 

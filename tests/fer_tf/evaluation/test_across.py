@@ -66,3 +66,6 @@ def test_answers_relative_to_each_person_are_judged_lost_faces_too():
     assert rows["all faces", 1.0]["accuracy"] == pytest.approx(9 / 20)
     nobody = Part(np.arange(20).astype(str), labels, unknown, unknown, unknown, np.full(20, -1))
     assert {row["to"] for row in score_relative(nobody, scores, found, 2, 1.0)} == {"all faces"}
+    assert [row["compared"] for row in rows.values()] == [19, 19, 10, 10]
+    # Nine faces are compared with none: there is nothing to tell.
+    assert score_relative(nobody.rows(np.arange(9)), scores[:9], np.ones(9, bool), 2, 1.0) == []
