@@ -276,7 +276,11 @@ def test_a_resumed_float16_run_keeps_its_loss_scale(tiny, toy_data, tmp_path, mo
     with pytest.raises(Stop):
         main(command)
     assert main(command) == 0
-    assert watch.seen == [(64.0, step) for step in range(1, 2 * steps + 1)]
+    # The first step has Keras's own scale: where its gradients are too large for float16, as on some processors, it
+    # is skipped and not counted.
+    first = watch.seen[0][1]
+    assert first in (0, 1)
+    assert watch.seen == [(64.0, first + step) for step in range(2 * steps)]
 
 
 def test_nan_stops_the_run_with_step_and_learning_rate(toy_data, tmp_path, capfd):
