@@ -97,15 +97,15 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
         for place, row in enumerate(found[views[0][0]]["tightness"])
     ]
     tables.append(_table(f"{name}: accuracy by the share of the face's side that is seen, %", "share", views, shares))
-    every = {view: found[view].get("relative", []) for view, _ in views}
-    relatives = [
-        (wording.taken_off(row), *(_with_mean(every[view][place]) for view, _ in views))
-        for place, row in enumerate(every[views[0][0]])
-    ]
-    if relatives:
+    # A view in which too few faces were found to be compared has fewer rows.
+    relatives = [{wording.taken_off(row): row for row in found[view].get("relative", ())} for view, _ in views]
+    if taken := dict.fromkeys(text for rows in relatives for text in rows):
         caption = f"{name}: accuracy (mean class) of answers relative to the mean of other faces, without labels, %"
         before = ("as they are", *(_with_mean(found[view]) for view, _ in views))
-        tables.append(_table(caption, "taken off", views, [before, *relatives]))
+        after = [
+            (text, *(_with_mean(rows[text]) if text in rows else "too few" for rows in relatives)) for text in taken
+        ]
+        tables.append(_table(caption, "taken off", views, [before, *after]))
     sure = [
         (
             f"{row['threshold']:.1f}",

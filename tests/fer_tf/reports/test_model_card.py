@@ -9,7 +9,7 @@ import numpy as np
 
 from fer_tf.evaluation.across import score_found, score_relative, score_tightness
 from fer_tf.evaluation.scores import score
-from fer_tf.reports import model_card
+from fer_tf.reports import evaluation_page, model_card
 from tests.toy_data import part_of as part
 
 SPEC = {
@@ -76,6 +76,17 @@ def test_another_set_is_told_class_by_class_beside_anothers_network() -> None:
     assert "| expression | faces | Fa-Net | other |\n|---|---|---|---|\n| a | 10 | 70.0 | 50.0 |" in card
     assert "| JAFFE, end to end | other | 50.0 | 50.0 |" in card and "| set | network | 0.75 | 1 |" in card
     assert "| JAFFE, end to end | Fa-Net | the mean of all faces | 70.0 | 70.0 | 70.0 |" in card
+
+
+def test_a_view_with_too_few_faces_has_no_relative_answers_on_the_page() -> None:
+    (whole,) = found(21).values()
+    few = {**whole, "relative": []}
+    about = {"spec": {"task": "fer2013"}, "expressions": ["a", "b", "c"], "judged": "all faces", "notes": []}
+    about |= {"left_out": {}, "data_fingerprint": "0"}
+    shown = evaluation_page.page({}, {"jaffe": {**about, "as_given": whole, "end_to_end": few}})
+    row = shown[shown.index("half of the mean of all faces") :].split("</tr>")[0]
+    assert "70.0 (70.0)" in row and "too few" in row
+    assert "relative to the mean" not in evaluation_page.page({}, {"jaffe": {**about, "end_to_end": few}})
 
 
 def test_sets_that_were_trained_on_together_are_told_apart() -> None:
