@@ -190,8 +190,11 @@ class Faces:
             raise not_one_of("to", to, RELATIVE_TO)
         if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
             raise InputError(f"`strength` must be a number from 0 to 1. Received: {strength!r}.")
+        return self._relative(self._owners(to), strength)
+
+    def _relative(self, owners: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
         scores = np.array([face.answer.probabilities for face in self], np.float32)
-        return relative(scores.reshape(-1, len(self.expressions)), self._owners(to), strength)
+        return relative(scores.reshape(-1, len(self.expressions)), owners, strength)
 
     def _owners(self, to: RelativeTo) -> np.ndarray:
         """Whose face each is, by number, str (N,); empty where nobody knows."""
@@ -314,7 +317,8 @@ class Faces:
             yield from rows
         else:
             # All faces are looked at before the first is compared.
-            answers, known = self.relative(to), compared(self._owners(to))
+            owners = self._owners(to)
+            answers, known = self._relative(owners), compared(owners)
             yield from map(tables.with_relative, rows, answers, known, itertools.repeat(self.expressions))
 
     def _look(self, options: LookOptions) -> Iterator[SeenFrame | Unreadable]:
