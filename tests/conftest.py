@@ -1,9 +1,10 @@
-"""Fixtures shared by all tests: the sample corpus and a drawn data folder."""
+"""Fixtures shared by all tests: the sample corpus, a drawn data folder, a small Fa-Net, exported and served."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,46 @@ def other_predictor(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("predictors") / "of_our_own.dat"
     path.symlink_to(packaged_model())
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def fa_net_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run folder's Fa-Net: untrained, with a temperature that keeps its probabilities away from 0 and 1."""
+    from fer_tf.models import fa_net
+    from tests.toy_data import EXPRESSIONS
+
+    folder = str(tmp_path_factory.mktemp("run") / "fa_net")
+    spec = fa_net.FaNetSpec(
+        EXPRESSIONS,
+        image_size=32,
+        crop=0.9,
+        aligned_crop=0.8,
+        blur=0.6,
+        temperature=2.0,
+        task="er_ss",
+        landmark_model="shape_predictor_68_face_landmarks (dlib 19.24)",
+    )
+    fa_net.save(folder, fa_net.build(spec), spec)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(fa_net_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder with version 1; read only."""
+    from serving.export import export_saved_model
+
+    output = str(tmp_path_factory.mktemp("models") / "fa_net")
+    export_saved_model(fa_net_dir, output)
+    return output
+
+
+@pytest.fixture(scope="session")
+def address(exported: str) -> Iterator[str]:
+    """Where a server answers: the one that FER_TF_SERVER names, or an embedded one."""
+    if os.environ.get("FER_TF_SERVER"):
+        yield os.environ["FER_TF_SERVER"]
+        return
+    from tests.serving.conftest import serving
+
+    with serving(model_base_path=exported) as server:
+        yield server.address

@@ -19,7 +19,6 @@ from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from tests.fer_tf.faces.clips import read_frames, write_clip
 from tests.fer_tf.faces.heic import heic
-from tests.serving.conftest import exported, fa_net_dir  # noqa: F401
 
 ANSWER = ("expression", "probabilities")
 CLIP = "take_1/P004/happy/front.mp4"
@@ -43,7 +42,7 @@ def lines(path: Path) -> dict[str, dict]:
 
 def test_each_file_gets_its_line_and_bad_ones_are_listed(
     folder: Path,
-    exported: str,  # noqa: F811
+    exported: str,
     samples: Path,
     tmp_path: Path,
 ) -> None:
@@ -77,7 +76,7 @@ def test_each_file_gets_its_line_and_bad_ones_are_listed(
     assert [face["expression"] for face in line["faces"]] == [names[row.argmax()] for row in expected]
 
 
-def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path: Path) -> None:
     out = tmp_path / "out [1]*"
     flags = [f"--model={exported}/1", f"--inputs={folder}/deep/*", f"--output={out}"]
     # Each run leaves its own files alone, however many the one before wrote.
@@ -93,7 +92,7 @@ def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path:
 
 def test_a_photo_of_two_gives_two_persons_and_one_where_the_subject_is_meant(
     two_faces: str,
-    exported: str,  # noqa: F811
+    exported: str,
     tmp_path: Path,
 ) -> None:
     # The second name is no UTF-8.
@@ -115,7 +114,7 @@ def test_a_photo_of_two_gives_two_persons_and_one_where_the_subject_is_meant(
 
 def test_another_person_in_the_same_place_after_a_cut_is_another_person(
     samples: Path,
-    exported: str,  # noqa: F811
+    exported: str,
     tmp_path: Path,
 ) -> None:
     frames = [read_frames(samples / f"take_1/{person}/happy/front.mp4")[-4:] for person in ("P001", "P004")]
@@ -130,7 +129,7 @@ def test_another_person_in_the_same_place_after_a_cut_is_another_person(
 
 def test_another_predictor_than_the_networks_is_refused(
     samples: Path,
-    exported: str,  # noqa: F811
+    exported: str,
     other_predictor: str,
     tmp_path: Path,
 ) -> None:
@@ -145,7 +144,7 @@ def test_another_predictor_than_the_networks_is_refused(
 
 
 def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed_by_an_extractor_and_a_network_loaded_once(
-    exported: str,  # noqa: F811
+    exported: str,
     samples: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -182,7 +181,7 @@ def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed_by_an_extracto
     assert sorted(made) == ["ExportedNetwork", "FaceExtractor"]
 
 
-def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> None:  # noqa: F811
+def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> None:
     with pytest.raises(InputError, match=r"`model`.*serving\.export"):
         predict.main([f"--model={tmp_path}"])
     with pytest.raises(InputError, match="`inputs`"):

@@ -1,4 +1,4 @@
-"""A small untrained Fa-Net, exported and served; the contract tests can also be pointed at another server.
+"""Servers and clients for the tests; the contract tests can also be pointed at another server.
 
 `FER_TF_SERVER=host:port pytest tests/serving/test_server.py` runs the protocol's tests against that address, such as a
 real TensorFlow Serving with an export of any Fa-Net.
@@ -56,36 +56,6 @@ def write_wide_clip(path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def fa_net_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A run folder's Fa-Net: untrained, with a temperature that keeps its probabilities away from 0 and 1."""
-    from fer_tf.models import fa_net
-
-    folder = str(tmp_path_factory.mktemp("run") / "fa_net")
-    spec = fa_net.FaNetSpec(
-        EXPRESSIONS,
-        image_size=32,
-        crop=0.9,
-        aligned_crop=0.8,
-        blur=0.6,
-        temperature=2.0,
-        task="er_ss",
-        landmark_model="shape_predictor_68_face_landmarks (dlib 19.24)",
-    )
-    fa_net.save(folder, fa_net.build(spec), spec)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def exported(fa_net_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model folder with version 1; read only."""
-    from serving.export import export_saved_model
-
-    output = str(tmp_path_factory.mktemp("models") / "fa_net")
-    export_saved_model(fa_net_dir, output)
-    return output
-
-
-@pytest.fixture(scope="session")
 def faces() -> list[bytes]:
     """64 different face crops as JPEG."""
     return [encode(crop) for crop in face_crops(64)]
@@ -140,16 +110,6 @@ def serving(**flags: object) -> Iterator[object]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
-
-
-@pytest.fixture(scope="session")
-def address(exported: str) -> Iterator[str]:
-    """Where a server answers: the one that FER_TF_SERVER names, or an embedded one."""
-    if os.environ.get("FER_TF_SERVER"):
-        yield os.environ["FER_TF_SERVER"]
-        return
-    with serving(model_base_path=exported) as server:
-        yield server.address
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from fer_tf import Recognizer
 from fer_tf.errors import InputError
 from fer_tf.recognition.networks import open_network
 from fer_tf.recognition.server import Connection
-from tests.serving.conftest import EXPRESSIONS, address, exported, fa_net_dir, face_crops  # noqa: F401
+from tests.serving.conftest import EXPRESSIONS, face_crops
 
 
-def test_the_three_ways_of_asking_agree(fa_net_dir: str, exported: str, address: str) -> None:  # noqa: F811
+def test_the_three_ways_of_asking_agree(fa_net_dir: str, exported: str, address: str) -> None:
     crops = face_crops(35)  # More than a batch.
     crops[3] = crops[3][:200]  # A face that was given, of another size.
     networks = [open_network(source) for source in (fa_net_dir, str(Path(fa_net_dir).parent), exported, address)]
@@ -46,7 +46,7 @@ def test_the_three_ways_of_asking_agree(fa_net_dir: str, exported: str, address:
         network.close()
 
 
-def test_several_ways_of_asking_give_their_mean_answer(fa_net_dir: str, address: str) -> None:  # noqa: F811
+def test_several_ways_of_asking_give_their_mean_answer(fa_net_dir: str, address: str) -> None:
     crops = face_crops(3)
     with contextlib.ExitStack() as opened:
         one, two, both = (
@@ -69,8 +69,8 @@ def test_several_ways_of_asking_give_their_mean_answer(fa_net_dir: str, address:
 
 
 def test_of_a_picture_that_is_a_face_as_much_is_seen_as_of_a_training_picture_and_less_of_an_aligned_one(
-    fa_net_dir: str,  # noqa: F811
-    exported: str,  # noqa: F811
+    fa_net_dir: str,
+    exported: str,
 ) -> None:
     from fer_tf.data.preprocess import preprocess
     from fer_tf.models import fa_net
