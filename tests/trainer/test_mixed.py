@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
-from tests.fer_tf.data.test_ferplus import folders  # noqa: F401
+from tests.fer_tf.data.test_ferplus import write_folders
 from tests.trainer.conftest import small_networks
 from trainer.config import FaNetOptions, TaskConfig
 from trainer.recipes import recipe_of
@@ -22,7 +22,8 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def run_dir(folders, toy_data, tmp_path_factory):  # noqa: F811
+def run_dir(toy_data, tmp_path_factory):
+    folders = write_folders(tmp_path_factory.mktemp("ferplus"))
     folder = tmp_path_factory.mktemp("mixed") / "run"
     flags = [f"--data=ferplus={folders},er_ss={toy_data}", "--held_out=0", "--mapping=er_ss.surprise=delight"]
     flags += ["--set_weights=ferplus=0.5", "--balance=softmax", "--framing=0.7,1.1", "--keep=last"]

@@ -53,9 +53,9 @@ FACES = {
 }
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root, number = tmp_path_factory.mktemp("ferplus"), 0
+def write_folders(root):
+    """Writes the set as folders with a label.csv each and returns where."""
+    number = 0
     for name, faces in FACES.items():
         os.makedirs(root / name)
         with open(root / name / "label.csv", "w", newline="") as file:
@@ -64,6 +64,11 @@ def folders(tmp_path_factory):
                 write(f"{root}/{name}/fer{number:07d}.png", png(number))
                 csv.writer(file).writerow([f"fer{number:07d}.png", "(0, 0, 48, 48)", *votes])
     return root
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return write_folders(tmp_path_factory.mktemp("ferplus"))
 
 
 def test_the_folders_are_read_and_what_is_left_out_is_counted(folders):
