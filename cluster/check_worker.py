@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(argv) != 1:
         print("usage: python -m cluster.check_worker CLIP", file=sys.stderr)
         return EXIT_USAGE
-    extractor = FaceExtractor(ExtractorOptions(max_keyframes=2))
+    # With one thread, as a build does: it is a worker that is checked.
+    extractor = FaceExtractor(ExtractorOptions(max_keyframes=2, threads=1))
     try:
         faces = extractor.extract(argv[0]).faces
     finally:

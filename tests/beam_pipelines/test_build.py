@@ -21,7 +21,7 @@ from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.labels import TASKS
-from tests.beam_pipelines.conftest import EXPRESSIONS, Built, read, run, sample_rows, shard_bytes, write_rows
+from tests.beam_pipelines.conftest import EXPRESSIONS, Built, read, run, sample_rows, shard_hashes, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_shuffled_annotations_give_the_same_bytes(built: Built, tmp_path: Path, 
     random.Random(1).shuffle(rows)
     shuffled = write_rows(tmp_path / "shuffled.csv", rows)
     assert run(shuffled, built.root, tmp_path / "out", f"--extracted={built.extracted}") == 0
-    assert shard_bytes(tmp_path / "out") == shard_bytes(built.folder)
+    assert shard_hashes(tmp_path / "out") == shard_hashes(built.folder)
 
 
 def test_another_seed_tags_anew_without_detecting(

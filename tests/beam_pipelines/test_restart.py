@@ -17,7 +17,7 @@ import pytest
 from beam_pipelines import extract
 from fer_tf import config, faces
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
-from tests.beam_pipelines.conftest import FLAGS, Built, run, shard_bytes
+from tests.beam_pipelines.conftest import FLAGS, Built, run, shard_hashes
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +83,7 @@ def test_stopped_and_killed_builds_go_on_to_the_unbroken_result_without_detectin
     assert run(built.annotations, built.root, tmp_path) == config.EXIT_OK
     assert after_kill.items() <= finished(tmp_path).items()
     assert len(detected) == len(finished(tmp_path)) - len(after_kill) > 0
-    assert shard_bytes(tmp_path) == shard_bytes(built.folder)
+    assert shard_hashes(tmp_path) == shard_hashes(built.folder)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".extracted"]
 
 
@@ -110,4 +110,4 @@ def test_two_worker_processes_give_the_bytes_that_one_worker_gives(built: Built,
     with started(built, tmp_path, *flags) as process:
         _, errors = process.communicate(timeout=900)
     assert process.returncode == config.EXIT_OK, errors
-    assert shard_bytes(tmp_path) == shard_bytes(built.folder)
+    assert shard_hashes(tmp_path) == shard_hashes(built.folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster.flink import FlinkCluster, FlinkConfig, MissingTool
+from tests.beam_pipelines.conftest import shard_hashes
 
 pytestmark = pytest.mark.slow
 
@@ -59,11 +59,6 @@ def build(corpus: list[str], output: Path, runner: tuple[str, ...] = ()) -> subp
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
 
-def shards(folder: Path) -> dict[str, str]:
-    paths = [*folder.glob("records/*.tfrecord"), *folder.glob("pairs/*.tfrecord")]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
 def kill_worker(flink: FlinkCluster) -> None:
     os.kill(flink.workers()[0], signal.SIGKILL)
 
@@ -92,5 +87,5 @@ def test_flink_builds_the_same_bytes_with_a_worker_killed_in_the_middle(
     jobs = [job for job in flink.jobs_seen() if job["jid"] not in before]
     assert [job["state"] for job in jobs] == ["FINISHED", "FINISHED"]
     assert flink.failures(jobs[0]), "the kill cost no retry: it came too late to prove anything"
-    assert shards(tmp_path) == shards(direct)
-    assert len(shards(tmp_path)) == 4
+    assert shard_hashes(tmp_path) == shard_hashes(direct)
+    assert len(shard_hashes(tmp_path)) == 4
