@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from fer_tf.data.inputs import FaceSet
+from fer_tf.errors import InputError
 from trainer import runtime
 from trainer.runtime import TrainingFailed
 
@@ -55,6 +57,31 @@ class State:
     notes: list[str] = field(default_factory=list)
     averaged: int = 0
     loss_scale: list[float] = field(default_factory=list)
+
+    def check(self, faces: FaceSet, folder: str) -> None:
+        """Refuses to go on with data that is not what the checkpoint was trained on."""
+        if list(self.expressions) != list(faces.expressions):
+            raise InputError(
+                f"{folder} was trained for the labels {tuple(self.expressions)}. Received data with the labels "
+                f"{tuple(faces.expressions)}; take another --run_dir (and --init_from={folder} to start from its "
+                "weights)."
+            )
+        if self.fingerprint != faces.fingerprint:
+            raise InputError(
+                f"{folder} was trained on data with fingerprint {self.fingerprint[:12]}. Received: "
+                f"{faces.fingerprint[:12]}; the data changed since: take another --run_dir to train anew."
+            )
+        if self.faces != len(faces.parts["train"]):
+            raise InputError(
+                f"{folder} was trained on {self.faces} faces. Received: {len(faces.parts['train'])}; synthetic faces "
+                "came or went since: take another --run_dir to train anew."
+            )
+        if self.synthetic_fingerprint != faces.synthetic_fingerprint:
+            raise InputError(
+                f"{folder} was trained on synthetic faces with fingerprint {self.synthetic_fingerprint[:12]}. "
+                f"Received: {faces.synthetic_fingerprint[:12]}; they were made again since: take another --run_dir to "
+                "train anew."
+            )
 
 
 class Checkpoints:

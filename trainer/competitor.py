@@ -21,15 +21,10 @@ from fer_tf.competitors.method import Method, Work
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
-from fer_tf.run_folder import SPEC_FILE, RunFolder
-from trainer import runtime
+from fer_tf.run_folder import SPEC_FILE
+from trainer import persons_out, runtime
 from trainer.config import TaskConfig
 from trainer.fa_net import read_faces, report_classes
-
-# The part of predictions_persons.npz: each face answered by a method that never saw its person.
-PERSONS = "persons"
-# Above this many faces leaving each person out in turn would take days.
-MAX_PERSONS_OUT_FACES = 2000
 
 
 def run(config: TaskConfig) -> None:
@@ -69,7 +64,7 @@ def run(config: TaskConfig) -> None:
             "size_bytes": size,
         }
         files.write_json(files.join(folder.path, SPEC_FILE), spec)
-        if persons_are_shared(faces):
+        if persons_out.are_shared(faces):
             leave_persons_out(config, faces, parts)
     folder.write_history({"seconds": seconds, "chosen": chosen, "faces": len(parts["train"])})
     folder.finish(f"{seconds:.0f} s")
@@ -113,54 +108,18 @@ def few_threads(faces: int) -> Any:
         yield
 
 
-def persons_are_shared(faces: FaceSet) -> bool:
-    """Whether a set's own split tests the persons that it trains on, as JAFFE's does."""
-    train, test = (set(faces.parts[split].persons.tolist()) - {""} for split in ("train", "test"))
-    small = sum(len(part) for part in faces.parts.values()) <= MAX_PERSONS_OUT_FACES
-    return small and len(train | test) > 2 and bool(train & test) and faces.may_repeat
-
-
 def leave_persons_out(config: TaskConfig, faces: FaceSet, parts: dict[str, Faces]) -> None:
     """Answers every face of the set with a method that was trained on all other persons, and keeps the answers."""
-    whole, started = joined(list(parts.values())), time.monotonic()
-    logits = np.zeros((len(whole), len(faces.expressions)), np.float32)
-    persons = sorted(set(whole.persons.tolist()) - {""})
-    for number, person in enumerate(persons, 1):
+    whole, network = joined(list(parts.values())), config.folder.competitor
+
+    def answers(person: str, own: Part) -> np.ndarray:
         out = whole.persons == person
-        path = files.join(config.folder.competitor.path, "persons", f"{person}.npy")
-        if files.exists(path):
-            logits[out] = np.load(io.BytesIO(files.read_bytes(path)))
-            continue
-        work = work_of(config, faces)
-        work = dataclasses.replace(work, folder=files.join(work.folder, "persons", person))
+        work = dataclasses.replace(work_of(config, faces), folder=persons_out.folder_of(network, person))
         method = competitors.build(config.method, work)
         method.fit(whole.rows(~out))
-        logits[out] = method.logits(whole.rows(out))
-        buffer = io.BytesIO()
-        np.save(buffer, logits[out])
-        files.write_bytes(path, buffer.getvalue())
-        logging.info("without person %s (%d of %d), %.0f s", person, number, len(persons), time.monotonic() - started)
-    save_predictions(config.folder, PERSONS, part_of_all(faces), logits)
+        return method.logits(whole.rows(out))
 
-
-def part_of_all(faces: FaceSet) -> Part:
-    """Returns the table of all faces of a set, its parts one after another."""
-    names = ("image_ids", "labels", "persons", "poses", "genders", "ages")
-    return Part(**{name: np.concatenate([getattr(part, name) for part in faces.parts.values()]) for name in names})
-
-
-def save_predictions(run: RunFolder, split: str, part: Part, logits: np.ndarray) -> None:
-    """Writes image_id, person, pose (unicode), label (int64) and logits (float32) of some faces."""
-    run.write_predictions(
-        split,
-        {
-            "image_id": part.image_ids.astype(str),
-            "person": part.persons.astype(str),
-            "pose": part.poses.astype(str),
-            "label": part.labels,
-            "logits": logits.astype(np.float32),
-        },
-    )
+    persons_out.answer_all(config.folder, network, faces, answers)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,6 +82,8 @@ class FaNetOptions:
       teacher_weight: the teacher's share of a label, 0 to 1.
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
       synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
+      persons_left_out: whether every face is also answered by a Fa-Net that never saw its person, a training more for
+        each person; for a small public set whose parts share persons, such as jaffe. Competitors always are.
       tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
       mirror: mirrors half of Fa-Net's training faces where the recipe does not.
       mixup: alpha by which two training faces of Fa-Net are mixed; 0 takes the recipe's.
@@ -105,6 +107,7 @@ class FaNetOptions:
     teacher_weight: float = 0.5
     synthetic: bool = True
     synthetic_from: str = ""
+    persons_left_out: bool = False
     tta: Literal["none", "flip"] = "none"
     mirror: bool = False
     mixup: float = 0.0

@@ -22,7 +22,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
 from fer_tf.run_folder import RunFolder
-from trainer import competitor, runtime, tensorboard
+from trainer import competitor, persons_out, runtime, tensorboard
 from trainer.borrowed import record_lineage
 from trainer.config import TaskConfig
 from trainer.fa_net import keeps_last, predict, read_faces
@@ -64,7 +64,7 @@ def run(config: TaskConfig) -> None:
         # What a single label is compared with must be one that more than half agree on.
         clear = whole.has_majority
         part, logits = whole.rows(clear), answers[clear]
-        competitor.save_predictions(run, split, part, logits)
+        persons_out.save_predictions(run, split, part, logits)
         splits[split] = score(part, logits, faces.expressions, judged.temperature)
         splits[split] |= score_distribution(whole, answers, judged.temperature)
         if faces.set_classes:
@@ -149,10 +149,10 @@ def _competitor(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[P
 
 def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
     """The scores of all faces, each answered by a method that never saw its person; empty where that was not done."""
-    found = run.read_predictions(competitor.PERSONS)
+    found = run.read_predictions(persons_out.PERSONS)
     if found is None:
         return {}
-    return {"persons_left_out": score(competitor.part_of_all(faces), found["logits"], faces.expressions, 1.0)}
+    return {"persons_left_out": score(persons_out.part_of_all(faces), found["logits"], faces.expressions, 1.0)}
 
 
 def _by_set(faces: FaceSet, whole: Part, answers: np.ndarray, temperature: float) -> dict[str, Any]:

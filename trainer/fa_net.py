@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fer_tf import files
+from fer_tf.config import replace
 from fer_tf.data import inputs, mixed, public
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
@@ -22,7 +24,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
 from fer_tf.run_folder import RunFolder
 from fer_tf.synthesis import shards
-from trainer import borrowed, runtime, tensorboard
+from trainer import borrowed, persons_out, runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
 from trainer.config import FaNetOptions, TaskConfig
@@ -35,11 +37,22 @@ STATISTICS_BATCHES = 30
 
 def run(config: TaskConfig) -> None:
     """Trains to the end, going on where an earlier call stopped; does nothing when finished."""
-    if config.folder.fa_net.is_finished:
+    if config.folder.fa_net.is_finished and not config.fa_net.persons_left_out:
         logging.info("fa_net is finished in %s", config.folder.fa_net.path)
         return
-    recipe = recipe_of(config.task, config.fa_net)
     faces = read_faces(config)
+    if config.fa_net.persons_left_out:
+        persons_out.check(faces, config.task)
+    train(config, faces)
+    if config.fa_net.persons_left_out:
+        leave_persons_out(config, faces)
+
+
+def train(config: TaskConfig, faces: FaceSet) -> None:
+    """Trains on some faces to the end, going on where an earlier call stopped; does nothing when finished."""
+    if config.folder.fa_net.is_finished:
+        return
+    recipe = recipe_of(config.task, config.fa_net)
     report_classes(faces)
     strategy = runtime.strategy(config.run)
     keep_last = keeps_last(config, faces)
@@ -59,6 +72,24 @@ def run(config: TaskConfig) -> None:
                 _train_phase(config, recipe, faces, strategy, state, phase, keep_last)
     finish(config, faces, state)
     runtime.wait_for_all(strategy)
+
+
+def leave_persons_out(config: TaskConfig, faces: FaceSet) -> None:
+    """Answers every face of the set with a Fa-Net that was trained on all other persons, and keeps the answers."""
+    network = config.folder.fa_net
+
+    def answers(person: str, own: inputs.Part) -> np.ndarray:
+        others = persons_out.without(faces, config.task, person)
+        # No validation part is left that could choose an epoch.
+        config_of_one = replace(config, run_dir=persons_out.folder_of(network, person), keep="last")
+        train(config_of_one, others)
+        model, spec = fa_net.load(config_of_one.folder.fa_net.path)
+        found = dict(zip(others.parts["test"].image_ids, predict(model, others.parts["test"], spec), strict=True))
+        files.delete_folder(config_of_one.folder.fa_net.checkpoints)
+        keras.backend.clear_session()
+        return np.stack([found[image_id] for image_id in own.image_ids])
+
+    persons_out.answer_all(config.folder, network, faces, answers)
 
 
 def read_faces(config: TaskConfig) -> FaceSet:
@@ -244,7 +275,7 @@ def _restored(
     # Outside the scope: the state is a text, which several workers cannot mirror.
     checkpoints = Checkpoints(folder.checkpoints, model, optimizer, state)
     resumed = checkpoints.restore()
-    _check_state(state, faces, folder.path)
+    state.check(faces, folder.path)
     with strategy.scope():
         if not resumed and config.fa_net.init_from:
             borrowed.init_from(model, spec, config.fa_net.init_from)
@@ -315,30 +346,6 @@ class _Judge:
 def with_size(spec: FaNetSpec, image_size: int) -> FaNetSpec:
     """Returns the spec at another input size."""
     return dataclasses.replace(spec, image_size=image_size)
-
-
-def _check_state(state: State, faces: FaceSet, folder: str) -> None:
-    """Refuses to go on with data that is not what the checkpoint was trained on."""
-    if list(state.expressions) != list(faces.expressions):
-        raise InputError(
-            f"{folder} was trained for the labels {tuple(state.expressions)}. Received data with the labels "
-            f"{tuple(faces.expressions)}; take another --run_dir (and --init_from={folder} to start from its weights)."
-        )
-    if state.fingerprint != faces.fingerprint:
-        raise InputError(
-            f"{folder} was trained on data with fingerprint {state.fingerprint[:12]}. Received: "
-            f"{faces.fingerprint[:12]}; the data changed since: take another --run_dir to train anew."
-        )
-    if state.faces != len(faces.parts["train"]):
-        raise InputError(
-            f"{folder} was trained on {state.faces} faces. Received: {len(faces.parts['train'])}; synthetic faces came "
-            "or went since: take another --run_dir to train anew."
-        )
-    if state.synthetic_fingerprint != faces.synthetic_fingerprint:
-        raise InputError(
-            f"{folder} was trained on synthetic faces with fingerprint {state.synthetic_fingerprint[:12]}. Received: "
-            f"{faces.synthetic_fingerprint[:12]}; they were made again since: take another --run_dir to train anew."
-        )
 
 
 def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "none") -> np.ndarray:

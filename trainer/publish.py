@@ -25,7 +25,7 @@ MAX_BYTES = 12_000_000
 # that were given.
 ALWAYS = ("task", "recipe")
 TEACHER = ("teacher", "teacher_weight")
-OMITTED = ("stage", "run_dir", "data", "profile", "tta")
+OMITTED = ("stage", "run_dir", "data", "profile", "tta", "persons_left_out")
 # Of these it says only that a folder was given.
 FOLDERS = ("init_from", "teacher", "synthetic_from", "gan_face_net")
 

@@ -26,7 +26,7 @@ from fer_tf.run_folder import RunFolder
 from trainer.config import FA_NET, RunOptions, TaskConfig
 
 # These flags may differ when a run goes on: they do not change what is trained.
-FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds", "draws")
+FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds", "draws", "persons_left_out")
 
 
 class TrainingFailed(RuntimeError):

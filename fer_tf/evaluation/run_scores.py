@@ -13,7 +13,17 @@ from fer_tf.evaluation.metrics import bootstrap_interval, bootstrap_over_draws, 
 from fer_tf.runs import Run
 
 # Flags that say where a run stands and how far it went, not what it is.
-_OF_NO_MATTER = ("seed", "run_dir", "stage", "profile", "synthetic_from", "split_seed", "seeds", "draws")
+_OF_NO_MATTER = (
+    "seed",
+    "run_dir",
+    "stage",
+    "profile",
+    "synthetic_from",
+    "split_seed",
+    "seeds",
+    "draws",
+    "persons_left_out",
+)
 OVER_DRAWS = "persons, draws and seeds"
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fer_tf import competitors
 from fer_tf.evaluation.run_scores import best
-from fer_tf.reports.paper_tables import needs_set, notes_of, own_cell
+from fer_tf.reports.paper_tables import PERSONS_OUT, PERSONS_OUT_NOTE, needs_set, notes_of, own_cell, persons_out_cell
 from fer_tf.reports.tables import OWN, PAPER, PLAIN, Cell, Table
-from fer_tf.reports.wording import brackets, percent
+from fer_tf.reports.wording import duration
 from fer_tf.runs import Run
 
 FA_NET = "fa_net"
@@ -26,8 +24,6 @@ TABLE_2 = {
 }
 TABLE_3 = {"fisherface": 89.2, "salient_patches": 92.6, "cnn_svm": 95.3, "attention_cnn": 92.8, FA_NET: 95.7}
 COLUMNS = ("model", "printed, %", "this system, %", "training", "images a second", "size")
-PERSONS_OUT = "persons left out, %"
-PERSONS_OUT_NOTE = "Persons left out: all 213 faces, each answered by a method that never saw its person."
 RECIPES = ("paper", "best")
 
 
@@ -58,7 +54,7 @@ def _table(key: str, title: str, task: str, printed: dict[str, float], runs: Seq
             flag = f" --recipe={recipe}" if recipe else f" --method={method}"
             own = own_cell([run] if run else [], needs_set(task, flag))
             value = Cell(f"{printed[method]:.1f}", PAPER) if method in printed else Cell("-")
-            persons = [_persons_out(run, own)] if with_persons else []
+            persons = [persons_out_cell([run] if run else [])] if with_persons else []
             rows.append((Cell(name, OWN if run else PLAIN), value, own, *persons, *_cost(run)))
     columns = (*COLUMNS[:3], PERSONS_OUT, *COLUMNS[3:]) if with_persons else COLUMNS
     notes = (
@@ -74,14 +70,6 @@ def _of_recipe(runs: Sequence[Run], recipe: str) -> list[Run]:
     return [run for run in runs if run.metrics.get("recipe", run.flags.get("recipe", "best")) == recipe]
 
 
-def _persons_out(run: Run | None, own: Cell) -> Cell:
-    found = run.metrics.get("persons_left_out") if run else None
-    if not found:
-        return Cell("-")
-    low, high = (100 * end for end in found.get("accuracy_interval") or (np.nan, np.nan))
-    return Cell(percent(found["accuracy"]), OWN, brackets(low, high, found["interval_over"]))
-
-
 def _cost(run: Run | None) -> tuple[Cell, Cell, Cell]:
     """Training time, images a second and size of a run, as far as it tells."""
     if run is None:
@@ -93,10 +81,3 @@ def _cost(run: Run | None) -> tuple[Cell, Cell, Cell]:
         Cell("-" if not speed else f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"),
         Cell("-" if not size else f"{size / 1e6:.1f} MB"),
     )
-
-
-def duration(seconds: float) -> str:
-    """Returns a time as one number with its unit: `8.3 s`, `12 min`, `7.6 h`."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -50,3 +50,10 @@ def taken_off(row: Mapping[str, Any]) -> str:
 def unknown(interval: Sequence[float] | None) -> bool:
     """Whether an interval could not be had: too few persons or faces to draw from."""
     return interval is None or any(math.isnan(end) for end in interval)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as one number with its unit: `8.3 s`, `12 min`, `7.6 h`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,17 +6,22 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
+import numpy as np
 import pytest
 
+from fer_tf.data.public import jaffe
 from fer_tf.evaluation.saliency import CAM_LAYER
 from fer_tf.models import fa_net as networks
 from fer_tf.models.light_cnn import FEATURES_LAYER, LOGITS_LAYER, FusedBatchNormalization
 from trainer import tensorboard
 from trainer.task import main
 
+PERSONS = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 SMALL = ("--epochs=2", "--batch_size=32", "--image_size=16", "--precision=float32", "--synthetic=false")
 
 
@@ -77,4 +82,20 @@ def trained(toy_data: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("run") / "er_ss")
     for stage in ("fa_net", "evaluate"):
         assert main([f"--stage={stage}", *flags(toy_data, folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_jaffe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """213 pictures that a face detector is not asked about: a pattern of the expression on one of the person."""
+    folder, rng, number = tmp_path_factory.mktemp("jaffe"), np.random.default_rng(0), 0
+    patterns = {code: rng.integers(0, 256, (6, 6)) for code in jaffe.CODES}
+    for person in PERSONS:
+        own = rng.integers(0, 256, (6, 6))
+        for code, pattern in patterns.items():
+            for take in range(1, 5 if person == "KA" and code in ("AN", "HA", "SA") else 4):
+                number += 1
+                coarse = 0.7 * pattern + 0.3 * own + rng.normal(0, 12, (6, 6))
+                image = cv2.resize(np.clip(coarse, 0, 255).astype(np.uint8), (48, 48), interpolation=cv2.INTER_CUBIC)
+                cv2.imwrite(str(folder / f"{person}.{code}{take}.{number}.tiff"), image)
     return folder

@@ -6,35 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from fer_tf import competitors
 from fer_tf.config import of
-from fer_tf.data.public import jaffe
 from fer_tf.errors import InputError
 from fer_tf.reports import report
+from tests.trainer.conftest import PERSONS
 from trainer.config import TaskConfig
 from trainer.task import main
-
-PERSONS = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
-
-
-@pytest.fixture(scope="module")
-def drawn_jaffe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """213 pictures that a face detector is not asked about: a pattern of the expression on one of the person."""
-    folder, rng, number = tmp_path_factory.mktemp("jaffe"), np.random.default_rng(0), 0
-    patterns = {code: rng.integers(0, 256, (6, 6)) for code in jaffe.CODES}
-    for person in PERSONS:
-        own = rng.integers(0, 256, (6, 6))
-        for code, pattern in patterns.items():
-            for take in range(1, 5 if person == "KA" and code in ("AN", "HA", "SA") else 4):
-                number += 1
-                coarse = 0.7 * pattern + 0.3 * own + rng.normal(0, 12, (6, 6))
-                image = cv2.resize(np.clip(coarse, 0, 255).astype(np.uint8), (48, 48), interpolation=cv2.INTER_CUBIC)
-                cv2.imwrite(str(folder / f"{person}.{code}{take}.{number}.tiff"), image)
-    return folder
 
 
 def train(data: Any, run_dir: Any, *more: str) -> int:

@@ -203,6 +203,19 @@ def test_table_4_parts_runs_by_pre_training(tmp_path: Path) -> None:
     assert "--init_from" in rows[3][3].text
 
 
+def test_table_4_has_what_one_of_the_seeds_says_of_persons_that_were_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "jaffe", [1, 1, 1, 0], seed=0)
+    write_run(tmp_path / "b", "jaffe", [1, 1, 0, 0], seed=1, persons_left_out=True)
+    path = tmp_path / "b" / "metrics.json"
+    left_out = {"accuracy": 0.4, "accuracy_interval": [0.3, 0.5], "interval_over": "persons"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"persons_left_out": left_out}))
+    row = paper_tables.table_4(find_runs(str(tmp_path))).rows[2]
+    # Both seeds are one row's: the flag changes nothing of what it says of the test part.
+    assert (row[3].text, row[3].note.endswith("seeds 0, 1")) == ("62.5", True)
+    assert (row[4].text, row[4].kind) == ("40.0", OWN) and "[30.0, 50.0]" in row[4].note
+    assert paper_tables.table_4([]).rows[2][4].text == "-"
+
+
 def test_without_data_table_1_says_what_it_needs() -> None:
     table = paper_tables.table_1(None)
     assert [row[0].text for row in table.rows][-2:] == ["F2ED", "this corpus"]

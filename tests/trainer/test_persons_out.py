@@ -1,0 +1,69 @@
+"""A Fa-Net that answers every face without its person: what it trained on, what it says, and how it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_tf.errors import InputError
+from fer_tf.models import lineage
+from fer_tf.runs import find_runs
+from tests.trainer.conftest import PERSONS, read, small_networks
+from trainer.task import main
+
+SMALL = ("--epochs=3", "--learning_rate=0.02", "--recipe=paper", "--image_size=16", "--precision=float32")
+LEFT = ("UY", "YM")
+
+
+def train(data: Path, run_dir: Path, *more: str) -> int:
+    return main(["--task=jaffe", f"--data={data}", f"--run_dir={run_dir}", *SMALL, *more])
+
+
+def test_every_face_is_answered_without_its_person_by_the_trainings_that_are_left(
+    drawn_jaffe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    network = run / "fa_net"
+    with small_networks():
+        assert train(drawn_jaffe, run, "--stage=fa_net") == 0
+        assert not (network / "persons").exists()
+        written = (network / "best.weights.h5").stat().st_mtime_ns
+        # As a stop after eight of ten persons leaves it.
+        known = {person: np.full((24 if person == "KA" else 21, 7), place) for place, person in enumerate(PERSONS)}
+        (network / "persons").mkdir()
+        for person in set(PERSONS) - {*LEFT}:
+            np.save(network / "persons" / f"{person}.npy", known[person].astype(np.float32))
+        assert train(drawn_jaffe, run, "--persons_left_out=true") == 0
+    assert (network / "best.weights.h5").stat().st_mtime_ns == written
+
+    answers = np.load(network / "predictions_persons.npz")
+    assert len(set(answers["image_id"])) == len(answers["label"]) == 213
+    for person in PERSONS:
+        own = answers["person"] == person
+        assert all(name.startswith(f"{person}.") for name in answers["image_id"][own])
+        if person not in LEFT:
+            np.testing.assert_array_equal(answers["logits"][own], known[person])
+            continue
+        (seen,) = lineage.read(str(network / "persons" / person / "fa_net"))
+        assert seen.faces == 213 - own.sum()
+        # Answers in the order of other faces would be right by chance, one in seven.
+        assert (answers["logits"][own].argmax(1) == answers["label"][own]).mean() > 0.5
+        assert not (network / "persons" / person / "fa_net" / "checkpoints").exists()
+
+    found = read(run, "metrics.json")
+    scores = found["persons_left_out"]
+    right = answers["logits"].argmax(1) == answers["label"]
+    assert (scores["faces"], scores["interval_over"]) == (213, "persons")
+    assert scores["accuracy"] == pytest.approx(right.mean()) and found["test"]["faces"] == 70
+    assert "each person left out of training in turn" in (run / "evaluation.html").read_text()
+    # What was trained without a person is no run of its own, that a report would show.
+    assert [known.name for known in find_runs(str(tmp_path))] == ["run"]
+
+
+def test_no_person_can_be_left_out_where_the_parts_share_none(toy_data: str, tmp_path: Path) -> None:
+    flags = [f"--data={toy_data}", f"--run_dir={tmp_path}/run", "--task=er_zid", "--stage=fa_net", *SMALL]
+    with pytest.raises(InputError, match=r"`persons_left_out` is for a set of at most 2000 faces .* `task` 'er_zid'"):
+        main([*flags, "--synthetic=false", "--persons_left_out=true"])
+    assert not (tmp_path / "run" / "fa_net").exists()

@@ -1,0 +1,106 @@
+"""Every face of a small set answered by a classifier that never saw its person, where the set's parts share persons."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from fer_tf import files
+from fer_tf.data.inputs import FaceSet
+from fer_tf.data.parts import Part, survey
+from fer_tf.errors import InputError
+from fer_tf.reports.wording import duration
+from fer_tf.run_folder import NetworkFolder, RunFolder
+from trainer import runtime
+
+# The part of predictions_persons.npz: each face answered by a method that never saw its person.
+PERSONS = "persons"
+# Above this many faces leaving each person out in turn would take days.
+MAX_FACES = 2000
+
+
+def are_shared(faces: FaceSet) -> bool:
+    """Whether a set's own split tests the persons that it trains on, as JAFFE's does."""
+    train, test = (set(faces.parts[split].persons.tolist()) - {""} for split in ("train", "test"))
+    small = sum(len(part) for part in faces.parts.values()) <= MAX_FACES
+    return small and len(train | test) > 2 and bool(train & test) and faces.may_repeat
+
+
+def check(faces: FaceSet, task: str) -> None:
+    """Raises InputError where leaving persons out tells nothing new or would take days, and with several workers."""
+    if not are_shared(faces):
+        raise InputError(
+            f"`persons_left_out` is for a set of at most {MAX_FACES} faces whose own parts share persons, such as "
+            f"jaffe. Received: `task` {task!r}."
+        )
+    if runtime.workers() > 1:
+        raise InputError(f"`persons_left_out` trains on one worker; TF_CONFIG names {runtime.workers()}.")
+
+
+def answer_all(
+    run: RunFolder, network: NetworkFolder, faces: FaceSet, answers: Callable[[str, Part], np.ndarray]
+) -> None:
+    """Answers every face of the set without its person, going on where an earlier call stopped, and keeps the answers.
+
+    Args:
+      run: gets predictions_persons.npz.
+      network: the folder of what the run trained; each person's answers are kept below it.
+      faces: the set.
+      answers: trains without a person and returns the logits, float (N, num_classes), of the person's faces.
+    """
+    whole, began, trained = part_of_all(faces), time.monotonic(), 0
+    logits = np.zeros((len(whole), len(faces.expressions)), np.float32)
+    persons = sorted(set(whole.persons.tolist()) - {""})
+    for number, person in enumerate(persons, 1):
+        out = whole.persons == person
+        path = folder_of(network, person) + ".npy"
+        if files.exists(path):
+            logits[out] = np.load(io.BytesIO(files.read_bytes(path)))
+            continue
+        logits[out] = answers(person, whole.rows(out))
+        buffer = io.BytesIO()
+        np.save(buffer, logits[out])
+        files.write_bytes(path, buffer.getvalue())
+        trained += 1
+        left = (time.monotonic() - began) / trained * (len(persons) - number)
+        logging.info("without person %s (%d of %d), about %s left", person, number, len(persons), duration(left))
+    save_predictions(run, PERSONS, whole, logits)
+
+
+def folder_of(network: NetworkFolder, person: str) -> str:
+    """Returns the folder of what was trained without a person."""
+    return files.join(network.path, "persons", person)
+
+
+def without(faces: FaceSet, task: str, person: str) -> FaceSet:
+    """Returns a set whose test part is one person's faces and whose training part is all others'."""
+    whole = part_of_all(faces)
+    owners = zip(whole.image_ids.tolist(), whole.persons.tolist(), strict=True)
+    tags = {image_id: "test" if owner == person else "train" for image_id, owner in owners}
+    records = list(dict.fromkeys(path for part in faces.parts.values() for at in part.stored for path in at.files))
+    return dataclasses.replace(faces, parts=survey(records, task, len(faces.expressions), tags=tags))
+
+
+def part_of_all(faces: FaceSet) -> Part:
+    """Returns the table of all faces of a set, its parts one after another."""
+    names = ("image_ids", "labels", "persons", "poses", "genders", "ages")
+    return Part(**{name: np.concatenate([getattr(part, name) for part in faces.parts.values()]) for name in names})
+
+
+def save_predictions(run: RunFolder, split: str, part: Part, logits: np.ndarray) -> None:
+    """Writes image_id, person, pose (unicode), label (int64) and logits (float32) of some faces."""
+    run.write_predictions(
+        split,
+        {
+            "image_id": part.image_ids.astype(str),
+            "person": part.persons.astype(str),
+            "pose": part.poses.astype(str),
+            "label": part.labels,
+            "logits": logits.astype(np.float32),
+        },
+    )
