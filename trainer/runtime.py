@@ -90,6 +90,10 @@ def as_begun(config: TaskConfig) -> TaskConfig:
     return replace(config, **{name: trained[name] for name in taken})
 
 
+def _not_of_tracing(record: logging.LogRecord) -> bool:
+    return "tf.function retracing" not in record.getMessage()
+
+
 def _check_data(before: str, now: str, config: TaskConfig) -> None:
     """Refuses to go on, in any stage, with data whose splits may be others: training faces would be test faces."""
     if before and now and before != now:
@@ -300,6 +304,8 @@ def run_log(folder: RunFolder) -> Iterator[None]:
     root.setLevel(logging.INFO)
     # TensorFlow's own: what it says of its checkpoints' shards would stand between the run's lines.
     logging.getLogger("absl").setLevel(logging.WARNING)
+    # Networks that follow one another, as those without a person do, are traced one after the other on purpose.
+    logging.getLogger("tensorflow").addFilter(_not_of_tracing)
     for handler in handlers[1:]:
         handler.stream.writelines(f"{note}\n" for note in start_up.notes)
     try:
