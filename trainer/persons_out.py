@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import logging
+import re
 import time
 from collections.abc import Callable
 
@@ -73,8 +75,10 @@ def answer_all(
 
 
 def folder_of(network: NetworkFolder, person: str) -> str:
-    """Returns the folder of what was trained without a person."""
-    return files.join(network.path, "persons", person)
+    """Returns the folder of what was trained without a person; one whose name is no file's is known by its hash."""
+    plain = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", person)
+    name = person if plain else f"{hashlib.blake2b(person.encode(), digest_size=8).hexdigest()}~"
+    return files.join(network.path, "persons", name)
 
 
 def without(faces: FaceSet, task: str, person: str) -> FaceSet:

@@ -9,8 +9,10 @@ import pytest
 
 from fer_tf.errors import InputError
 from fer_tf.models import lineage
+from fer_tf.run_folder import RunFolder
 from fer_tf.runs import find_runs
 from tests.trainer.conftest import PERSONS, read, small_networks
+from trainer import persons_out
 from trainer.task import main
 
 SMALL = ("--epochs=3", "--learning_rate=0.02", "--recipe=paper", "--image_size=16", "--precision=float32")
@@ -67,3 +69,11 @@ def test_no_person_can_be_left_out_where_the_parts_share_none(toy_data: str, tmp
     with pytest.raises(InputError, match=r"`persons_left_out` is for a set of at most 2000 faces .* `task` 'er_zid'"):
         main([*flags, "--synthetic=false", "--persons_left_out=true"])
     assert not (tmp_path / "run" / "fa_net").exists()
+
+
+def test_whatever_a_person_is_called_what_is_made_without_them_stays_in_the_run(tmp_path: Path) -> None:
+    network = RunFolder(str(tmp_path / "run")).fa_net
+    names = ("KA", "..", "../../KA", "a/b", "a b", "", "é" * 300, "/etc/passwd", "b" * 65)
+    folders = [Path(persons_out.folder_of(network, name)) for name in names]
+    assert all(folder.resolve().parent == tmp_path / "run" / "fa_net" / "persons" for folder in folders)
+    assert folders[0].name == "KA" and len(set(folders)) == len(names) and max(len(f.name) for f in folders) < 70
