@@ -237,6 +237,7 @@ def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str]
 
     if f"--{VERBOSE}" not in (sys.argv[1:] if argv is None else argv):
         start_up.quiet()
+    start_up.ask_for_onednn()
     # A trainer, a server and a page may share one GPU; TensorFlow by itself takes all of its memory.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     for stream in (sys.stdout, sys.stderr):

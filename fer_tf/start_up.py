@@ -12,6 +12,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -38,10 +39,21 @@ with open(sys.argv[2], "wb", 0) as aside:
 
 def quiet() -> None:
     """Leads TensorFlow's start-up notes aside when it is imported; does nothing when it is already."""
+    ask_for_onednn()
     # Of what it says later, only errors are shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def ask_for_onednn() -> None:
+    """Has TensorFlow compute by oneDNN on every x86 CPU, unless the environment says otherwise; before it is imported.
+
+    By itself it does so on those alone that have AVX-512 for neural networks. On others its own kernels are slower
+    (docs/experiments.md), and with them the number of threads shows in the last bits of what a detector finds.
+    """
+    if platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fer_tf import start_up
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Test processes side by side, and the programs that they start, would otherwise each take all cores; and a test alone
-# finds what it finds beside others: where TensorFlow has no oneDNN, the number of threads shows in a box's last bits.
+# What commands ask of TensorFlow, which many tests import before a command could.
+start_up.ask_for_onednn()
+# Test processes side by side, and the programs that they start, would otherwise each take all cores.
 os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # A shell starts background jobs with Ctrl-C ignored, and programs inherit that; the tests that press Ctrl-C need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -39,6 +40,26 @@ def test_the_library_asks_tensorflow_for_errors_alone_unless_told_otherwise(monk
         if before:
             monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", before)
         assert fer_tf.Recognizer and os.environ["TF_CPP_MIN_LOG_LEVEL"] == after
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="asked for on x86 alone")
+@pytest.mark.parametrize(
+    ("first", "given", "is_on"),
+    [
+        ("fer_tf.Recognizer", None, True),
+        ("__import__('beam_pipelines')", None, True),
+        ("fer_tf.Recognizer", "0", False),
+    ],
+)
+def test_tensorflow_computes_by_onednn_unless_told_otherwise(first: str, given: str | None, is_on: bool) -> None:
+    # TensorFlow's own word for it, which the library leads aside.
+    code = f"import fer_tf; {first}; import tensorflow; from fer_tf import start_up; print(*start_up.notes)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    environment |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "0"}
+    environment |= {} if given is None else {"TF_ENABLE_ONEDNN_OPTS": given}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and ("oneDNN custom operations are on" in done.stdout + done.stderr) == is_on
 
 
 # Each imports TensorFlow, and then meets an input that is not there.

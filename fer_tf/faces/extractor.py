@@ -52,7 +52,7 @@ class ExtractorOptions:
       decode_timeout_s: how long the decoder may stay silent before its clip is given up, seconds.
       turned: whether a picture without a face is also looked at turned by quarter turns; a clip always is.
       threads: threads that TensorFlow may use for one operation; 0 leaves its setting alone. Where TensorFlow does
-        not use oneDNN (x86 without AVX-512), their number shows in the last bits of boxes, and in a few faces in
+        not use oneDNN (`TF_ENABLE_ONEDNN_OPTS=0`), their number shows in the last bits of boxes, and in a few faces in
         a hundred landmarks then lie a pixel or two elsewhere; a build uses one, however many workers it has.
     """
 
