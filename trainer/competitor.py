@@ -116,7 +116,8 @@ def leave_persons_out(config: TaskConfig, faces: FaceSet, parts: dict[str, Faces
         out = whole.persons == person
         work = dataclasses.replace(work_of(config, faces), folder=persons_out.folder_of(network, person))
         method = competitors.build(config.method, work)
-        method.fit(whole.rows(~out))
+        # Faces of nobody knows whom may be the person's.
+        method.fit(whole.rows(~out & (whole.persons != "")))
         return method.logits(whole.rows(out))
 
     persons_out.answer_all(config.folder, network, faces, answers)

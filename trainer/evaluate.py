@@ -152,7 +152,7 @@ def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
     found = run.read_predictions(persons_out.PERSONS)
     if found is None:
         return {}
-    return {"persons_left_out": score(persons_out.part_of_all(faces), found["logits"], faces.expressions, 1.0)}
+    return {"persons_left_out": score(persons_out.with_persons(faces), found["logits"], faces.expressions, 1.0)}
 
 
 def _by_set(faces: FaceSet, whole: Part, answers: np.ndarray, temperature: float) -> dict[str, Any]:

@@ -55,9 +55,9 @@ def answer_all(
       faces: the set.
       answers: trains without a person and returns the logits, float (N, num_classes), of the person's faces.
     """
-    whole, began, trained = part_of_all(faces), time.monotonic(), 0
+    whole, began, trained = with_persons(faces), time.monotonic(), 0
     logits = np.zeros((len(whole), len(faces.expressions)), np.float32)
-    persons = sorted(set(whole.persons.tolist()) - {""})
+    persons = sorted(set(whole.persons.tolist()))
     for number, person in enumerate(persons, 1):
         out = whole.persons == person
         path = folder_of(network, person) + ".npy"
@@ -70,7 +70,8 @@ def answer_all(
         files.write_bytes(path, buffer.getvalue())
         trained += 1
         left = (time.monotonic() - began) / trained * (len(persons) - number)
-        logging.info("without person %s (%d of %d), about %s left", person, number, len(persons), duration(left))
+        rest = f", about {duration(left)} left" if left else ""
+        logging.info("without person %s (%d of %d)%s", person, number, len(persons), rest)
     save_predictions(run, PERSONS, whole, logits)
 
 
@@ -82,18 +83,21 @@ def folder_of(network: NetworkFolder, person: str) -> str:
 
 
 def without(faces: FaceSet, task: str, person: str) -> FaceSet:
-    """Returns a set whose test part is one person's faces and whose training part is all others'."""
-    whole = part_of_all(faces)
+    """Returns a set whose test part is one person's faces and whose training part is all other persons'."""
+    whole = with_persons(faces)
     owners = zip(whole.image_ids.tolist(), whole.persons.tolist(), strict=True)
-    tags = {image_id: "test" if owner == person else "train" for image_id, owner in owners}
+    # Faces of nobody knows whom may be the person's, so they are in no part.
+    tags = dict.fromkeys((name for part in faces.parts.values() for name in part.image_ids.tolist()), "")
+    tags |= {image_id: "test" if owner == person else "train" for image_id, owner in owners}
     records = list(dict.fromkeys(path for part in faces.parts.values() for at in part.stored for path in at.files))
     return dataclasses.replace(faces, parts=survey(records, task, len(faces.expressions), tags=tags))
 
 
-def part_of_all(faces: FaceSet) -> Part:
-    """Returns the table of all faces of a set, its parts one after another."""
+def with_persons(faces: FaceSet) -> Part:
+    """Returns the table of all faces of a set whose person is known, its parts one after another."""
     names = ("image_ids", "labels", "persons", "poses", "genders", "ages")
-    return Part(**{name: np.concatenate([getattr(part, name) for part in faces.parts.values()]) for name in names})
+    whole = Part(**{name: np.concatenate([getattr(part, name) for part in faces.parts.values()]) for name in names})
+    return whole.rows(whole.persons != "")
 
 
 def save_predictions(run: RunFolder, split: str, part: Part, logits: np.ndarray) -> None:

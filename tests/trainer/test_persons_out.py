@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from fer_tf.data import inputs, public
 from fer_tf.errors import InputError
 from fer_tf.models import lineage
 from fer_tf.run_folder import RunFolder
@@ -77,3 +80,28 @@ def test_whatever_a_person_is_called_what_is_made_without_them_stays_in_the_run(
     folders = [Path(persons_out.folder_of(network, name)) for name in names]
     assert all(folder.resolve().parent == tmp_path / "run" / "fa_net" / "persons" for folder in folders)
     assert folders[0].name == "KA" and len(set(folders)) == len(names) and max(len(f.name) for f in folders) < 70
+
+
+def test_a_face_of_nobody_knows_whom_is_neither_learned_from_nor_scored(tmp_path: Path) -> None:
+    lines, patterns = ["image,expression,person,split"], np.random.default_rng(0).integers(0, 256, (2, 6, 6))
+    for number, (person, take, label) in enumerate(itertools.product(("A", "B", "C", ""), "12", (0, 1))):
+        pixels = cv2.resize(patterns[label].astype(np.uint8), (48, 48)) // 2 + 8 * number
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+        lines.append(f"{number}.png,{('happy', 'sad')[label]},{person},{'train' if take == '1' else 'test'}")
+    (tmp_path / "annotations.csv").write_text("\n".join(lines))
+    flags = [f"--data={tmp_path}", "--task=pictures", "--method=hog_knn", f"--run_dir={tmp_path}/run"]
+    assert main(flags) == 0
+    found = read(tmp_path / "run", "metrics.json")
+    assert (found["test"]["faces"], found["persons_left_out"]["faces"]) == (8, 12)
+    answers = np.load(tmp_path / "run" / "competitor" / "predictions_persons.npz")
+    assert sorted(set(answers["person"])) == ["A", "B", "C"] and len(answers["label"]) == 12
+
+    faces = public.read("pictures", str(tmp_path), 0.05)
+    parts = persons_out.without(faces, "pictures", "B").parts
+    assert {split: sorted(set(part.persons.tolist())) for split, part in parts.items()} == {
+        "train": ["A", "C"],
+        "val": [],
+        "test": ["B"],
+    }
+    images = inputs.evaluation_batches(parts["test"], image_size=48, channels=1, crop=1.0)
+    assert sum(len(batch) for batch, _ in images) == 4
