@@ -25,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "trainer" not in item.path.parts)
 
 
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Says where long bytes differ; on CI pytest itself would lay them out line by line, megabytes for minutes."""
+    if op != "==" or not (isinstance(left, bytes) and isinstance(right, bytes) and len(left) > 10_000):
+        return None
+    same = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), len(right))
+    return [f"{len(left):,} bytes == {len(right):,} bytes", f"they differ from byte {same:,} on"]
+
+
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The embedded corpus of real (rendered) clips."""
