@@ -21,8 +21,10 @@ __version__ = "0.2.0"
 
 def __getattr__(name: str) -> Any:
     if name == "Recognizer":
+        start_up = importlib.import_module("fer_tf.start_up")
+        start_up.ask_for_onednn()
         # In a notebook too, a user's own output stays alone.
-        importlib.import_module("fer_tf.start_up").quiet()
+        start_up.quiet()
         # By its name: the library's front door is no part of what it opens on.
         return importlib.import_module("fer_tf.recognition.recognizer").Recognizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

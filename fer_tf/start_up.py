@@ -39,7 +39,6 @@ with open(sys.argv[2], "wb", 0) as aside:
 
 def quiet() -> None:
     """Leads TensorFlow's start-up notes aside when it is imported; does nothing when it is already."""
-    ask_for_onednn()
     # Of what it says later, only errors are shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):

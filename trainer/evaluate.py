@@ -64,7 +64,7 @@ def run(config: TaskConfig) -> None:
         # What a single label is compared with must be one that more than half agree on.
         clear = whole.has_majority
         part, logits = whole.rows(clear), answers[clear]
-        persons_out.save_predictions(run, split, part, logits)
+        run.write_predictions(split, part.with_answers(logits))
         splits[split] = score(part, logits, faces.expressions, judged.temperature)
         splits[split] |= score_distribution(whole, answers, judged.temperature)
         if faces.set_classes:

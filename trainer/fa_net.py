@@ -41,11 +41,13 @@ def run(config: TaskConfig) -> None:
         logging.info("fa_net is finished in %s", config.folder.fa_net.path)
         return
     faces = read_faces(config)
-    if config.fa_net.persons_left_out:
-        persons_out.check(faces, config.task)
+    if not config.fa_net.persons_left_out:
+        train(config, faces)
+        return
+    # What cannot be is said before hours of training.
+    persons_out.check(faces, config.task)
     train(config, faces)
-    if config.fa_net.persons_left_out:
-        leave_persons_out(config, faces)
+    leave_persons_out(config, faces)
 
 
 def train(config: TaskConfig, faces: FaceSet) -> None:

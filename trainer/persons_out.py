@@ -72,7 +72,7 @@ def answer_all(
         left = (time.monotonic() - began) / trained * (len(persons) - number)
         rest = f", about {duration(left)} left" if left else ""
         logging.info("without person %s (%d of %d)%s", person, number, len(persons), rest)
-    save_predictions(run, PERSONS, whole, logits)
+    run.write_predictions(PERSONS, whole.with_answers(logits))
 
 
 def folder_of(network: NetworkFolder, person: str) -> str:
@@ -98,17 +98,3 @@ def with_persons(faces: FaceSet) -> Part:
     names = ("image_ids", "labels", "persons", "poses", "genders", "ages")
     whole = Part(**{name: np.concatenate([getattr(part, name) for part in faces.parts.values()]) for name in names})
     return whole.rows(whole.persons != "")
-
-
-def save_predictions(run: RunFolder, split: str, part: Part, logits: np.ndarray) -> None:
-    """Writes image_id, person, pose (unicode), label (int64) and logits (float32) of some faces."""
-    run.write_predictions(
-        split,
-        {
-            "image_id": part.image_ids.astype(str),
-            "person": part.persons.astype(str),
-            "pose": part.poses.astype(str),
-            "label": part.labels,
-            "logits": logits.astype(np.float32),
-        },
-    )

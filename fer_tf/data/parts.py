@@ -86,6 +86,23 @@ class Part:
         """Returns the table of some faces alone (bool mask or indices); without records."""
         return Part(**{name: getattr(self, name)[chosen] for name in COLUMNS})
 
+    def with_answers(self, logits: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what a run keeps of a part and the answers to it, by `RunFolder.write_predictions`.
+
+        Args:
+          logits: float (N, num_classes).
+
+        Returns:
+          dict: image_id, person, pose (unicode, (N,)), label (int64, (N,)) and logits (float32).
+        """
+        return {
+            "image_id": self.image_ids.astype(str),
+            "person": self.persons.astype(str),
+            "pose": self.poses.astype(str),
+            "label": self.labels,
+            "logits": logits.astype(np.float32),
+        }
+
     @cached_property
     def has_majority(self) -> np.ndarray:
         """Whether more than half of a face's votes agree, bool (N,); true where it has one label."""
