@@ -275,11 +275,11 @@ def _batches(pictures: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 def _log(config: TaskConfig, view: str, scores: dict[str, Any]) -> None:
     logging.info(
-        "%s, %s: accuracy %s, mean class %s %%, of %d faces, %d lost",
+        "%s, %s: accuracy %s, mean class %s, of %d faces, %d lost",
         name_of(config),
         view.replace("_", " "),
         wording.accuracy_of(scores),
-        wording.percent(scores["mean_class_accuracy"]),
+        wording.mean_class_of(scores),
         scores["faces"],
         scores["lost"],
     )

@@ -90,10 +90,10 @@ def run(config: TaskConfig) -> None:
     write_tensorboard(whole, answers)
     test = splits["test"]
     logging.info(
-        "evaluated in %.1f s: test accuracy %s, mean class %s %%, %d faces, 95 %% interval over %s; chance %s %%; %s",
+        "evaluated in %.1f s: test accuracy %s, mean class %s, %d faces, 95 %% interval over %s; chance %s %%; %s",
         time.monotonic() - started,
         wording.accuracy_of(test),
-        wording.percent(test["mean_class_accuracy"]),
+        wording.mean_class_of(test),
         test["faces"],
         test["interval_over"],
         wording.percent(test["chance"]),

@@ -34,14 +34,14 @@ def score_found(
       temperature: divides the logits before probabilities are judged.
 
     Returns:
-      faces, lost, accuracy with its interval, mean class accuracy, confusion (rows true; columns predicted, the last
-      one lost), per class, pose and gender, and of the faces found the calibration and what an "unsure" would change.
+      faces, lost, accuracy and mean class accuracy with their intervals, confusion (rows true; columns predicted, the
+      last one lost), per class, pose and gender, and of the faces found the calibration and what an "unsure" would
+      change.
     """
     answers = np.where(found, logits.argmax(axis=1), len(expressions))
     right = (answers == part.labels).astype(float)
     confusion = metrics.confusion_matrix(part.labels, answers, len(expressions) + 1)[:-1]
     persons = part.persons if set(part.persons.tolist()) - {""} else None
-    recalls = [row[label] / row.sum() for label, row in enumerate(confusion) if row.sum()]
     return {
         "faces": len(part),
         "lost": int((~found).sum()),
@@ -49,23 +49,24 @@ def score_found(
         "accuracy_interval": interval(right, persons),
         "interval_over": "faces" if persons is None else "persons",
         "chance": 1.0 / len(expressions),
-        "mean_class_accuracy": float(np.mean(recalls)),
+        "mean_class_accuracy": metrics.mean_over_classes(right, part.labels),
+        "mean_class_accuracy_interval": interval(right, persons, part.labels),
         "confusion": confusion.tolist(),
         "by_class": break_down(right, np.array(expressions, dtype=object)[part.labels], persons, expressions),
-        "by_pose": _by_pose(part, right, confusion.shape[0], answers),
+        "by_pose": _by_pose(part, right, persons),
         "by_gender": break_down(right, part.genders, persons),
         **_sureness(part.labels[found], logits[found], temperature),
     }
 
 
-def _by_pose(part: Part, right: np.ndarray, num_classes: int, answers: np.ndarray) -> dict[str, dict[str, Any]]:
+def _by_pose(part: Part, right: np.ndarray, persons: np.ndarray | None) -> dict[str, dict[str, Any]]:
     """The break-down by pose, with the mean over the classes: poses have other shares of them."""
-    persons = part.persons if set(part.persons.tolist()) - {""} else None
     rows = break_down(right, part.poses, persons)
     for pose, row in rows.items():
-        chosen = part.poses == pose
-        counted = metrics.confusion_matrix(part.labels[chosen], answers[chosen], num_classes + 1)[:-1]
-        row["mean_class_accuracy"] = metrics.mean_class_accuracy(counted)
+        of_pose = part.poses == pose
+        labels, who = part.labels[of_pose], None if persons is None else persons[of_pose]
+        row["mean_class_accuracy"] = metrics.mean_over_classes(right[of_pose], labels)
+        row["mean_class_accuracy_interval"] = interval(right[of_pose], who, labels)
     return rows
 
 

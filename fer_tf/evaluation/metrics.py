@@ -45,10 +45,22 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float(np.mean(2 * hits[present] / occurrences[present])) if present.any() else float("nan")
 
 
+def mean_over_classes(values: np.ndarray, classes: Sequence[int] | np.ndarray) -> float:
+    """Returns the mean over the classes of their values' means, each class as much as the others; nan without values.
+
+    Args:
+      values: float (N,), such as 1 for a right prediction and 0 for a wrong one.
+      classes: (N,) the true class of each value.
+    """
+    _, kinds = np.unique(classes, return_inverse=True)
+    return float(np.mean(np.bincount(kinds, values) / np.bincount(kinds))) if len(kinds) else float("nan")
+
+
 def bootstrap_interval(
     values: np.ndarray,
     groups: Sequence[str] | None = None,
     *,
+    classes: Sequence[int] | np.ndarray | None = None,
     samples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -60,6 +72,7 @@ def bootstrap_interval(
     Args:
       values: float (N,), such as 1 for a right prediction and 0 for a wrong one.
       groups: (N,) the person of each value; None draws single values.
+      classes: (N,) the true class of each value, for the interval of `mean_over_classes`; None for that of the mean.
       samples: bootstrap draws.
       level: coverage, 0 to 1.
       seed: of the draws.
@@ -67,7 +80,7 @@ def bootstrap_interval(
     Returns:
       (low, high); (nan, nan) with fewer than two values, or fewer than two groups.
     """
-    means = _bootstrap_means([np.asarray(values, float)[None]], groups, samples, seed)
+    means = _bootstrap_means([np.asarray(values, float)[None]], groups, classes, samples, seed)
     if means is None:
         return float("nan"), float("nan")
     tail = (1 - level) / 2
@@ -76,7 +89,13 @@ def bootstrap_interval(
 
 
 def paired_bootstrap(
-    first: np.ndarray, second: np.ndarray, groups: Sequence[str] | None = None, *, samples: int = 2000, seed: int = 0
+    first: np.ndarray,
+    second: np.ndarray,
+    groups: Sequence[str] | None = None,
+    *,
+    classes: Sequence[int] | np.ndarray | None = None,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Returns the mean difference `second - first` over the same faces, its 95 % interval and a two-sided p value.
 
@@ -87,6 +106,7 @@ def paired_bootstrap(
       first, second: float (N,) or (seeds, N), 1 for a right prediction and 0 for a wrong one, of the same faces in the
         same order; the numbers of seeds may differ.
       groups: (N,) persons, drawn whole; None draws faces.
+      classes: (N,) the true class of each face, for the difference of means over classes; None for that of means.
       samples: bootstrap draws.
       seed: of the draws.
 
@@ -96,8 +116,9 @@ def paired_bootstrap(
     first, second = (np.atleast_2d(np.asarray(rows, float)) for rows in (first, second))
     if first.shape[1] != second.shape[1]:
         raise InputError(f"`second` must have the {first.shape[1]} faces of `first`. Received: {second.shape[1]}.")
-    difference = float(second.mean() - first.mean())
-    means = _bootstrap_means((first, second), groups, samples, seed)
+    kinds = np.zeros(first.shape[1], int) if classes is None else classes
+    difference = mean_over_classes(second.mean(0), kinds) - mean_over_classes(first.mean(0), kinds)
+    means = _bootstrap_means((first, second), groups, classes, samples, seed)
     if means is None:
         return {"difference": difference, **dict.fromkeys(("low", "high", "p"), float("nan"))}
     found = means[1] - means[0]
@@ -107,7 +128,12 @@ def paired_bootstrap(
 
 
 def bootstrap_over_draws(
-    draws: Sequence[Sequence[np.ndarray]], groups: Sequence[Sequence[str]], *, samples: int = 2000, seed: int = 0
+    draws: Sequence[Sequence[np.ndarray]],
+    groups: Sequence[Sequence[str]],
+    *,
+    classes: Sequence[Sequence[int]] | None = None,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> np.ndarray | None:
     """Returns resampled means over several draws of a split, float64 (methods, samples).
 
@@ -117,6 +143,7 @@ def bootstrap_over_draws(
     Args:
       draws: for each draw, the methods' float (seeds, N), 1 for a right prediction and 0 for a wrong one.
       groups: for each draw, (N,) the person of each face.
+      classes: for each draw, (N,) the true class of each face, for means over classes; None for plain ones.
       samples: bootstrap samples.
       seed: of the samples.
 
@@ -131,44 +158,83 @@ def bootstrap_over_draws(
     shares = rng.multinomial(len(draws), np.full(len(draws), 1 / len(draws)), samples).T
     index = np.split(places, np.cumsum([len(who) for who in groups])[:-1])
     totals, weight = np.zeros((len(draws[0]), samples)), np.zeros(samples)
-    for methods, who, share in zip(draws, index, shares, strict=True):
-        faces = taken @ np.bincount(who, minlength=len(persons))
+    of_classes = classes or [None] * len(draws)
+    for methods, who, share, known_classes in zip(draws, index, shares, of_classes, strict=True):
+        cells = _Cells(who, len(persons), known_classes)
+        faces = cells.resampled(taken, np.ones((1, len(who))))
         # A draw whose tested persons are none of the sample's says nothing in it.
-        known = share * (faces > 0)
+        known = share * (faces.sum(axis=(1, 2)) > 0)
         weight += known
         for method, rows in enumerate(methods):
-            sums = np.stack([np.bincount(who, weights=row, minlength=len(persons)) for row in rows])
             seeds = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), samples) / len(rows)
-            totals[method] += known * ((taken @ sums.T) * seeds).sum(axis=1) / np.maximum(faces, 1)
+            totals[method] += known * (_over_classes(cells.resampled(taken, rows), faces) * seeds).sum(axis=1)
     return np.where(weight > 0, totals / np.maximum(weight, 1), np.nan)
 
 
+class _Cells:
+    """Sums values by what is drawn whole and by class.
+
+    Args:
+      index: (N,) the group of each face, 0 to groups - 1.
+      groups: how many there are.
+      classes: (N,) the true class of each face; None for one class.
+    """
+
+    def __init__(self, index: np.ndarray, groups: int, classes: Sequence[int] | np.ndarray | None) -> None:
+        names, kinds = np.unique(np.zeros(len(index)) if classes is None else classes, return_inverse=True)
+        self._shape = (groups, len(names))
+        self._cell = index * len(names) + kinds
+
+    def resampled(self, taken: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Returns the sums of rows' values in each sample, float64 (samples, rows, classes).
+
+        Args:
+          taken: float (samples, groups), how often a sample took each group.
+          rows: float (rows, N).
+        """
+        size = self._shape[0] * self._shape[1]
+        sums = np.stack([np.bincount(self._cell, row, size).reshape(self._shape) for row in rows], axis=1)
+        return np.tensordot(taken, sums, axes=1)
+
+
+def _over_classes(sums: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The mean over the classes that a sample has, (samples, rows), of sums and counts (samples, rows, classes)."""
+    rates = sums / np.maximum(faces, 1)
+    return rates.sum(axis=-1) / np.maximum((faces > 0).sum(axis=-1), 1)
+
+
 def _bootstrap_means(
-    methods: Sequence[np.ndarray], groups: Sequence[str] | None, samples: int, seed: int
+    methods: Sequence[np.ndarray],
+    groups: Sequence[str] | None,
+    classes: Sequence[int] | np.ndarray | None,
+    samples: int,
+    seed: int,
 ) -> np.ndarray | None:
     """The means of resampled values, float64 (methods, samples); None when there is nothing to draw from.
 
     Args:
       methods: float (seeds, N) each; a draw takes the same faces of all methods, and of each its own seeds.
       groups: (N,) what is drawn whole; None draws single faces.
+      classes: (N,) for the mean over their means; None for the mean of all values.
     """
-    if groups is None:
-        sums, counts = list(methods), np.ones(methods[0].shape[1])
-    else:
+    index = np.arange(methods[0].shape[1])
+    if groups is not None:
         _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        sums = [np.stack([np.bincount(index, weights=row) for row in rows]) for rows in methods]
-        counts = np.bincount(index).astype(float)
-    if len(counts) < 2:
+    size = int(index.max(initial=-1)) + 1
+    if size < 2:
         return None
+    cells = _Cells(index, size, classes)
     rng = np.random.default_rng(seed)
-    means = np.empty((len(sums), samples))
-    block = max(1, MAX_DRAWS // len(counts))
+    means = np.empty((len(methods), samples))
+    block = max(1, MAX_DRAWS // size)
     for start in range(0, samples, block):
         part = slice(start, min(start + block, samples))
-        drawn = rng.integers(0, len(counts), (part.stop - start, len(counts)))
-        for method, rows in enumerate(sums):
+        drawn = rng.integers(0, size, (part.stop - start, size))
+        places = drawn + size * np.arange(len(drawn))[:, None]
+        taken = np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
+        faces = cells.resampled(taken, np.ones((1, len(index))))
+        for method, rows in enumerate(methods):
             seeds = len(rows)
             shares = rng.multinomial(seeds, [1 / seeds] * seeds, len(drawn)) / seeds if seeds > 1 else [[1.0]]
-            by_seed = np.stack([row[drawn].sum(axis=1) for row in rows], axis=1)
-            means[method, part] = (by_seed * shares).sum(axis=1) / counts[drawn].sum(axis=1)
+            means[method, part] = (_over_classes(cells.resampled(taken, rows), faces) * shares).sum(axis=1)
     return means

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fer_tf.evaluation.metrics import bootstrap_interval, bootstrap_over_draws, paired_bootstrap
+from fer_tf.evaluation.metrics import bootstrap_interval, bootstrap_over_draws, mean_over_classes, paired_bootstrap
 from fer_tf.runs import Run
 
 # Flags that say where a run stands and how far it went, not what it is.
@@ -25,11 +25,21 @@ _OF_NO_MATTER = (
     "persons_left_out",
 )
 OVER_DRAWS = "persons, draws and seeds"
+# Of all faces, or the mean of the classes' own, by their names in metrics.json.
+Measure = Literal["accuracy", "mean_class_accuracy"]
+
+
+class Face(NamedTuple):
+    """What tells a test face apart, and what is drawn and averaged over: its person and its true class."""
+
+    image_id: str
+    person: str
+    label: int
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An accuracy over one or more runs that differ in their seed alone.
+    """An accuracy, or a mean class accuracy, over one or more runs that differ in their seed alone.
 
     Attributes:
       value, low, high: mean and its 95 % bootstrap interval, %; nan where unknown.
@@ -48,7 +58,7 @@ class Accuracy:
     p: float = float("nan")
 
 
-def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
+def accuracy_of(runs: Sequence[Run], measure: Measure = "accuracy") -> Accuracy | None:
     """Returns the accuracy of runs that differ in their seed or their draw of the splits, or None without test face.
 
     Each face counts with its mean over the runs, and whole persons are drawn where they are known. Over several draws
@@ -58,23 +68,26 @@ def accuracy_of(runs: Sequence[Run]) -> Accuracy | None:
     if not runs:
         return None
     if len(draws := by_draw(runs)) > 1:
-        return _over_draws([(found,) for found in draws.values()], runs)
+        return _over_draws([(found,) for found in draws.values()], runs, measure)
     test = runs[0].test
-    if len(runs) == 1 or any(run.predictions is None for run in runs):
+    # Of one run its own page's numbers; runs of before 0.2 have no interval of the mean over the classes.
+    own = len(runs) == 1 and f"{measure}_interval" in test
+    if own or any(run.predictions is None for run in runs):
         # One run's interval is not that of several runs' mean.
-        known = test.get("accuracy_interval") if len(runs) == 1 else None
+        known = test.get(f"{measure}_interval") if own else None
         low, high = known or (np.nan, np.nan)
-        value = float(np.mean([run.test["accuracy"] for run in runs]))
+        value = float(np.mean([run.test.get(measure, np.nan) for run in runs]))
         return Accuracy(100 * value, 100 * low, 100 * high, test["faces"], test["interval_over"], runs)
     right = _mean_hits(runs)
     values = np.array(list(right.values()))
-    groups = _persons(right)
-    low, high = bootstrap_interval(values, groups)
+    groups, classes = _persons(right), _classes(right, measure)
+    low, high = bootstrap_interval(values, groups, classes=classes)
     over = "faces" if groups is None else "persons"
-    return Accuracy(100 * float(values.mean()), 100 * low, 100 * high, len(values), over, runs)
+    value = mean_over_classes(values, classes)
+    return Accuracy(100 * value, 100 * low, 100 * high, len(values), over, runs)
 
 
-def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | None:
+def difference_of(first: Sequence[Run], second: Sequence[Run], measure: Measure = "accuracy") -> Accuracy | None:
     """Returns how much more accurate the second runs are on the same faces, in points; None without such faces.
 
     Each face that all runs have is compared with itself; persons are drawn, and seeds where there are several. Over
@@ -84,13 +97,14 @@ def difference_of(first: Sequence[Run], second: Sequence[Run]) -> Accuracy | Non
         return None
     draws = [by_draw(runs) for runs in (first, second)]
     if len(both := [draw for draw in draws[0] if draw in draws[1]]) > 1:
-        return _over_draws([(draws[0][draw], draws[1][draw]) for draw in both], (*first, *second))
+        return _over_draws([(draws[0][draw], draws[1][draw]) for draw in both], (*first, *second), measure)
     hits = [[_mean_hits([run]) for run in runs] for runs in (first, second)]
-    seen = [key for key in hits[0][0] if all(key in run for runs in hits for run in runs)]
+    seen = [face for face in hits[0][0] if all(face in run for runs in hits for run in runs)]
     if not seen:
         return None
     groups = _persons(seen)
-    found = paired_bootstrap(*(np.array([[run[key] for key in seen] for run in runs]) for runs in hits), groups)
+    rows = (np.array([[run[face] for face in seen] for run in runs]) for runs in hits)
+    found = paired_bootstrap(*rows, groups, classes=_classes(seen, measure))
     low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
     over = "faces" if groups is None else "persons"
     return Accuracy(value, low, high, len(seen), over, (*first, *second), found["p"])
@@ -109,40 +123,53 @@ def is_choosing(run: Run) -> bool:
     return int(run.flags.get("split_seed", -1)) >= 0 and run.flags.get("draws") == 0
 
 
-def _over_draws(draws: Sequence[tuple[Sequence[Run], ...]], runs: Sequence[Run]) -> Accuracy | None:
+def _over_draws(draws: Sequence[tuple[Sequence[Run], ...]], runs: Sequence[Run], measure: Measure) -> Accuracy | None:
     """The mean over draws of one method's accuracy, or of what the second of two adds to the first's."""
     if any(run.predictions is None for run in runs):
         return None
-    rights, persons, faces = [], [], 0
+    rights, tested = [], []
     for methods in draws:
         hits = [[_mean_hits([run]) for run in method] for method in methods]
-        seen = [key for key in hits[0][0] if all(key in run for method in hits for run in method)]
-        rights.append([np.array([[run[key] for key in seen] for run in method]) for method in hits])
-        persons.append([person for _, person in seen])
-        faces += len(seen)
-    points = np.mean([[right.mean() for right in methods] for methods in rights], axis=0)
-    means = bootstrap_over_draws(rights, persons)
+        seen = [face for face in hits[0][0] if all(face in run for method in hits for run in method)]
+        rights.append([np.array([[run[face] for face in seen] for run in method]) for method in hits])
+        tested.append(seen)
+    classes = [_classes(seen, measure) for seen in tested]
+    points = np.mean(
+        [
+            [mean_over_classes(right.mean(0), of) for right in methods]
+            for methods, of in zip(rights, classes, strict=True)
+        ],
+        axis=0,
+    )
+    means = bootstrap_over_draws(rights, [[face.person for face in seen] for seen in tested], classes=classes)
     value = points[-1] - (points[0] if len(points) > 1 else 0.0)
     low = high = np.nan
     if means is not None:
         low, high = np.nanquantile(means[-1] - (means[0] if len(points) > 1 else 0.0), [0.025, 0.975])
+    faces = sum(map(len, tested))
     return Accuracy(100 * float(value), 100 * float(low), 100 * float(high), faces, OVER_DRAWS, tuple(runs))
 
 
-def _mean_hits(runs: Sequence[Run]) -> dict[tuple[str, str], float]:
-    """The share of runs that are right, by image_id and person."""
-    hits: dict[tuple[str, str], list[float]] = {}
+def _mean_hits(runs: Sequence[Run]) -> dict[Face, float]:
+    """The share of runs that are right, by face."""
+    hits: dict[Face, list[float]] = {}
     for run in runs:
         found = run.predictions
-        for name, person, hit in zip(found["image_id"], found["person"], _hits(found), strict=True):
-            hits.setdefault((str(name), str(person)), []).append(hit)
-    return {key: float(np.mean(values)) for key, values in hits.items()}
+        columns = (found["image_id"], found["person"], found["label"], _hits(found))
+        for name, person, label, hit in zip(*columns, strict=True):
+            hits.setdefault(Face(str(name), str(person), int(label)), []).append(hit)
+    return {face: float(np.mean(values)) for face, values in hits.items()}
 
 
-def _persons(faces: Iterable[tuple[str, str]]) -> list[str] | None:
+def _persons(faces: Iterable[Face]) -> list[str] | None:
     """The person of each face, or None when they are not known; one person alone gives no interval, as in `scores`."""
-    persons = [person for _, person in faces]
+    persons = [face.person for face in faces]
     return persons if set(persons) - {""} else None
+
+
+def _classes(faces: Iterable[Face], measure: Measure) -> list[int]:
+    """What a mean is taken over: each face's class, or one class of all."""
+    return [face.label if measure == "mean_class_accuracy" else 0 for face in faces]
 
 
 def _hits(predictions: dict[str, np.ndarray]) -> np.ndarray:

@@ -36,9 +36,9 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
       temperature: divides the logits before probabilities are judged.
 
     Returns:
-      accuracy with its 95 % interval (over persons where known, else over faces) and chance level, mean class
-      accuracy, macro F1, confusion (rows true, columns predicted), per class, pose, person, gender and age group,
-      and the calibration with and without the temperature.
+      accuracy and mean class accuracy with their 95 % intervals (over persons where known, else over faces), chance
+      level, macro F1, confusion (rows true, columns predicted), per class, pose, person, gender and age group, and the
+      calibration with and without the temperature.
     """
     if not len(part):
         return {"faces": 0}
@@ -58,6 +58,7 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
         "chance": 1.0 / len(expressions),
         "majority": float(counts.max() / counts.sum()),
         "mean_class_accuracy": metrics.mean_class_accuracy(confusion),
+        "mean_class_accuracy_interval": interval(right, persons, part.labels),
         "macro_f1": metrics.macro_f1(confusion),
         "expressions": list(expressions),
         "confusion": confusion.tolist(),
@@ -132,12 +133,15 @@ def break_down(
     return rows
 
 
-def interval(right: np.ndarray, persons: np.ndarray | None, samples: int = 2000) -> list[float] | None:
+def interval(
+    right: np.ndarray, persons: np.ndarray | None, classes: np.ndarray | None = None, samples: int = 2000
+) -> list[float] | None:
     """Returns the 95 % bootstrap interval [low, high] over persons, or over faces when persons is None.
 
-    None when there are fewer than two to draw from, since JSON has no nan.
+    With classes it is that of the mean over the classes. None when there are fewer than two to draw from, since JSON
+    has no nan.
     """
-    low, high = metrics.bootstrap_interval(right, persons, samples=samples)
+    low, high = metrics.bootstrap_interval(right, persons, classes=classes, samples=samples)
     return None if np.isnan(low) else [low, high]
 
 

@@ -49,8 +49,8 @@ def across_section(sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _row(where: str, network: str, part: dict[str, Any]) -> tuple[str, ...]:
     counts = f"{part['faces']:,}", f"{part['lost']:,}"
     ece = part["calibration"].get("ece")
-    mean = f"{percent(part['mean_class_accuracy'])} %"
-    return where, network, *counts, wording.accuracy_of(part), mean, "-" if ece is None else percent(ece)
+    shares = wording.accuracy_of(part), wording.mean_class_of(part)
+    return where, network, *counts, *shares, "-" if ece is None else percent(ece)
 
 
 def _relative(row: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from fer_tf import competitors
 from fer_tf.evaluation.run_scores import best
-from fer_tf.reports.paper_tables import PERSONS_OUT, PERSONS_OUT_NOTE, needs_set, notes_of, own_cell, persons_out_cell
+from fer_tf.reports.paper_tables import (
+    MEAN_CLASS,
+    MEAN_CLASS_COLUMN,
+    PERSONS_OUT,
+    PERSONS_OUT_NOTE,
+    needs_set,
+    notes_of,
+    own_cell,
+    persons_out_cell,
+)
 from fer_tf.reports.tables import OWN, PAPER, PLAIN, Cell, Table
 from fer_tf.reports.wording import duration
 from fer_tf.runs import Run
@@ -23,7 +32,7 @@ TABLE_2 = {
     FA_NET: 71.1,
 }
 TABLE_3 = {"fisherface": 89.2, "salient_patches": 92.6, "cnn_svm": 95.3, "attention_cnn": 92.8, FA_NET: 95.7}
-COLUMNS = ("model", "printed, %", "this system, %", "training", "images a second", "size")
+COLUMNS = ("model", "printed, %", "this system, %", MEAN_CLASS_COLUMN, "training", "images a second", "size")
 RECIPES = ("paper", "best")
 
 
@@ -52,11 +61,12 @@ def _table(key: str, title: str, task: str, printed: dict[str, float], runs: Seq
             used += [run] if run else []
             name = competitors.TITLES.get(method, method) + (f", recipe {recipe}" if recipe else "")
             flag = f" --recipe={recipe}" if recipe else f" --method={method}"
-            own = own_cell([run] if run else [], needs_set(task, flag))
+            chosen = [run] if run else []
+            own, mean = own_cell(chosen, needs_set(task, flag)), own_cell(chosen, "-", MEAN_CLASS)
             value = Cell(f"{printed[method]:.1f}", PAPER) if method in printed else Cell("-")
-            persons = [persons_out_cell([run] if run else [])] if with_persons else []
-            rows.append((Cell(name, OWN if run else PLAIN), value, own, *persons, *_cost(run)))
-    columns = (*COLUMNS[:3], PERSONS_OUT, *COLUMNS[3:]) if with_persons else COLUMNS
+            persons = [persons_out_cell(chosen)] if with_persons else []
+            rows.append((Cell(name, OWN if run else PLAIN), value, own, mean, *persons, *_cost(run)))
+    columns = (*COLUMNS[:4], PERSONS_OUT, *COLUMNS[4:]) if with_persons else COLUMNS
     notes = (
         "Of several runs of a method the one with the best validation accuracy stands here. Training, speed and size "
         "are that run's, on its own machine; images a second from the encoded picture to the answer.",

@@ -75,7 +75,7 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
             f"{scores['faces']:,}",
             f"{scores['lost']:,}",
             accuracy,
-            percent(scores["mean_class_accuracy"]),
+            wording.mean_class_of(scores),
             *("-" if value is None else percent(value) for value in (right, confidence)),
         )
         rows.append(tuple(Cell(text) for text in texts))
@@ -89,8 +89,10 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
     if len(poses) > 1:
         rows = []
         for pose in poses:
-            means = (found[view]["by_pose"][pose]["mean_class_accuracy"] for view, _ in views)
-            rows.append((pose, *map(_share, means)))
+            means = (
+                wording.mean_class_of(found[view]["by_pose"][pose], found[view]["interval_over"]) for view, _ in views
+            )
+            rows.append((pose, *means))
         tables.append(_table(f"{name}: by pose, mean class accuracy, %", "pose", views, rows))
     shares = [
         (f"{row['share']:.2f}", *(percent(found[view]["tightness"][place]["accuracy"]) for view, _ in views))
@@ -159,7 +161,7 @@ def _headline(test: dict[str, Any]) -> str:
     )
     return (
         f"{percent(test['accuracy'])} % of {test['faces']:,} test faces are right ({known}); the mean over the classes "
-        f"is {percent(test['mean_class_accuracy'])} %. Guessing gives "
+        f"is {wording.mean_class_of(test)}. Guessing gives "
         f"{percent(test['chance'])} %, always answering with the most frequent class {percent(test['majority'])} %."
     )
 

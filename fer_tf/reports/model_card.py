@@ -142,9 +142,9 @@ def _score_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for name, part in parts:
         if part.get("faces"):
-            shares = part["mean_class_accuracy"], part["macro_f1"], part["calibration"]["calibrated"]["ece"]
-            percents = (f"{percent(share)} %" for share in shares)
-            rows.append((name, f"{part['faces']:,}", wording.accuracy_of(part), *percents))
+            percents = (f"{percent(share)} %" for share in (part["macro_f1"], part["calibration"]["calibrated"]["ece"]))
+            accuracies = wording.accuracy_of(part), wording.mean_class_of(part)
+            rows.append((name, f"{part['faces']:,}", *accuracies, *percents))
     return rows
 
 

@@ -11,6 +11,7 @@ from fer_tf.data import public
 from fer_tf.evaluation.run_scores import (
     OVER_DRAWS,
     Accuracy,
+    Measure,
     accuracy_of,
     by_draw,
     difference_of,
@@ -32,6 +33,8 @@ TABLE_1 = (
     ("F2ED", "54", "119", "4", "219,719", "5,418", "256 × 256", "HL, F, HR, BV"),
 )
 PERSONS_OUT = "persons left out, %"
+MEAN_CLASS: Measure = "mean_class_accuracy"
+MEAN_CLASS_COLUMN = "mean class, %"
 PERSONS_OUT_NOTE = "Persons left out: all 213 faces, each answered by a method that never saw its person."
 # Table 4: without and with pre-training on F2ED.
 TABLE_4 = {"fer2013": (62.3, 71.1), "jaffe": (82.9, 95.7)}
@@ -99,10 +102,11 @@ def table_4(runs: Sequence[Run]) -> Table:
                     Cell("yes" if pretrained else "no"),
                     Cell(f"{printed[pretrained]:.1f}", PAPER),
                     own_cell(chosen, needs_set(task, start)),
+                    own_cell(chosen, "-", MEAN_CLASS),
                     persons_out_cell(chosen),
                 )
             )
-    columns = ("data set", "pre-trained", "paper, %", "this system, %", PERSONS_OUT)
+    columns = ("data set", "pre-trained", "paper, %", "this system, %", MEAN_CLASS_COLUMN, PERSONS_OUT)
     notes = (
         "The paper pre-trains on F2ED, this system on what --init_from names (see the runs).",
         PERSONS_OUT_NOTE,
@@ -127,6 +131,11 @@ def table_5(runs: Sequence[Run]) -> Table:
         rows.append((Cell(f"{row}, this system", OWN), *map(own_cell, found, needs)))
     pairs = zip(*by_row.values(), strict=True)
     rows.append((Cell("difference, this system", OWN), *(_difference_cell(*pair) for pair in pairs)))
+    if used:
+        for row, found in by_row.items():
+            rows.append((Cell(f"mean class: {row}", OWN), *(own_cell(cell, "-", MEAN_CLASS) for cell in found)))
+        gained = [_difference_cell(real, both, MEAN_CLASS) for real, both in zip(*by_row.values(), strict=True)]
+        rows.append((Cell("mean class: difference", OWN), *gained))
     remedied = [runs_5(runs, REMEDY, task) for task in TASKS]
     if any(remedied):
         needs = "needs a run of trainer.task --task=all"
@@ -204,14 +213,20 @@ def numbers_5(runs: Sequence[Run]) -> dict[str, Any]:
         entry: dict[str, Any] = {
             row: {
                 "accuracy": [100 * run.test["accuracy"] for run in found],
+                MEAN_CLASS: [100 * run.test[MEAN_CLASS] for run in found],
                 "seeds": [run.seed for run in found],
                 "draws": [run.flags.get("split_seed", -1) for run in found],
             }
             for row, found in rows.items()
             if found
         }
-        for name, first in (("difference", ALONE), ("beside_remedy", REMEDY)):
-            if found := difference_of(rows[first], rows["FaPE-GAN+Fa-Net"]):
+        compared: tuple[tuple[str, str, Measure], ...] = (
+            ("difference", ALONE, "accuracy"),
+            ("mean_class_difference", ALONE, MEAN_CLASS),
+            ("beside_remedy", REMEDY, "accuracy"),
+        )
+        for name, first, measure in compared:
+            if found := difference_of(rows[first], rows["FaPE-GAN+Fa-Net"], measure):
                 ends = {
                     name: None if math.isnan(value) else value
                     for name, value in (("low", found.low), ("high", found.high), ("p", found.p))
@@ -228,10 +243,10 @@ def of_fa_net(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.method == "fa_net"]
 
 
-def own_cell(runs: Sequence[Run], needs: str) -> Cell:
+def own_cell(runs: Sequence[Run], needs: str, measure: Measure = "accuracy") -> Cell:
     """Returns the cell of some runs' accuracy, or what it would need."""
-    accuracy = accuracy_of(runs)
-    if accuracy is None:
+    accuracy = accuracy_of(runs, measure)
+    if accuracy is None or math.isnan(accuracy.value):
         return Cell(needs, MISSING)
     interval = _interval(accuracy)
     if accuracy.over == OVER_DRAWS:
@@ -256,8 +271,8 @@ def _remedy_cell(runs: Sequence[Run], needs: str) -> Cell:
     return dataclasses.replace(cell, note=f"{cell.note}; {remedy_of(runs[0].flags)}") if runs else cell
 
 
-def _difference_cell(first: Sequence[Run], second: Sequence[Run]) -> Cell:
-    found = difference_of(first, second)
+def _difference_cell(first: Sequence[Run], second: Sequence[Run], measure: Measure = "accuracy") -> Cell:
+    found = difference_of(first, second, measure)
     if found is None:
         return Cell("needs both rows", MISSING)
     return Cell(f"{found.value:+.1f}", OWN, f"{_interval(found, '+')} same faces", found)

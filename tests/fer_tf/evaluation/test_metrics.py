@@ -55,6 +55,52 @@ def test_an_interval_from_one_person_is_unknown():
     assert np.isnan(metrics.bootstrap_interval(np.ones(5), ["P1"] * 5)).all()
 
 
+def test_a_mean_over_classes_counts_a_rare_class_as_much_as_a_frequent_one():
+    right = (LABELS == PREDICTIONS).astype(float)
+    assert metrics.mean_over_classes(right, LABELS) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert np.isnan(metrics.mean_over_classes(np.zeros(0), np.zeros(0, int)))
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    expected = metrics.mean_class_accuracy(metrics.confusion_matrix(labels, predictions, 5))
+    assert metrics.mean_over_classes(labels == predictions, labels) == pytest.approx(expected)
+
+
+def test_an_interval_of_the_mean_over_classes_is_that_of_resampled_persons():
+    # By another way: persons drawn one after another, and of each sample the recalls of the classes that it has.
+    rng = np.random.default_rng(3)
+    labels, persons = rng.choice(3, 400, p=[0.9, 0.07, 0.03]), rng.integers(0, 12, 400)
+    right = (rng.random(400) < np.array([0.8, 0.4, 0.2])[labels]).astype(float)
+    means = []
+    for _ in range(3000):
+        faces = np.concatenate([np.flatnonzero(persons == person) for person in rng.integers(0, 12, 12)])
+        of_class = [right[faces][labels[faces] == label] for label in range(3)]
+        means.append(np.mean([hits.mean() for hits in of_class if len(hits)]))
+    names = [f"P{person}" for person in persons]
+    found = metrics.bootstrap_interval(right, names, classes=labels)
+    np.testing.assert_allclose(found, np.quantile(means, [0.025, 0.975]), atol=0.02)
+    plain = metrics.bootstrap_interval(right, names)
+    # Of a handful of faces less is known than of hundreds, and they weigh two thirds.
+    assert found[1] - found[0] > 1.2 * (plain[1] - plain[0])
+    # As many faces of each class with each person: then both means are one.
+    even = np.tile([0, 1], 200)
+    whose = np.repeat(names[:200], 2)
+    one = metrics.bootstrap_interval(right, whose, classes=even)
+    np.testing.assert_allclose(one, metrics.bootstrap_interval(right, whose))
+
+
+def test_a_gain_of_a_rare_class_counts_as_much_as_that_of_a_frequent_one():
+    labels = np.array([0] * 90 + [1] * 10)
+    first, second = np.zeros(100), np.zeros(100)
+    first[:90], second[:90] = 1.0, 1.0
+    # Of the ten rare faces five become right, of the ninety nine wrong.
+    second[90:95], second[:9] = 1.0, 0.0
+    plain = metrics.paired_bootstrap(first, second)
+    by_class = metrics.paired_bootstrap(first, second, classes=labels)
+    assert plain["difference"] == pytest.approx((5 - 9) / 100)
+    assert by_class["difference"] == pytest.approx((0.5 - 0.1) / 2)
+    assert by_class["low"] > 0 > plain["low"] and by_class["p"] < 0.05 < plain["p"]
+
+
 def test_a_large_sample_is_drawn_in_blocks_with_the_same_result_each_time(monkeypatch):
     right = (np.arange(1000) % 3 == 0).astype(float)
     monkeypatch.setattr(metrics, "MAX_DRAWS", 7000)
@@ -116,6 +162,22 @@ def test_an_interval_over_draws_takes_draws_persons_and_seeds_anew() -> None:
     # Two methods are compared on the same draws and persons.
     means = metrics.bootstrap_over_draws([[right, right]] * 2, [persons] * 2, samples=50)
     assert means[0].tolist() == means[1].tolist()
+
+
+def test_means_over_classes_over_draws() -> None:
+    persons, labels = ["a", "b"], [0, 1]
+    # Person b alone has the other class, and is right; a is wrong: a sample of both has a half, of one of them 0 or 1.
+    right = np.array([[0.0, 1.0]])
+    means = metrics.bootstrap_over_draws([[right], [right]], [persons] * 2, classes=[labels] * 2, samples=4000)
+    values, counts = np.unique(means[0], return_counts=True)
+    assert values.tolist() == [0.0, 0.5, 1.0]
+    np.testing.assert_allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
+    # b's second face of a class weighs nothing more in the mean over classes, and does in the mean.
+    persons, labels, right = ["a", "b", "b"], [0, 1, 1], np.array([[0.0, 1.0, 1.0]])
+    both = [[right], [right]], [persons] * 2
+    by_class = metrics.bootstrap_over_draws(*both, classes=[labels] * 2, samples=500)
+    plain = metrics.bootstrap_over_draws(*both, samples=500)
+    assert set(by_class[0].tolist()) == {0.0, 0.5, 1.0} and 2 / 3 in plain[0]
 
 
 def test_one_draw_or_one_person_gives_no_interval_over_draws() -> None:

@@ -46,6 +46,16 @@ def test_break_downs_by_hand():
     json.dumps(result, allow_nan=False)
 
 
+def test_the_mean_over_the_classes_has_an_interval_too():
+    part = part_of([0, 0, 1, 1, 1, 1], ["P1", "P1", "P2", "P2", "P3", "P3"], ["front"] * 6)
+    # Angry 1 of 2, happy 4 of 4: samples of P1 alone have 1/2, without P1 1, with P1 and another 3/4.
+    predictions = np.array([0, 1, 1, 1, 1, 1])
+    scores = score(part, np.eye(3)[predictions], EXPRESSIONS, 1.0)
+    assert scores["mean_class_accuracy"] == pytest.approx(0.75)
+    assert scores["mean_class_accuracy_interval"] == [0.5, 1.0]
+    assert scores["accuracy_interval"] == [0.5, 1.0] and scores["accuracy"] == pytest.approx(5 / 6)
+
+
 def test_unknown_persons_give_an_interval_over_faces():
     part = part_of([0, 1, 0, 1], [""] * 4, [""] * 4)
     result = score(part, np.eye(3)[[0, 1, 0, 0]], EXPRESSIONS, temperature=1.0)

@@ -149,8 +149,8 @@ def test_tables_2_and_3_have_a_row_for_each_method_with_what_it_takes(tmp_path: 
     printed = {*competitor_tables.TABLE_2, *competitor_tables.TABLE_3} - {competitor_tables.FA_NET}
     assert printed <= set(competitors.NAMES)
     third = {row[0].text: row for row in competitor_tables.table_3(runs).rows}
-    assert [cell.text for cell in third["HOG+SVM"][1:]] == ["-", "75.0", "50.0", "3 min", "41", "3.3 MB"]
-    assert third["HOG+SVM"][3].note == "no interval: fewer than two persons"
+    assert [cell.text for cell in third["HOG+SVM"][1:]] == ["-", "75.0", "75.0", "50.0", "3 min", "41", "3.3 MB"]
+    assert third["HOG+SVM"][4].note == "no interval: fewer than two persons"
     assert third["Fa-Net, recipe paper"][2].text == "100.0" and "Fa-Net, recipe best" in third
     # A competitor is no Fa-Net with or without pre-training.
     assert [row[3].text for row in paper_tables.table_4(runs).rows[2:3]] == ["100.0"]
@@ -168,6 +168,30 @@ def test_table_5_parts_runs_with_and_without_synthetic_faces(tmp_path: Path) -> 
     assert rows["Fa-Net, paper on F2ED"] == ["72.7", "27.3", "36.3", "6.7"]
     assert rows["difference, paper"] == ["+0.9", "+3.5", "+3.6", "+0.4"]
     assert rows["difference, this system"] == ["needs both rows", "needs both rows", "+25.0", "needs both rows"]
+
+
+def test_table_5_has_the_mean_over_the_classes_beside_each_accuracy(tmp_path: Path) -> None:
+    # Angry and happy in turn, of which the fifth is made happy too: two angry and four happy faces.
+    for name, right, flags in (
+        ("real", [1, 1, 0, 1, 0, 1], {"synthetic": False}),
+        ("gan", [1, 1, 1, 0, 1, 1], {"synthetic_from": "runs/gan", "synthetic": True}),
+    ):
+        write_run(tmp_path / name, "er_ue", right, **flags)
+        path = tmp_path / name / "fa_net" / "predictions_test.npz"
+        kept = dict(np.load(path))
+        kept["label"][4], kept["logits"][4] = 1, np.eye(2)[right[4]]
+        np.savez(path, **kept)
+    runs = find_runs(str(tmp_path))
+    rows = {row[0].text: row[2] for row in paper_tables.table_5(runs).rows}
+    # 1 of 2 and 3 of 4, then 2 of 2 and 3 of 4.
+    assert rows["mean class: Fa-Net"].text == "62.5"
+    assert rows["mean class: FaPE-GAN+Fa-Net"].text == "87.5"
+    gained = rows["mean class: difference"]
+    assert gained.text == "+25.0" and gained.accuracy.low <= 25 <= gained.accuracy.high
+    assert gained.accuracy.over == "persons" and gained.note.startswith("[")
+    assert accuracy_of(runs[:1], "mean_class_accuracy").value == pytest.approx(87.5)
+    # Without a run there is nothing to take a mean of.
+    assert not [row for row in paper_tables.table_5([]).rows if row[0].text.startswith("mean class")]
 
 
 def test_a_difference_is_paired_face_by_face(tmp_path: Path) -> None:
@@ -212,8 +236,8 @@ def test_table_4_has_what_one_of_the_seeds_says_of_persons_that_were_left_out(tm
     row = paper_tables.table_4(find_runs(str(tmp_path))).rows[2]
     # Both seeds are one row's: the flag changes nothing of what it says of the test part.
     assert (row[3].text, row[3].note.endswith("seeds 0, 1")) == ("62.5", True)
-    assert (row[4].text, row[4].kind) == ("40.0", OWN) and "[30.0, 50.0]" in row[4].note
-    assert paper_tables.table_4([]).rows[2][4].text == "-"
+    assert (row[5].text, row[5].kind) == ("40.0", OWN) and "[30.0, 50.0]" in row[5].note
+    assert [cell.text for cell in paper_tables.table_4([]).rows[2][4:]] == ["-", "-"]
 
 
 def test_without_data_table_1_says_what_it_needs() -> None:
@@ -227,8 +251,9 @@ def test_numbers_csv_has_interval_seed_and_command(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "er_ss", [1, 1, 1, 0], synthetic=False, seed=7)
     rows = list(csv.DictReader(io.StringIO(tables.numbers_to_csv([paper_tables.table_5(find_runs(str(tmp_path)))]))))
     assert {row["source"] for row in rows} == {PAPER, OWN}
-    [own] = [row for row in rows if row["source"] == OWN]
+    own, mean_class = [row for row in rows if row["source"] == OWN]
     assert (own["row"], own["column"], own["value"], own["seeds"]) == ("Fa-Net, this system", "ER-SS", "75.000", "7")
+    assert (mean_class["row"], mean_class["value"]) == ("mean class: Fa-Net", "75.000")
     assert own["command"] == "python -m trainer.task --task=er_ss"
 
 
