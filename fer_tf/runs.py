@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
-from fer_tf.run_folder import RunFolder
+from fer_tf.run_folder import NetworkFolder, RunFolder
 
 # runs/<task>, and the folders of a whole table: runs/all/<task>/seed-<n>/<row>.
 _MAX_DEPTH = 4
@@ -115,6 +115,10 @@ def _found(root: str, wanted: Callable[[RunFolder], bool]) -> list[Run]:
     """The wanted run folders below a folder, but none inside a wanted one: there lie checkpoints and event files."""
     found = []
     for where, folders, _ in os.walk(root):
+        if NetworkFolder(where).has_spec:
+            # A network's own folder: no run, though FaPE-GAN's has a metrics.json too.
+            folders.clear()
+            continue
         depth = len(os.path.relpath(where, root).split(os.sep)) if where != root else 0
         folder = RunFolder(where)
         if is_one := wanted(folder):

@@ -23,6 +23,8 @@ from fer_tf.data.schema import PairRecord
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage, losses
 from fer_tf.models.fape_gan import FapeGan, load_generator
+from fer_tf.reports import report
+from fer_tf.runs import find_gans, find_runs
 from tests import programs
 from tests.fer_tf.data.test_pairs import rewritten
 from trainer import fape_gan, runtime, task
@@ -91,6 +93,16 @@ def test_tensorboard_has_the_losses_and_the_pictures(finished: Path) -> None:
     }
     assert {"train/generator_loss", "train/discriminator_accuracy", "held_out/identity_kept"} <= tags
     assert any(tag.startswith("held_out/source_mask_generated_target") for tag in tags)
+
+
+def test_a_report_takes_a_generators_measurements_for_no_run(finished: Path, toy_data: str, tmp_path: Path) -> None:
+    # As below `--task=all`, whose generators stand in folders of their own, and in a run before its Fa-Net is judged.
+    assert (finished / "metrics.json").exists()
+    assert find_runs(str(finished.parent)) == []
+    assert [run.name for run in find_gans(str(finished.parent.parent))] == ["run"]
+    flags = [f"--runs={finished.parent.parent}", f"--data={toy_data}", "--max_faces=8"]
+    assert report.main([*flags, f"--output={tmp_path}/report"]) == 0
+    assert "Table 5" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_finished_stage_is_skipped(finished: Path, toy_data: str) -> None:

@@ -36,6 +36,8 @@ def write_run(
     )
     task, seed = folder.parts[-3], int(folder.parts[-2].rsplit("seed-", 1)[1])
     test = {"faces": len(right), "accuracy": float(right.mean()), "accuracy_interval": None, "interval_over": "persons"}
+    # All faces are of one class.
+    test["mean_class_accuracy"] = test["accuracy"]
     if persons > 1:
         test["accuracy_interval"] = [0.25, 0.75]
     metrics = {"task": task, "finished": True, "test": test | {"chance": 1 / 3}}
@@ -66,8 +68,11 @@ def half_done(tmp_path: Path) -> TaskConfig:
 
 def test_the_difference_is_paired_by_face_and_its_interval_drawn_by_person(half_done: TaskConfig) -> None:
     found = paper_tables.numbers_5(find_runs(half_done.run.run_dir))
-    assert found["er_ue"]["Fa-Net"] == {"accuracy": [50.0, 50.0], "seeds": [0, 1], "draws": [-1, -1]}
+    both = [50.0, 50.0]
+    expected = {"accuracy": both, "mean_class_accuracy": both, "seeds": [0, 1], "draws": [-1, -1]}
+    assert found["er_ue"]["Fa-Net"] == expected
     difference = found["er_ue"]["difference"]
+    assert found["er_ue"]["mean_class_difference"] == difference
     assert difference["difference"] == pytest.approx(25.0)
     # Faces 6, 7 and 8 turned right: one person wholly, one by half, four unchanged.
     assert difference["low"] == pytest.approx(0.0)

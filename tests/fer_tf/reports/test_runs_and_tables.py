@@ -15,6 +15,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.run_scores import accuracy_of, best, difference_of, same_but_seed
 from fer_tf.reports import competitor_tables, paper_tables, tables
 from fer_tf.reports.tables import MISSING, OWN, PAPER
+from fer_tf.run_folder import NetworkFolder
 from fer_tf.runs import find_runs
 
 EXPRESSIONS = ["angry", "happy"]
@@ -67,6 +68,15 @@ def test_runs_are_found_at_every_depth_and_checkpoints_are_not_searched(tmp_path
     assert [run.name for run in find_runs(str(tmp_path))] == ["all/er_ue/seed-0/real", "er_ss"]
     assert [run.name for run in find_runs(str(tmp_path / "er_ss"))] == ["er_ss"]
     assert find_runs(str(tmp_path / "none")) == []
+
+
+def test_a_networks_own_folder_is_no_run_whatever_lies_in_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "all" / "er_ss" / "seed-0" / "real", "er_ss", [1, 1, 0, 1])
+    generator = NetworkFolder(str(tmp_path / "all" / "er_ss" / "gan" / "fape_gan"))
+    generator.write_metrics({"held_out": {"pairs": 8}})
+    Path(generator.path, "spec.json").write_text("{}")
+    write_run(Path(generator.path, "checkpoints"), "er_zid", [1, 1])
+    assert [run.name for run in find_runs(str(tmp_path))] == ["all/er_ss/seed-0/real"]
 
 
 def test_a_broken_metrics_file_is_named(tmp_path: Path) -> None:
