@@ -275,7 +275,8 @@ def _difference_cell(first: Sequence[Run], second: Sequence[Run], measure: Measu
     found = difference_of(first, second, measure)
     if found is None:
         return Cell("needs both rows", MISSING)
-    return Cell(f"{found.value:+.1f}", OWN, f"{_interval(found, '+')} same faces", found)
+    # Rounded to nothing it is +0.0 from either side.
+    return Cell(f"{round(found.value, 1) + 0.0:+.1f}", OWN, f"{_interval(found, '+')} same faces", found)
 
 
 def _interval(found: Accuracy, sign: str = "") -> str:
