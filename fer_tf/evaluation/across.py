@@ -11,7 +11,7 @@ import numpy as np
 from fer_tf.data.inputs import Part
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.evaluation.relative import STRENGTH, compared, relative
-from fer_tf.evaluation.scores import break_down, interval
+from fer_tf.evaluation.scores import break_down, interval, mean_class
 
 # How a set is looked at: the pictures as they are, and the biggest face of each, found and aligned as a user's is.
 VIEWS = {"as_given": "as given", "end_to_end": "end to end"}
@@ -49,8 +49,7 @@ def score_found(
         "accuracy_interval": interval(right, persons),
         "interval_over": "faces" if persons is None else "persons",
         "chance": 1.0 / len(expressions),
-        "mean_class_accuracy": metrics.mean_over_classes(right, part.labels),
-        "mean_class_accuracy_interval": interval(right, persons, part.labels),
+        **mean_class(right, part.labels, persons),
         "confusion": confusion.tolist(),
         "by_class": break_down(right, np.array(expressions, dtype=object)[part.labels], persons, expressions),
         "by_pose": _by_pose(part, right, persons),
@@ -64,9 +63,7 @@ def _by_pose(part: Part, right: np.ndarray, persons: np.ndarray | None) -> dict[
     rows = break_down(right, part.poses, persons)
     for pose, row in rows.items():
         of_pose = part.poses == pose
-        labels, who = part.labels[of_pose], None if persons is None else persons[of_pose]
-        row["mean_class_accuracy"] = metrics.mean_over_classes(right[of_pose], labels)
-        row["mean_class_accuracy_interval"] = interval(right[of_pose], who, labels)
+        row |= mean_class(right[of_pose], part.labels[of_pose], None if persons is None else persons[of_pose])
     return rows
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 
-# Numbers drawn at a time by a bootstrap: 32 MB.
+# Numbers drawn at a time by a bootstrap: 32 MB in each of three arrays.
 MAX_DRAWS = 4_000_000
 
 
@@ -45,15 +45,20 @@ def macro_f1(confusion: np.ndarray) -> float:
     return float(np.mean(2 * hits[present] / occurrences[present])) if present.any() else float("nan")
 
 
-def mean_over_classes(values: np.ndarray, classes: Sequence[int] | np.ndarray) -> float:
+def mean_over_classes(values: np.ndarray, classes: Sequence[int] | np.ndarray | None) -> float:
     """Returns the mean over the classes of their values' means, each class as much as the others; nan without values.
 
     Args:
       values: float (N,), such as 1 for a right prediction and 0 for a wrong one.
-      classes: (N,) the true class of each value.
+      classes: (N,) the true class of each value; None for one class, whose mean is that of all values.
     """
-    _, kinds = np.unique(classes, return_inverse=True)
+    kinds = _kinds(classes, len(values))
     return float(np.mean(np.bincount(kinds, values) / np.bincount(kinds))) if len(kinds) else float("nan")
+
+
+def _kinds(classes: Sequence[int] | np.ndarray | None, count: int) -> np.ndarray:
+    """The place of each class among those that occur, (count,); of one class without any."""
+    return np.zeros(count, int) if classes is None else np.unique(classes, return_inverse=True)[1]
 
 
 def bootstrap_interval(
@@ -116,8 +121,7 @@ def paired_bootstrap(
     first, second = (np.atleast_2d(np.asarray(rows, float)) for rows in (first, second))
     if first.shape[1] != second.shape[1]:
         raise InputError(f"`second` must have the {first.shape[1]} faces of `first`. Received: {second.shape[1]}.")
-    kinds = np.zeros(first.shape[1], int) if classes is None else classes
-    difference = mean_over_classes(second.mean(0), kinds) - mean_over_classes(first.mean(0), kinds)
+    difference = mean_over_classes(second.mean(0), classes) - mean_over_classes(first.mean(0), classes)
     means = _bootstrap_means((first, second), groups, classes, samples, seed)
     if means is None:
         return {"difference": difference, **dict.fromkeys(("low", "high", "p"), float("nan"))}
@@ -181,9 +185,9 @@ class _Cells:
     """
 
     def __init__(self, index: np.ndarray, groups: int, classes: Sequence[int] | np.ndarray | None) -> None:
-        names, kinds = np.unique(np.zeros(len(index)) if classes is None else classes, return_inverse=True)
-        self._shape = (groups, len(names))
-        self._cell = index * len(names) + kinds
+        kinds = _kinds(classes, len(index))
+        self._shape = (groups, int(kinds.max(initial=0)) + 1)
+        self._cell = index * self._shape[1] + kinds
 
     def resampled(self, taken: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Returns the sums of rows' values in each sample, float64 (samples, rows, classes).
@@ -230,8 +234,9 @@ def _bootstrap_means(
     for start in range(0, samples, block):
         part = slice(start, min(start + block, samples))
         drawn = rng.integers(0, size, (part.stop - start, size))
-        places = drawn + size * np.arange(len(drawn))[:, None]
-        taken = np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
+        # How often each sample took each group: a cell of a table of counts for each number drawn.
+        drawn += size * np.arange(len(drawn))[:, None]
+        taken = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
         faces = cells.resampled(taken, np.ones((1, len(index))))
         for method, rows in enumerate(methods):
             seeds = len(rows)

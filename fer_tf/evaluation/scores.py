@@ -57,8 +57,7 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
         "interval_over": "faces" if persons is None else "persons",
         "chance": 1.0 / len(expressions),
         "majority": float(counts.max() / counts.sum()),
-        "mean_class_accuracy": metrics.mean_class_accuracy(confusion),
-        "mean_class_accuracy_interval": interval(right, persons, part.labels),
+        **mean_class(right, part.labels, persons),
         "macro_f1": metrics.macro_f1(confusion),
         "expressions": list(expressions),
         "confusion": confusion.tolist(),
@@ -131,6 +130,14 @@ def break_down(
             "interval": interval(right[chosen], None if persons is None else persons[chosen], samples=500),
         }
     return rows
+
+
+def mean_class(right: np.ndarray, labels: np.ndarray, persons: np.ndarray | None) -> dict[str, Any]:
+    """Returns `mean_class_accuracy`, the mean recall over the classes that have faces, with `interval` of it."""
+    return {
+        "mean_class_accuracy": metrics.mean_over_classes(right, labels),
+        "mean_class_accuracy_interval": interval(right, persons, labels),
+    }
 
 
 def interval(

@@ -89,10 +89,9 @@ def _across(name: str, found: dict[str, Any]) -> list[Table]:
     if len(poses) > 1:
         rows = []
         for pose in poses:
-            means = (
-                wording.mean_class_of(found[view]["by_pose"][pose], found[view]["interval_over"]) for view, _ in views
+            rows.append(
+                (pose, *(wording.mean_class_of(found[view] | found[view]["by_pose"][pose]) for view, _ in views))
             )
-            rows.append((pose, *means))
         tables.append(_table(f"{name}: by pose, mean class accuracy, %", "pose", views, rows))
     shares = [
         (f"{row['share']:.2f}", *(percent(found[view]["tightness"][place]["accuracy"]) for view, _ in views))

@@ -133,7 +133,7 @@ def table_5(runs: Sequence[Run]) -> Table:
     rows.append((Cell("difference, this system", OWN), *(_difference_cell(*pair) for pair in pairs)))
     if used:
         for row, found in by_row.items():
-            rows.append((Cell(f"mean class: {row}", OWN), *(own_cell(cell, "-", MEAN_CLASS) for cell in found)))
+            rows.append((Cell(f"mean class: {row}", OWN), *(own_cell(chosen, "-", MEAN_CLASS) for chosen in found)))
         gained = [_difference_cell(real, both, MEAN_CLASS) for real, both in zip(*by_row.values(), strict=True)]
         rows.append((Cell("mean class: difference", OWN), *gained))
     remedied = [runs_5(runs, REMEDY, task) for task in TASKS]

@@ -41,17 +41,11 @@ def accuracy_of(scores: Mapping[str, Any]) -> str:
     return accuracy(scores["accuracy"], scores["accuracy_interval"], scores["interval_over"])
 
 
-def mean_class_of(scores: Mapping[str, Any], over: str = "") -> str:
-    """Returns the mean over the classes in the same words; alone where scores of before 0.2 have no interval of it.
-
-    Args:
-      scores: what `fer_tf.evaluation` scored.
-      over: what the bootstrap drew, where the scores do not say it themselves.
-    """
+def mean_class_of(scores: Mapping[str, Any]) -> str:
+    """Returns the mean over the classes in the same words; alone where scores of before 0.2 have no interval of it."""
     if "mean_class_accuracy_interval" not in scores:
         return f"{percent(scores['mean_class_accuracy'])} %"
-    over = over or scores["interval_over"]
-    return accuracy(scores["mean_class_accuracy"], scores["mean_class_accuracy_interval"], over)
+    return accuracy(scores["mean_class_accuracy"], scores["mean_class_accuracy_interval"], scores["interval_over"])
 
 
 def taken_off(row: Mapping[str, Any]) -> str:
