@@ -18,6 +18,7 @@ from fer_tf.data.public import jaffe
 from fer_tf.evaluation.saliency import CAM_LAYER
 from fer_tf.models import fa_net as networks
 from fer_tf.models.light_cnn import FEATURES_LAYER, LOGITS_LAYER, FusedBatchNormalization
+from fer_tf.synthesis.judge import Eyes
 from trainer import tensorboard
 from trainer.task import main
 
@@ -99,3 +100,10 @@ def drawn_jaffe(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 image = cv2.resize(np.clip(coarse, 0, 255).astype(np.uint8), (48, 48), interpolation=cv2.INTER_CUBIC)
                 cv2.imwrite(str(folder / f"{person}.{code}{take}.{number}.tiff"), image)
     return folder
+
+
+@pytest.fixture
+def sees_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the detector content with every second face; the other measures stay dlib's."""
+    calls = iter(range(10**9))
+    monkeypatch.setattr(Eyes, "finds_face", lambda self, face: next(calls) % 2 == 0)

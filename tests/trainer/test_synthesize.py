@@ -20,7 +20,6 @@ from fer_tf.errors import InputError
 from fer_tf.faces.landmarks import packaged_model
 from fer_tf.models import fape_gan
 from fer_tf.synthesis import shards
-from fer_tf.synthesis.judge import Eyes
 from tests.fer_tf.data.test_inputs import update
 from trainer import fa_net, synthesize
 from trainer.config import TaskConfig
@@ -41,13 +40,6 @@ def run_dir(tmp_path: Path) -> Path:
     fape_gan.save_generator(str(tmp_path / "fape_gan"), fape_gan.generator(spec), spec)
     (tmp_path / "fape_gan" / "FINISHED").touch()
     return tmp_path
-
-
-@pytest.fixture
-def sees_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the detector content with every second face; the other measures stay dlib's."""
-    calls = iter(range(10**9))
-    monkeypatch.setattr(Eyes, "finds_face", lambda self, face: next(calls) % 2 == 0)
 
 
 def records(run_dir: Path) -> list[FaceRecord]:
