@@ -18,6 +18,7 @@ from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import FaceSet, Part, decode_image
 from fer_tf.data.parts import joined
 from fer_tf.data.preprocess import preprocess
+from fer_tf.data.tta import TTA, Tta
 from fer_tf.errors import InputError
 from fer_tf.evaluation.across import TIGHTNESS, score_found, score_relative, score_tightness
 from fer_tf.faces import align
@@ -161,7 +162,8 @@ Logits = tuple[dict[float, np.ndarray], np.ndarray]
 def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:
     """Answers to the pictures as they are."""
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
-    return _answers(model, spec, pictures, 1.0, config.fa_net.tta, spec.crop, tightness), np.ones(len(part), bool)
+    ways = TTA[config.fa_net.tta]
+    return _answers(model, spec, pictures, 1.0, ways, spec.crop, tightness), np.ones(len(part), bool)
 
 
 def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:
@@ -179,15 +181,15 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightnes
 
     found = np.isfinite(transforms).all(axis=(1, 2))
     share = align.FACE_SIZE / WIDE
-    tta = config.fa_net.tta
-    return _answers(model, spec, crops(), share, tta, spec.served_crop, tightness, _as_served), found
+    ways = TTA[config.fa_net.tta]
+    return _answers(model, spec, crops(), share, ways, spec.served_crop, tightness, _as_served), found
 
 
-def _as_served(wide: np.ndarray) -> np.ndarray:
-    """The aligned face in the middle of a wide crop as it reaches a network: encoded on the way."""
+def _as_served(wide: np.ndarray, ways: Tta) -> list[np.ndarray]:
+    """The views of the aligned face in the middle of a wide crop as they reach a network: encoded on the way."""
     margin = (WIDE - align.FACE_SIZE) // 2
-    face = wide[margin:-margin, margin:-margin]
-    return decode_image(encode_face(np.ascontiguousarray(face))).numpy()
+    face = np.ascontiguousarray(wide[margin:-margin, margin:-margin])
+    return [decode_image(encode_face(view)).numpy() for view in ways.of(face)]
 
 
 def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
@@ -225,10 +227,10 @@ def _answers(
     spec: FaNetSpec,
     pictures: Iterator[np.ndarray],
     face_share: float,
-    tta: str,
+    ways: Tta,
     own_share: float,
     tightness: Sequence[float],
-    own_fn: Callable[[np.ndarray], np.ndarray] | None = None,
+    own_fn: Callable[[np.ndarray, Tta], list[np.ndarray]] | None = None,
 ) -> dict[float, np.ndarray]:
     """Logits at each tightness, and under 0.0 at the network's own.
 
@@ -237,26 +239,34 @@ def _answers(
       spec: its spec.
       pictures: uint8 (H, W, 3) each, streamed.
       face_share: the face's side as a share of the picture's.
-      tta: `flip` averages with the mirror image's.
+      ways: the views of a face whose mean logits count.
       own_share: share of a side that is seen at the network's own tightness.
       tightness: shares of the face's side.
-      own_fn: what becomes of a picture before it is seen at the network's own tightness; None takes it as it is.
+      own_fn: the views of a picture that are seen at the network's own tightness; None sees those of the picture.
     """
     rows: dict[float, list[np.ndarray]] = {key: [] for key in (0.0, *tightness)}
     for batch in _batches(pictures):
         for key in rows:
-            if key:
-                seen = np.concatenate([_seen(pictures, spec, key * face_share) for pictures in batch])
+            if own_fn and not key:
+                views = _made(batch, spec, own_share, lambda picture: own_fn(picture, ways))
             else:
-                own = [
-                    np.stack([own_fn(picture) for picture in pictures]) if own_fn else pictures for pictures in batch
-                ]
-                seen = np.concatenate([_seen(pictures, spec, own_share) for pictures in own])
-            logits = model.predict_on_batch(seen)
-            if tta == "flip":
-                logits = (logits + model.predict_on_batch(seen[:, :, ::-1])) / 2.0
-            rows[key].append(logits)
+                views = _cut(batch, spec, key * face_share or own_share, ways)
+            rows[key].append(np.mean([model.predict_on_batch(seen) for seen in views], axis=0))
     return {key: np.concatenate(found) for key, found in rows.items()}
+
+
+def _made(
+    batch: list[np.ndarray], spec: FaNetSpec, share: float, views_fn: Callable[[np.ndarray], list[np.ndarray]]
+) -> list[np.ndarray]:
+    """What the network sees of pictures in each view that a function makes of one."""
+    made = [np.stack([views_fn(picture) for picture in pictures], 1) for pictures in batch]
+    return [np.concatenate([_seen(seen, spec, share) for seen in view]) for view in zip(*made, strict=True)]
+
+
+def _cut(batch: list[np.ndarray], spec: FaNetSpec, share: float, ways: Tta) -> list[np.ndarray]:
+    """What the network sees of pictures in each way."""
+    seen = [np.concatenate([_seen(pictures, spec, share * own) for pictures in batch]) for own in ways.shares]
+    return [*seen, *(faces[:, :, ::-1] for faces in seen if ways.mirror)]
 
 
 def _seen(pictures: np.ndarray, spec: FaNetSpec, share: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from fer_tf.config import group
 from fer_tf.data import mixed, public
 from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
+from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import TASKS, mirror_pairs_of
 from fer_tf.run_folder import RunFolder
@@ -84,7 +85,8 @@ class FaNetOptions:
       synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
       persons_left_out: whether every face is also answered by a Fa-Net that never saw its person, a training more for
         each person; for a small public set whose parts share persons, such as jaffe. Competitors always are.
-      tta: flip averages the prediction over the face and its mirror image when evaluating; none does not.
+      tta: when evaluating, flip averages the prediction over the face and its mirror image, views over three cuts of
+        both; none does not.
       mirror: mirrors half of Fa-Net's training faces where the recipe does not.
       mixup: alpha by which two training faces of Fa-Net are mixed; 0 takes the recipe's.
     """
@@ -108,7 +110,7 @@ class FaNetOptions:
     synthetic: bool = True
     synthetic_from: str = ""
     persons_left_out: bool = False
-    tta: Literal["none", "flip"] = "none"
+    tta: TtaName = "none"
     mirror: bool = False
     mixup: float = 0.0
 

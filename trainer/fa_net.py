@@ -17,6 +17,7 @@ from fer_tf.data import inputs, mixed, public
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
 from fer_tf.data.parts import AS_THEY_ARE, Sampling
+from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import dlib_resnet, fa_net
@@ -350,22 +351,25 @@ def with_size(spec: FaNetSpec, image_size: int) -> FaNetSpec:
     return dataclasses.replace(spec, image_size=image_size)
 
 
-def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: str = "none") -> np.ndarray:
-    """Returns logits, float32 (N, num_classes), in the part's order; `flip` averages with the mirror image's."""
-    return logits_of(model, judged_batches(part, spec), spec.num_classes, tta)
+def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: TtaName = "none") -> np.ndarray:
+    """Returns logits, float32 (N, num_classes), in the part's order: their mean over the views of `tta`."""
+    ways = TTA[tta]
+    seen = [judged_batches(part, spec, share) for share in ways.shares]
+    return np.mean([logits_of(model, batches, spec.num_classes, ways.mirror) for batches in seen], axis=0)
 
 
-def judged_batches(part: inputs.Part, spec: FaNetSpec) -> tf.data.Dataset:
-    """Returns a part's faces as a network is judged on them, unchanged and in order."""
-    return inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=spec.crop)
+def judged_batches(part: inputs.Part, spec: FaNetSpec, share: float = 1.0) -> tf.data.Dataset:
+    """Returns a part's faces as a network is judged on them, in order; `share` is of what it sees, within the face."""
+    crop = min(1.0, share * spec.crop)
+    return inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=crop)
 
 
-def logits_of(model: keras.Model, batches: tf.data.Dataset, num_classes: int, tta: str = "none") -> np.ndarray:
-    """Returns what `predict` does, of batches."""
+def logits_of(model: keras.Model, batches: tf.data.Dataset, num_classes: int, mirror: bool = False) -> np.ndarray:
+    """Returns logits, float32 (N, num_classes), in the batches' order; `mirror` averages with the mirror image's."""
 
     def forward(images: Any) -> np.ndarray:
         logits = model.predict_on_batch(images)
-        return (logits + model.predict_on_batch(images[:, :, ::-1])) / 2.0 if tta == "flip" else logits
+        return (logits + model.predict_on_batch(images[:, :, ::-1])) / 2.0 if mirror else logits
 
     rows = [forward(images) for images, _ in batches]
     return np.concatenate(rows) if rows else np.zeros((0, num_classes), np.float32)

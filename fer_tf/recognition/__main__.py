@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from fer_tf import files
 from fer_tf.config import EXIT_FAILED, group, parse, run_command
+from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, names_of, show
@@ -41,6 +42,7 @@ class RecognizeConfig:
       frames_per_second: frames of a clip's second that are looked at.
       smoothing: time constant by which a followed face's scores are smoothed, seconds.
       unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
+      tta: flip asks about each face and its mirror image, views about three cuts of both, and the mean answer counts.
       head_pose: whether the table has yaw, pitch and roll, degrees.
       eyes: whether the table has the seven eye features of section 3.2.
       relative_to: whose other faces the table of output also compares an answer with: a clip's followed person, the
@@ -59,6 +61,7 @@ class RecognizeConfig:
     frames_per_second: float = 5.0
     smoothing: float = 0.4
     unsure_below: float = 0.0
+    tta: TtaName = "none"
     head_pose: bool = False
     eyes: bool = False
     relative_to: RelativeTo = "nobody"
@@ -91,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         extractor = dataclasses.asdict(config.extractor) | {"subject": "all"}
-        recognizer = Recognizer.load(config.model, faces=config.faces, unsure_below=config.unsure_below, **extractor)
+        recognizer = Recognizer.load(
+            config.model, faces=config.faces, unsure_below=config.unsure_below, tta=config.tta, **extractor
+        )
         with closing(recognizer):
             return _run(config, recognizer)
     except ServerError as error:

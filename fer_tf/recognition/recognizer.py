@@ -6,11 +6,13 @@ import math
 import os
 from typing import Any, Literal
 
+from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.recognition.alignment import extractor_for
 from fer_tf.recognition.answers import Network
 from fer_tf.recognition.appearance import Describer
+from fer_tf.recognition.augmented import AugmentedNetwork
 from fer_tf.recognition.faces import RELATIVE_TO, Faces, RecognizeOptions, RelativeTo
 from fer_tf.recognition.given import MODES, GivenFaces
 from fer_tf.recognition.looking import LookOptions
@@ -50,6 +52,7 @@ class Recognizer:
         *,
         faces: Literal["found", "given"] = "found",
         unsure_below: float = 0.0,
+        tta: TtaName = "none",
         **options: Any,
     ) -> Recognizer:
         """Returns a recognizer; network and detector are loaded once, for any number of calls.
@@ -59,6 +62,8 @@ class Recognizer:
             between, such as `pretrained+runs/mine`, whose mean answer counts.
           faces: `found`, or `given` where each picture is a face that was cut out already.
           unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
+          tta: test-time augmentation: `flip` asks about each face and its mirror image, `views` about three cuts of
+            both, and the mean answer counts; the network takes two and six times as long.
           options: those of `fer_tf.faces.extractor.ExtractorOptions`, such as min_score=0.9; `subject`
             chooses among keyframes, and by default all faces count. `landmark_model` is the path of the predictor that
             aligned the network's training faces where that is not the packaged one.
@@ -70,6 +75,8 @@ class Recognizer:
         """
         if faces not in MODES:
             raise not_one_of("faces", faces, MODES)
+        if tta not in TTA:
+            raise not_one_of("tta", tta, TTA)
         known = ExtractorOptions.__dataclass_fields__
         for name in options:
             if name not in known:
@@ -77,6 +84,8 @@ class Recognizer:
         LookOptions(unsure_below=unsure_below)  # Refused before anything is loaded.
         chosen = ExtractorOptions(**{"subject": "all", **options})
         network = open_network(source)
+        if tta != "none":
+            network = AugmentedNetwork(network, TTA[tta])
         try:
             given = faces == "given"
             extractor = (

@@ -68,6 +68,25 @@ def test_what_is_scored_end_to_end_is_what_a_user_is_answered(run_dir, pictures)
     assert total == scores["faces"] and scores["accuracy"] == pytest.approx(right / total)
 
 
+def test_the_mean_answer_to_several_views_is_scored_as_a_user_is_answered(run_dir, pictures, tmp_path):
+    flags = ["--stage=evaluate", "--task=pictures", "--init_from=pretrained", f"--run_dir={tmp_path}/run"]
+    assert main([*flags, f"--data={pictures}", "--tta=views"]) == 0
+    first, found = (
+        json.loads(next((folder / "evaluations").glob("*.json")).read_text()) for folder in (run_dir, tmp_path / "run")
+    )
+    scores, names = found["end_to_end"], found["expressions"]
+    assert (first["tta"], found["tta"]) == ("none", "views")
+    assert scores["tightness"] != first["end_to_end"]["tightness"]
+    rows = {name: [0] * (len(names) + 1) for name in names}
+    with Recognizer.load("pretrained", tta="views") as recognize:
+        for picture in sorted(pictures.glob("*/*.png")):
+            table = recognize([str(picture)]).table()
+            answer = int(table.iloc[0][names].to_numpy(float).argmax()) if len(table) else -1
+            if picture.parent.name in rows:
+                rows[picture.parent.name][answer] += 1
+    assert scores["confusion"] == list(rows.values())
+
+
 def test_the_mean_answer_of_two_networks_is_scored_as_a_user_is_answered(run_dir, pictures, tmp_path):
     _, spec = fa_net.load(resource("pretrained"))
     other = str(tmp_path / "other")

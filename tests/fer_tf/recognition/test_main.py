@@ -11,6 +11,7 @@ import numpy as np
 import pandas
 import pytest
 
+from fer_tf import Recognizer
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
 from fer_tf.recognition import __main__ as command
@@ -49,6 +50,19 @@ def test_one_table_annotated_copies_and_a_list_of_what_was_left_out(
         assert len(list(drawn.decode(video=0))) == 12
     names = ["faces.csv", "front.mp4.annotated.mp4", "rejected.csv", "two.png.annotated.jpg"]
     assert sorted(path.name for path in out.iterdir()) == names
+
+
+def test_a_flag_asks_about_each_face_and_its_mirror_image(two_faces: str, tmp_path: Path) -> None:
+    flags = ["--tta=flip", f"--output={tmp_path}/out", "--annotate=false"]
+    assert command.main([two_faces, *flags]) == EXIT_OK
+    table = pandas.read_csv(tmp_path / "out" / "faces.csv")
+    columns = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    with Recognizer.load("pretrained", tta="flip") as recognize:
+        expected = recognize([two_faces]).table()[columns].to_numpy(float)
+    np.testing.assert_allclose(table[columns].to_numpy(float), expected, atol=1e-5)
+    with Recognizer.load("pretrained") as recognize:
+        alone = recognize([two_faces]).table()[columns].to_numpy(float)
+    assert np.abs(alone - expected).max() > 1e-3
 
 
 def test_given_faces_are_neither_searched_nor_aligned(samples: Path, tmp_path: Path) -> None:

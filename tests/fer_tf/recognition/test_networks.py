@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from fer_tf import Recognizer
+from fer_tf.data.tta import TTA
 from fer_tf.errors import InputError
+from fer_tf.recognition.answers import encode_face
+from fer_tf.recognition.augmented import AugmentedNetwork
 from fer_tf.recognition.networks import open_network
 from fer_tf.recognition.server import Connection
 from tests.serving.conftest import EXPRESSIONS, face_crops
@@ -66,6 +69,42 @@ def test_several_ways_of_asking_give_their_mean_answer(fa_net_dir: str, address:
     # What one of them cannot be is told of that one.
     with pytest.raises(InputError, match="Received: 'nothing/here'"):
         open_network(f"{fa_net_dir}+nothing/here")
+
+
+def test_several_views_of_a_face_are_answered_by_their_mean_logits(fa_net_dir: str, address: str) -> None:
+    from fer_tf.data.inputs import decode_image
+    from fer_tf.data.preprocess import preprocess
+
+    # Blocks, as a JPEG keeps them, so that the two ways of cutting differ little.
+    blocks = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    faces = list(blocks.repeat(32, 1).repeat(32, 2))
+    with contextlib.closing(open_network(fa_net_dir)) as network:
+        model, spec = network.live()
+        plain = network.classify(faces)
+        asked = {name: AugmentedNetwork(network, TTA[name]) for name in ("flip", "views")}
+        answers = {name: way.classify(faces) for name, way in asked.items()}
+        for way in asked.values():
+            assert (way.name, way.expressions) == (network.name, network.expressions)
+            assert (way.landmark_model, way.picture_share) == (network.landmark_model, network.picture_share)
+            np.testing.assert_array_equal(way.embed(faces), network.embed(faces))
+            assert way.live() == (model, spec) and way.classify([]) == []
+    for name, shares, atol in (("flip", (1.0,), 1e-5), ("views", (0.91, 1.0, 1.1), 0.02)):
+        for face, answer in zip(faces, answers[name], strict=True):
+            logits = []
+            for share in shares:
+                for view in (face, face[:, ::-1]):
+                    picture = decode_image(encode_face(np.ascontiguousarray(view)))[None]
+                    seen = preprocess(picture, spec.image_size, spec.channels, share * spec.served_crop)
+                    logits.append(model(seen, training=False).numpy()[0] / spec.temperature)
+            powers = np.exp(np.mean(logits, 0))
+            np.testing.assert_allclose(answer.probabilities, powers / powers.sum(), atol=atol)
+    # A mirror image has the same answer, which without it has another.
+    with Recognizer.load(address, tta="flip") as recognize:
+        mirrored = recognize.network.classify([np.ascontiguousarray(face[:, ::-1]) for face in faces])
+    for there, here, alone in zip(mirrored, answers["flip"], plain, strict=True):
+        np.testing.assert_allclose(there.probabilities, here.probabilities, atol=1e-4)
+        assert there.is_face is not None and there.version == 1
+        assert np.abs(alone.probabilities - here.probabilities).max() > 1e-3
 
 
 def test_of_a_picture_that_is_a_face_as_much_is_seen_as_of_a_training_picture_and_less_of_an_aligned_one(

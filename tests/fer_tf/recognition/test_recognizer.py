@@ -242,6 +242,8 @@ def test_a_long_input_is_looked_at_only_as_far_as_it_is_asked_for(recognize: fer
 def test_an_unknown_option_or_source_is_named() -> None:
     with pytest.raises(InputError, match=r"`option` must be one of .*'min_score'.*Received: 'min_scores'"):
         fer_tf.Recognizer.load("pretrained", min_scores=0.5)
+    with pytest.raises(InputError, match=r"`tta` must be one of \('none', 'flip', 'views'\)\. Received: 'mirror'"):
+        fer_tf.Recognizer.load("pretrained", tta="mirror")
     for source in ("pretraned", Path("pretraned")):
         with pytest.raises(InputError, match="must be 'pretrained', 'ferplus'"):
             fer_tf.Recognizer.load(source)

@@ -1,0 +1,56 @@
+"""A network asked about several views of each face for one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_tf.data.tta import Tta
+from fer_tf.recognition.answers import Answer, Network
+
+
+class AugmentedNetwork:
+    """Another way of asking the same network: the mean of its logits for the views of a face.
+
+    Args:
+      network: the way of asking.
+      tta: the views.
+    """
+
+    def __init__(self, network: Network, tta: Tta) -> None:
+        self._network, self._tta = network, tta
+        self.name, self.expressions = network.name, network.expressions
+        self.landmark_model, self.picture_share = network.landmark_model, network.picture_share
+
+    def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
+        """Returns the mean answer to the views of each aligned face, uint8 (H, W, 3) RGB."""
+        answers = self._network.classify([view for face in faces for view in self._tta.of(face)])
+        count = len(self._tta)
+        return [_mean(answers[start : start + count]) for start in range(0, len(answers), count)]
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the 256 features of each aligned face as it is, float32 (N, 256)."""
+        return self._network.embed(faces)
+
+    def live(self) -> tuple[Any, Any]:
+        """Returns the Keras model and its FaNetSpec; raises InputError where the weights are not at hand."""
+        return self._network.live()
+
+    def close(self) -> None:
+        """Lets go of what the network holds."""
+        self._network.close()
+
+
+def _mean(answers: Sequence[Answer]) -> Answer:
+    # The softmax of the mean logits, by the temperature that made the probabilities.
+    logits = np.mean([np.log(np.maximum(answer.probabilities, 1e-12)) for answer in answers], axis=0)
+    powers = np.exp(logits - logits.max())
+    seen = [answer.is_face for answer in answers if answer.is_face is not None]
+    return Answer(
+        answers[0].expressions,
+        (powers / powers.sum()).astype(np.float32),
+        answers[0].version,
+        is_face=float(np.mean(seen)) if seen else None,
+    )
