@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,21 +23,17 @@ class Tta:
     shares: tuple[float, ...] = (1.0,)
     mirror: bool = False
 
-    def __len__(self) -> int:
-        return len(self.shares) * (2 if self.mirror else 1)
-
-    def of(self, face: np.ndarray) -> list[np.ndarray]:
-        """Returns a face in each way.
+    def of(self, face: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields a face in each way.
 
         Args:
           face: uint8 (H, W, 3), an aligned crop.
         """
-        views = []
         for share in self.shares:
-            views.append(zoomed(face, share))
+            view = zoomed(face, share)
+            yield view
             if self.mirror:
-                views.append(np.ascontiguousarray(views[-1][:, ::-1]))
-        return views
+                yield np.ascontiguousarray(view[:, ::-1])
 
 
 # A tenth of the side to either hand: docs/experiments.md, "Does it help to see a face several times?".

@@ -26,9 +26,9 @@ class AugmentedNetwork:
 
     def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
         """Returns the mean answer to the views of each aligned face, uint8 (H, W, 3) RGB."""
-        answers = self._network.classify([view for face in faces for view in self._tta.of(face)])
-        count = len(self._tta)
-        return [_mean(answers[start : start + count]) for start in range(0, len(answers), count)]
+        # One view of all faces after the other: a given face may be a picture of many millions of pixels.
+        views = zip(*map(self._tta.of, faces), strict=True)
+        return [_mean(answers) for answers in zip(*map(self._network.classify, views), strict=True)]
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the 256 features of each aligned face as it is, float32 (N, 256)."""
