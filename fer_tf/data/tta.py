@@ -36,7 +36,7 @@ class Tta:
                 yield np.ascontiguousarray(view[:, ::-1])
 
 
-# A tenth of the side to either hand: docs/experiments.md, "Does it help to see a face several times?".
+# A tenth of the side to either hand: docs/experiments.md, "What can be had without training?".
 TTA: dict[TtaName, Tta] = {
     "none": Tta(),
     "flip": Tta(mirror=True),
