@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fer_tf.config import EXIT_FAILED, group, parse, run_command
+from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, names_of, show
@@ -40,6 +41,7 @@ class ClientConfig:
       frames_per_second: frames of a video's second that are looked at.
       smoothing: time constant by which a followed face's scores are smoothed, seconds.
       unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
+      tta: flip asks about each face and its mirror image, views about three cuts of both, and the mean answer counts.
       faces: how faces are found.
       landmark_model: path of the dlib predictor that aligned the faces which the network learned from, where that is
         not the packaged one; `packaged` goes on with the packaged one all the same.
@@ -59,6 +61,7 @@ class ClientConfig:
     frames_per_second: float = 5.0
     smoothing: float = 0.4
     unsure_below: float = 0.0
+    tta: TtaName = "none"
     faces: ExtractorOptions = group(ExtractorOptions, without=OF_KEYFRAMES)
     timeout: float = 10.0
     ca_cert: str = ""
@@ -84,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from fer_tf.recognition.alignment import extractor_for
     from fer_tf.recognition.appearance import Describer
+    from fer_tf.recognition.augmented import augmented
     from fer_tf.recognition.looking import LookOptions, look
     from fer_tf.recognition.server import Connection, ServerError, TlsFiles
     from fer_tf.recognition.sources import sources_of
@@ -104,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             connection.wait()
             extractor = extractor_for(connection.landmark_model, config.faces)
             with closing(extractor):
-                items = look(sources, extractor, connection.classify, options, Describer())
+                items = look(sources, extractor, augmented(connection, config.tta).classify, options, Describer())
                 if config.explain:
                     items = explained(items, connection.classify)
                 return show(items, output)

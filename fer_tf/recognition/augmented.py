@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.data.tta import Tta
+from fer_tf.data.tta import TTA, Tta, TtaName
 from fer_tf.recognition.answers import Answer, Network
+
+
+def augmented(network: Network, tta: TtaName) -> Network:
+    """Returns the way of asking about the views of each face; the same one where there is but one view."""
+    return network if tta == "none" else AugmentedNetwork(network, TTA[tta])
 
 
 class AugmentedNetwork:

@@ -12,7 +12,7 @@ from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.recognition.alignment import extractor_for
 from fer_tf.recognition.answers import Network
 from fer_tf.recognition.appearance import Describer
-from fer_tf.recognition.augmented import AugmentedNetwork
+from fer_tf.recognition.augmented import augmented
 from fer_tf.recognition.faces import RELATIVE_TO, Faces, RecognizeOptions, RelativeTo
 from fer_tf.recognition.given import MODES, GivenFaces
 from fer_tf.recognition.looking import LookOptions
@@ -83,9 +83,7 @@ class Recognizer:
                 raise not_one_of("option", name, known)
         LookOptions(unsure_below=unsure_below)  # Refused before anything is loaded.
         chosen = ExtractorOptions(**{"subject": "all", **options})
-        network = open_network(source)
-        if tta != "none":
-            network = AugmentedNetwork(network, TTA[tta])
+        network = augmented(open_network(source), tta)
         try:
             given = faces == "given"
             extractor = (

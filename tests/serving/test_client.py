@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -49,6 +50,23 @@ def test_a_picture_gives_each_face_the_answer_of_its_aligned_crop(
     x, y, _, height = (round(value) for value in result["faces"][0]["box"])
     assert changed[y : y + height, x - 2 : x + 3].mean() > 0.7
     assert not changed[:, :20].any() and changed.mean() < 0.2
+
+
+def test_a_server_is_asked_about_each_face_and_its_mirror_image(
+    two_faces: str, address: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert client.main([two_faces, f"--server={address}", "--json", "--tta=flip", "--timeout=60"]) == EXIT_OK
+    shown = json.loads(capsys.readouterr().out)[0]["faces"]
+    with closing(FaceExtractor()) as extractor, Connection(address, timeout_s=60) as connection:
+        faces = extractor.faces_in_image(np.ascontiguousarray(cv2.imread(two_faces)[..., ::-1]))
+        both = [[face.image, np.ascontiguousarray(face.image[:, ::-1])] for face in faces]
+        asked = [connection.classify_encoded([encode_face(view) for view in views]) for views in both]
+    assert len(shown) == 2
+    for face, (plain, mirrored) in zip(shown, asked, strict=True):
+        middle = np.sqrt(plain.probabilities * mirrored.probabilities)
+        found = [face["probabilities"][name] for name in EXPRESSIONS]
+        np.testing.assert_allclose(found, middle / middle.sum(), atol=1e-5)
+        assert face["is_face"] == pytest.approx((plain.is_face + mirrored.is_face) / 2, abs=1e-4)
 
 
 def test_explain_says_that_a_whole_photograph_is_no_face_crop(
