@@ -7,7 +7,7 @@ import io
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import FaceSet, Part, decode_image
 from fer_tf.data.parts import joined
 from fer_tf.data.preprocess import preprocess
-from fer_tf.data.tta import TTA, Tta
+from fer_tf.data.tta import TTA, Tta, cut
 from fer_tf.errors import InputError
 from fer_tf.evaluation.across import TIGHTNESS, score_found, score_relative, score_tightness
 from fer_tf.faces import align
@@ -163,7 +163,7 @@ def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightnes
     """Answers to the pictures as they are."""
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
     ways = TTA[config.fa_net.tta]
-    return _answers(model, spec, pictures, 1.0, ways, spec.crop, tightness), np.ones(len(part), bool)
+    return _answers(model, spec, pictures, ways, (1.0, spec.crop), tightness), np.ones(len(part), bool)
 
 
 def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:
@@ -180,16 +180,8 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightnes
                 yield np.zeros((WIDE, WIDE, 3), np.uint8)
 
     found = np.isfinite(transforms).all(axis=(1, 2))
-    share = align.FACE_SIZE / WIDE
-    ways = TTA[config.fa_net.tta]
-    return _answers(model, spec, crops(), share, ways, spec.served_crop, tightness, _as_served), found
-
-
-def _as_served(wide: np.ndarray, ways: Tta) -> list[np.ndarray]:
-    """The views of the aligned face in the middle of a wide crop as they reach a network: encoded on the way."""
-    margin = (WIDE - align.FACE_SIZE) // 2
-    face = np.ascontiguousarray(wide[margin:-margin, margin:-margin])
-    return [decode_image(encode_face(view)).numpy() for view in ways.of(face)]
+    ways, shares = TTA[config.fa_net.tta], (align.FACE_SIZE / WIDE, spec.served_crop)
+    return _answers(model, spec, crops(), ways, shares, tightness, served=True), found
 
 
 def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
@@ -226,11 +218,10 @@ def _answers(
     model: Any,
     spec: FaNetSpec,
     pictures: Iterator[np.ndarray],
-    face_share: float,
     ways: Tta,
-    own_share: float,
+    shares: tuple[float, float],
     tightness: Sequence[float],
-    own_fn: Callable[[np.ndarray, Tta], list[np.ndarray]] | None = None,
+    served: bool = False,
 ) -> dict[float, np.ndarray]:
     """Logits at each tightness, and under 0.0 at the network's own.
 
@@ -238,43 +229,29 @@ def _answers(
       model: the network.
       spec: its spec.
       pictures: uint8 (H, W, 3) each, streamed.
-      face_share: the face's side as a share of the picture's.
       ways: the views of a face whose mean logits count.
-      own_share: share of a side that is seen at the network's own tightness.
+      shares: the face's side as a share of the picture's, and the share of a side that is seen at the network's own
+        tightness.
       tightness: shares of the face's side.
-      own_fn: the views of a picture that are seen at the network's own tightness; None sees those of the picture.
+      served: whether the own tightness is that of the aligned face in the middle of the picture, as a network gets it.
     """
     rows: dict[float, list[np.ndarray]] = {key: [] for key in (0.0, *tightness)}
     for batch in _batches(pictures):
         for key in rows:
-            if own_fn and not key:
-                views = _made(batch, spec, own_share, lambda picture: own_fn(picture, ways))
-            else:
-                views = _cut(batch, spec, key * face_share or own_share, ways)
-            rows[key].append(np.mean([model.predict_on_batch(seen) for seen in views], axis=0))
+            share, as_served = key * shares[0] or shares[1], served and not key
+            faces = [cut(pictures, shares[0]) for pictures in batch] if as_served else batch
+            logits = []
+            for view in zip(*map(ways.of, faces), strict=True):
+                seen = [_encoded(pictures) if as_served else pictures for pictures in view]
+                prepared = [preprocess(pictures, spec.image_size, spec.channels, share).numpy() for pictures in seen]
+                logits.append(model.predict_on_batch(np.concatenate(prepared)))
+            rows[key].append(np.mean(logits, axis=0))
     return {key: np.concatenate(found) for key, found in rows.items()}
 
 
-def _made(
-    batch: list[np.ndarray], spec: FaNetSpec, share: float, views_fn: Callable[[np.ndarray], list[np.ndarray]]
-) -> list[np.ndarray]:
-    """What the network sees of pictures in each view that a function makes of one."""
-    made = [np.stack([views_fn(picture) for picture in pictures], 1) for pictures in batch]
-    return [np.concatenate([_seen(seen, spec, share) for seen in view]) for view in zip(*made, strict=True)]
-
-
-def _cut(batch: list[np.ndarray], spec: FaNetSpec, share: float, ways: Tta) -> list[np.ndarray]:
-    """What the network sees of pictures in each way."""
-    seen = [np.concatenate([_seen(pictures, spec, share * own) for pictures in batch]) for own in ways.shares]
-    return [*seen, *(faces[:, :, ::-1] for faces in seen if ways.mirror)]
-
-
-def _seen(pictures: np.ndarray, spec: FaNetSpec, share: float) -> np.ndarray:
-    """What the network sees of equally large pictures: their middle, or with repeated edges more than there is."""
-    if share > 1:
-        height, width = (round(side * (share - 1) / 2) for side in pictures.shape[1:3])
-        pictures = np.pad(pictures, ((0, 0), (height, height), (width, width), (0, 0)), mode="edge")
-    return preprocess(pictures, spec.image_size, spec.channels, min(share, 1.0)).numpy()
+def _encoded(faces: np.ndarray) -> np.ndarray:
+    """Faces as a network gets them from a user: encoded on the way."""
+    return np.stack([decode_image(encode_face(face)).numpy() for face in faces])
 
 
 def _batches(pictures: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:

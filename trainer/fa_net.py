@@ -359,9 +359,8 @@ def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: TtaName
 
 
 def judged_batches(part: inputs.Part, spec: FaNetSpec, share: float = 1.0) -> tf.data.Dataset:
-    """Returns a part's faces as a network is judged on them, in order; `share` is of what it sees, within the face."""
-    crop = min(1.0, share * spec.crop)
-    return inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=crop)
+    """Returns a part's faces as a network is judged on them, in order; `share` is of the side that it sees."""
+    return inputs.evaluation_batches(part, image_size=spec.image_size, channels=spec.channels, crop=share * spec.crop)
 
 
 def logits_of(model: keras.Model, batches: tf.data.Dataset, num_classes: int, mirror: bool = False) -> np.ndarray:

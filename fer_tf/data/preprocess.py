@@ -17,7 +17,7 @@ def preprocess(images: Any, image_size: int, channels: int = 1, crop: float = 1.
       images: uint8 or float (B, H, W, 1 or 3), values 0 to 255, RGB when there are three channels.
       image_size: side of the square output, pixels.
       channels: 1 for grey (section 4.2's LightCNN) or 3 for RGB.
-      crop: share of the side that is kept around the centre, 0 < crop <= 1.
+      crop: share of the side that is kept around the centre, above 0; above 1 the edge is repeated around the face.
 
     Returns:
       float32 (B, image_size, image_size, channels), values 0 to 1.
@@ -27,6 +27,8 @@ def preprocess(images: Any, image_size: int, channels: int = 1, crop: float = 1.
     images = tf.cast(images, tf.float32) / 255.0
     if crop < 1.0:
         images = central_crop(images, crop)
+    elif crop > 1.0:
+        images = widened(images, crop)
     depth = images.shape[-1]
     if channels == 1 and depth == 3:
         images = tf.tensordot(images, tf.constant(LUMA, tf.float32)[:, None], axes=[[-1], [0]])
@@ -37,6 +39,17 @@ def preprocess(images: Any, image_size: int, channels: int = 1, crop: float = 1.
         # Antialiasing matters when 256 becomes 48: without it, thin contours flicker between frames.
         images = tf.image.resize(images, size, antialias=True)
     return tf.ensure_shape(images, (None, image_size, image_size, channels))
+
+
+def widened(images: Any, share: float) -> Any:
+    """Returns images (B, H, W, C) with their edge repeated around them, `share` of their side, rounded half up."""
+    import tensorflow as tf
+
+    for axis in (1, 2):
+        side = tf.shape(images)[axis]
+        margin = tf.cast(tf.floor(tf.cast(side, tf.float32) * (share - 1.0) / 2.0 + 0.5), tf.int32)
+        images = tf.gather(images, tf.clip_by_value(tf.range(-margin, side + margin), 0, side - 1), axis=axis)
+    return images
 
 
 def central_crop(images: Any, crop: Any) -> Any:

@@ -23,17 +23,17 @@ class Tta:
     shares: tuple[float, ...] = (1.0,)
     mirror: bool = False
 
-    def of(self, face: np.ndarray) -> Iterator[np.ndarray]:
-        """Yields a face in each way.
+    def of(self, faces: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields faces in each way.
 
         Args:
-          face: uint8 (H, W, 3), an aligned crop.
+          faces: uint8 (..., H, W, 3), such as aligned crops.
         """
         for share in self.shares:
-            view = zoomed(face, share)
+            view = cut(faces, share)
             yield view
             if self.mirror:
-                yield np.ascontiguousarray(view[:, ::-1])
+                yield np.ascontiguousarray(view[..., ::-1, :])
 
 
 # A tenth of the side to either hand: docs/experiments.md, "What can be had without training?".
@@ -44,25 +44,16 @@ TTA: dict[TtaName, Tta] = {
 }
 
 
-def zoomed(face: np.ndarray, share: float) -> np.ndarray:
-    """Returns the middle of a face as large as the face, uint8 of its shape.
+def cut(faces: np.ndarray, share: float) -> np.ndarray:
+    """Returns the middle of faces, or with their edge repeated around them more than there is.
 
     Args:
-      face: uint8 (H, W, 3).
-      share: of its sides that is seen; above 1 its edge is repeated around it.
+      faces: uint8 (..., H, W, 3).
+      share: of the sides that is seen, above 0.
     """
-    if share == 1:
-        return face
-    import cv2
-
-    height, width = face.shape[:2]
-    # Pixel centres: x becomes (x - middle) / share + middle.
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    turn = np.eye(2) / share
-    return cv2.warpAffine(
-        face,
-        np.column_stack([turn, middle - turn @ middle]),
-        (width, height),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    for axis in (-3, -2):
+        side = faces.shape[axis]
+        margin = round(side * (share - 1) / 2)
+        if margin:
+            faces = faces.take(np.arange(-margin, side + margin).clip(0, side - 1), axis)
+    return faces

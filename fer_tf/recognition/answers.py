@@ -78,6 +78,12 @@ class Network(Protocol):
         """Lets go of what the network holds."""
 
 
+def mean_is_face(answers: Sequence[Answer]) -> float | None:
+    """Returns the mean `is_face` of answers about one face; None where none of them says."""
+    seen = [answer.is_face for answer in answers if answer.is_face is not None]
+    return float(np.mean(seen)) if seen else None
+
+
 def encode_face(face: np.ndarray) -> bytes:
     """Returns a face as the JPEG that a network gets.
 

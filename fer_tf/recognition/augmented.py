@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.data.tta import TTA, Tta, TtaName
-from fer_tf.recognition.answers import Answer, Network
+from fer_tf.recognition.answers import Answer, Network, mean_is_face
 
 
 def augmented(network: Network, tta: TtaName) -> Network:
@@ -52,10 +52,9 @@ def _mean(answers: Sequence[Answer]) -> Answer:
     # The softmax of the mean logits, by the temperature that made the probabilities.
     logits = np.mean([np.log(np.maximum(answer.probabilities, 1e-12)) for answer in answers], axis=0)
     powers = np.exp(logits - logits.max())
-    seen = [answer.is_face for answer in answers if answer.is_face is not None]
     return Answer(
         answers[0].expressions,
         (powers / powers.sum()).astype(np.float32),
         answers[0].version,
-        is_face=float(np.mean(seen)) if seen else None,
+        is_face=mean_is_face(answers),
     )

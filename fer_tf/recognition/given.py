@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fer_tf.data.tta import cut
 from fer_tf.errors import InputError
 from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.extractor import AlignedFace, ClipFaces, ExtractorOptions, Rejected
@@ -38,8 +39,8 @@ class GivenFaces:
         """
         nowhere = np.full((68, 2), np.nan, np.float32)
         height, width = rgb.shape[:2]
-        top, left = (round(side * (1 / self._share - 1) / 2) for side in (height, width))
-        image = np.pad(rgb, ((top, top), (left, left), (0, 0)), mode="edge")
+        image = cut(rgb, 1 / self._share)
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
         scale = np.array([[FACE_SIZE / image.shape[1]], [FACE_SIZE / image.shape[0]]])
         face = AlignedFace(
             image=image,

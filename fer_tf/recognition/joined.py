@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.errors import InputError
-from fer_tf.recognition.answers import Answer, Network
+from fer_tf.recognition.answers import Answer, Network, mean_is_face
 from fer_tf.run_folder import PLUS
 
 
@@ -65,9 +65,8 @@ class JoinedNetwork:
 
 
 def _mean(answers: Sequence[Answer]) -> Answer:
-    seen = [answer.is_face for answer in answers if answer.is_face is not None]
     return Answer(
         answers[0].expressions,
         np.mean([answer.probabilities for answer in answers], axis=0),
-        is_face=float(np.mean(seen)) if seen else None,
+        is_face=mean_is_face(answers),
     )

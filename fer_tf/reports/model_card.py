@@ -148,10 +148,6 @@ def _score_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _views(tta: str) -> str:
-    return "one view: test-time augmentation none" if tta == "none" else f"test-time augmentation {tta}"
-
-
 def _how_scored(metrics: dict[str, Any], test: dict[str, Any]) -> str:
     notes = "; ".join(metrics.get("notes", ()))
     copies = (
@@ -161,7 +157,7 @@ def _how_scored(metrics: dict[str, Any], test: dict[str, Any]) -> str:
         else ""
     )
     return (
-        f"{f'{notes}. ' if notes else ''}One network, {_views(metrics.get('tta', 'none'))}. "
+        f"{f'{notes}. ' if notes else ''}One network, test-time augmentation {metrics.get('tta', 'none')}. "
         f"Intervals are bootstrapped over {test['interval_over']}.{copies} Always answering the most frequent class "
         f"scores {percent(test['majority'])} %."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,13 @@ import pytest
 from fer_tf.labels import TASKS
 from fer_tf.reports import report
 from fer_tf.runs import find_gans, find_runs
+from tests.trainer.conftest import read
 from tests.trainer.test_synthesize import real_faces
 from trainer.task import main
 
 pytestmark = pytest.mark.slow
 
 ROWS = {"real": "Fa-Net", "synthetic": "FaPE-GAN+Fa-Net"}
-
-
-def read(*parts: object) -> dict:
-    return json.loads(Path(*map(str, parts)).read_text())
 
 
 def test_the_command_trains_scores_and_reports_all_four_tasks(

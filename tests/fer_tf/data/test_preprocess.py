@@ -22,6 +22,12 @@ def test_crop_is_the_same_for_known_and_unknown_shapes(side: int, crop: float, k
     np.testing.assert_allclose(unknown(images), by_hand, atol=1e-6)
 
 
+def test_beyond_a_face_its_edge_is_repeated() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 40, 1), np.uint8)
+    by_hand = np.pad(images, ((0, 0), (5, 5), (4, 4), (0, 0)), mode="edge")
+    np.testing.assert_allclose(preprocess(images, 52, 1, 1.2), preprocess(by_hand, 52, 1), atol=1e-6)
+
+
 def test_grey_is_the_luma_of_rgb_and_grey_repeats_to_rgb() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     grey = preprocess(images, 32, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fer_tf.data.tta import TTA, zoomed
+from fer_tf.data.tta import TTA, cut
 
 
 def marked(*places: tuple[int, int]) -> np.ndarray:
@@ -22,20 +22,19 @@ def centre(face: np.ndarray) -> tuple[float, float]:
     return float((rows * weights).sum() / weights.sum()), float((columns * weights).sum() / weights.sum())
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.5, (50 - 40, 50 + 20)), (1.25, (50 - 16, 50 + 8)), (1.0, (30, 60))])
-def test_a_share_of_a_face_is_seen_around_its_middle(share: float, expected: tuple[int, int]) -> None:
-    assert centre(zoomed(marked((50, 50)), share)) == pytest.approx((50, 50), abs=0.01)
-    # 20 rows above the middle and 10 columns right of it.
-    assert centre(zoomed(marked((30, 60)), share)) == pytest.approx(expected, abs=0.1)
+@pytest.mark.parametrize(("share", "side"), [(0.5, 51), (1.25, 127), (1.0, 101)])
+def test_a_share_of_a_face_is_seen_around_its_middle(share: float, side: int) -> None:
+    seen = cut(marked((30, 60)), share)
+    assert seen.shape == (side, side, 3)
+    # 20 rows above the middle and 10 columns right of it, whatever is around.
+    assert centre(seen) == pytest.approx((side // 2 - 20, side // 2 + 10))
+    several = cut(np.stack([marked((30, 60)), marked((50, 50))]), share)
+    assert np.array_equal(several[0], seen) and centre(several[1]) == pytest.approx((side // 2, side // 2))
 
 
 def test_beyond_a_face_its_edge_is_repeated() -> None:
-    face = np.full((64, 48, 3), 90, np.uint8)
-    face[20:44, 14:34] = 200
-    wider = zoomed(face, 1.5)
-    assert wider.shape == face.shape and wider[0, 0].tolist() == [90, 90, 90]
-    # No darker border comes in, and the middle takes a smaller part.
-    assert wider.min() == 90 and (wider == 200).mean() < (face == 200).mean() / 2
+    face = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    assert np.array_equal(cut(face, 1.5), np.pad(face, ((16, 16), (12, 12), (0, 0)), mode="edge"))
 
 
 def test_each_way_is_seen_once_and_the_first_of_a_share_is_not_mirrored() -> None:
@@ -47,5 +46,6 @@ def test_each_way_is_seen_once_and_the_first_of_a_share_is_not_mirrored() -> Non
     assert np.array_equal(plain, face) and np.array_equal(mirrored, face[:, ::-1])
     places = list(map(centre, TTA["views"].of(face)))
     for (row, column), (other_row, other_column) in zip(places[::2], places[1::2], strict=True):
-        assert (other_row, other_column) == pytest.approx((row, 100 - column), abs=0.1)
-    assert sorted(row for row, _ in places) == pytest.approx([28.02, 28.02, 30, 30, 31.82, 31.82], abs=0.1)
+        assert other_row == pytest.approx(row) and column + other_column == pytest.approx(60 + 40 + 2 * (row - 30))
+    # Of 101 rows 91 and 111 are seen.
+    assert [row for row, _ in places] == pytest.approx([25, 25, 30, 30, 35, 35])
