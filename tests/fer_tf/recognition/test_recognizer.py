@@ -123,8 +123,9 @@ def test_a_clip_is_followed_and_its_crops_masks_and_features_come_on_demand(
     np.testing.assert_allclose(faces.embeddings, recognize.network.embed(list(crops)), atol=1e-5)
     np.testing.assert_array_equal(faces.crop(3), crops[3])
     (aligned,) = recognize.extractor.search(next(_frames(samples / CLIP)))[0]
-    np.testing.assert_array_equal(crops[0], aligned.image)
-    np.testing.assert_array_equal(masks[0], aligned.mask)
+    # Found among five frames or alone, a face's box may differ in its last bits, and a few pixels by a grey level.
+    assert _apart(crops[0], aligned.image) < 0.1 < 1 < _apart(crops[4], aligned.image)
+    assert _apart(masks[0], aligned.mask) < 0.1 < 1 < _apart(masks[4], aligned.mask)
     landmarks = faces.landmarks
     assert landmarks.shape == (5, 68, 2)
     x, y, width, height = faces[0].box
@@ -132,6 +133,11 @@ def test_a_clip_is_followed_and_its_crops_masks_and_features_come_on_demand(
     assert inside.all()
     smoothed = recognize(str(samples / CLIP), frames_per_second=10, smoothing=0.4).table()
     assert smoothed[list(FER)].diff().abs().sum().sum() < table[list(FER)].diff().abs().sum().sum()
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean difference of two pictures, grey levels."""
+    return float(np.abs(one.astype(float) - other).mean())
 
 
 def _frames(path: Path) -> Iterator[np.ndarray]:
