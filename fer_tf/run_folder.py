@@ -27,7 +27,7 @@ SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage
 PLUS = "+"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
 _EVALUATIONS = "evaluations"
-_TABLE_5, _TABLE_5_TEXT = "table5.json", "table5.md"
+_TABLE_5 = "table5.json"
 _FINISHED, _HISTORY, _CHECKPOINTS = "FINISHED", "history.json", "checkpoints"
 
 
@@ -261,10 +261,10 @@ class RunFolder:
     def _predictions(self, split: str) -> str:
         return files.join(self.classifier.path, f"predictions_{split}.npz")
 
-    def write_table_5(self, table: dict[str, Any], text: str) -> None:
-        """Writes what is finished of Table 5, as JSON and as Markdown."""
-        files.write_json(files.join(self.path, _TABLE_5), table)
-        files.write_text(files.join(self.path, _TABLE_5_TEXT), text)
+    def write_table(self, name: str, table: dict[str, Any], text: str) -> None:
+        """Writes what is finished of a table, as JSON and as Markdown; `table5` binds the folder to its flags."""
+        files.write_json(files.join(self.path, f"{name}.json"), table)
+        files.write_text(files.join(self.path, f"{name}.md"), text)
 
 
 def network_folder(source: str) -> str:

@@ -6,16 +6,8 @@ the draws after it: what is chosen on some faces is not reported on the same one
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import logging
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import keras
 
 from fer_tf import files
 from fer_tf.config import replace
@@ -27,13 +19,12 @@ from fer_tf.reports import paper_tables, tables
 from fer_tf.reports.paper_tables import REMEDIES
 from fer_tf.run_folder import RunFolder
 from fer_tf.runs import Run
-from trainer import fa_net, runtime
+from trainer import cells, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
 
 ROWS = ("Fa-Net", "FaPE-GAN+Fa-Net")
 FOLDERS = {"Fa-Net": "real", "FaPE-GAN+Fa-Net": "synthetic", **{name: name.replace(" ", "_") for name in REMEDIES}}
-LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
 
 
 @dataclass(frozen=True)
@@ -78,11 +69,12 @@ def run(config: TaskConfig) -> None:
     runtime.set_up(config)
     _refuse_the_other_layout(config)
     first = choosing_cells(config)
-    left = _TimeLeft(config, [*first, *reported_cells(config, dict.fromkeys(TASKS, next(iter(REMEDIES))))])
+    every = [*first, *reported_cells(config, dict.fromkeys(TASKS, next(iter(REMEDIES))))]
+    progress = cells.Progress("Table 5", config, [cell.folder for cell in every])
     for cell in first:
-        _train(config, cell, left)
+        _train(config, cell, progress)
     for cell in reported_cells(config, chosen_remedies(config)):
-        _train(config, cell, left)
+        _train(config, cell, progress)
     print(_write(config))
 
 
@@ -132,23 +124,19 @@ def reported_cells(config: TaskConfig, remedies: dict[str, str]) -> list[Cell]:
 
 def chosen_remedies(config: TaskConfig) -> dict[str, str]:
     """Returns the remedy that is best on the draw that chooses, by task."""
-    runs = finished(config, choosing_cells(config))
+    runs = _finished(config, choosing_cells(config))
     return {task: paper_tables.best_remedy(runs, task) for task in TASKS}
 
 
-def _train(config: TaskConfig, cell: Cell, left: _TimeLeft) -> None:
+def _train(config: TaskConfig, cell: Cell, progress: cells.Progress) -> None:
     """Trains and scores one cell, and before it the FaPE-GAN that it needs; what is done is skipped."""
     drawn = _drawn(config, cell.draw)
     if cell.row == ROWS[1]:
         gan = _config(drawn, config, cell.task, cell.gan)
-        with _log_folder(config, gan):
-            _stages(gan, ("fape_gan", "synthesize"))
+        cells.run(config, gan, ("fape_gan", "synthesize"))
     if not RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated:
-        began = time.monotonic()
-        flags = cell_config(drawn, config, cell)
-        with _log_folder(config, flags):
-            _stages(flags, ("fa_net", "evaluate"))
-        left.took(time.monotonic() - began)
+        with progress.one():
+            cells.run(config, cell_config(drawn, config, cell), ("fa_net", "evaluate"))
         _write(config)
 
 
@@ -173,84 +161,19 @@ def cell_config(drawn: TaskConfig, table: TaskConfig, cell: Cell) -> TaskConfig:
     flags = _config(drawn, table, cell.task, cell.folder, **changes)
     if cell.row != ROWS[1]:
         return flags
-    return _with_equal_steps(replace(flags, synthetic_from=files.join(table.run.run_dir, cell.gan)))
+    return cells.with_equal_steps(replace(flags, synthetic_from=files.join(table.run.run_dir, cell.gan)))
 
 
-def _with_equal_steps(config: TaskConfig) -> TaskConfig:
-    """Returns flags under which real and synthetic faces take as many steps as the real ones alone.
-
-    An epoch of both is longer: there are fewer, and the learning rate falls after fewer, so at the same steps.
-    """
-    real = len(fa_net.read_faces(replace(config, synthetic=False)).parts["train"])
-    both = len(fa_net.read_faces(config).parts["train"])
-    recipe = recipe_of(config.task, config.fa_net)
-    epochs = max(1, round(recipe.epochs * real / both))
-    return replace(config, epochs=epochs, decay_epochs=recipe.decay_epochs * real / both)
-
-
-@contextlib.contextmanager
-def _log_folder(table: TaskConfig, cell: TaskConfig) -> Iterator[None]:
-    """Gives a cell its own folder under a hosted trainer's log folder, where one cell would replace another's page."""
-    root = os.environ.get(LOG_VARIABLE)
-    if not root:
-        yield
-        return
-    os.environ[LOG_VARIABLE] = files.join(root, cell.run.run_dir.removeprefix(f"{table.run.run_dir.rstrip('/')}/"))
-    try:
-        yield
-    finally:
-        os.environ[LOG_VARIABLE] = root
-
-
-def _stages(config: TaskConfig, stages: tuple[str, ...]) -> None:
-    """Runs stages of one folder of the table; each skips what is done."""
-    if stages[-1] == "evaluate" and config.folder.is_evaluated:
-        return
-    with runtime.run_log(config.folder):
-        runtime.set_up(config)
-        for stage in stages:
-            logging.info("stage %s of %s in %s", stage, config.task, config.run.run_dir)
-            importlib.import_module(f"trainer.{stage}").run(config)
-    # Dozens of networks in one process: their graphs would pile up.
-    keras.backend.clear_session()
-
-
-class _TimeLeft:
-    """Says after each training how long the rest takes, by what those of this call took.
-
-    Args:
-      config: the table's flags.
-      cells: all trainings of the table.
-    """
-
-    def __init__(self, config: TaskConfig, cells: list[Cell]) -> None:
-        self._all = len(cells)
-        self._done = sum(RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated for cell in cells)
-        self._seconds: list[float] = []
-
-    def took(self, seconds: float) -> None:
-        self._seconds.append(seconds)
-        self._done += 1
-        hours = sum(self._seconds) / len(self._seconds) * (self._all - self._done) / 3600
-        print(f"Table 5: {self._done} of {self._all} trainings are done; about {hours:.1f} hours left", flush=True)
-
-
-def finished(config: TaskConfig, cells: list[Cell]) -> list[Run]:
-    """Returns the evaluated runs among some cells, which may lie on a remote file system."""
-    folders = {cell.folder: RunFolder(files.join(config.run.run_dir, cell.folder)) for cell in cells}
-    return [
-        Run(folder, name, folder.read_metrics(), folder.read_config())
-        for name, folder in folders.items()
-        if folder.is_evaluated
-    ]
+def _finished(config: TaskConfig, wanted: list[Cell]) -> list[Run]:
+    return cells.finished(config, [cell.folder for cell in wanted])
 
 
 def _write(config: TaskConfig) -> str:
     """Writes what is finished of the table, which is the report's; returns it as text."""
     remedies = chosen_remedies(config)
-    runs = finished(config, [*choosing_cells(config), *reported_cells(config, remedies)])
+    runs = _finished(config, [*choosing_cells(config), *reported_cells(config, remedies)])
     text = tables.to_markdown(paper_tables.table_5(runs))
     about = {"chosen_on": [cell.draw for cell in choosing_cells(config)][:1], "remedies": remedies}
     numbers = {"tasks": paper_tables.numbers_5(runs), "paper": paper_tables.TABLE_5, **about}
-    config.folder.write_table_5(numbers, text)
+    config.folder.write_table("table5", numbers, text)
     return text

@@ -15,7 +15,7 @@ from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables
 from fer_tf.runs import find_runs
-from trainer import runtime, table5
+from trainer import cells, runtime, table5
 from trainer.config import TaskConfig
 from trainer.task import main
 
@@ -109,7 +109,7 @@ def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch
     config = of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path), epochs=30)
     real = table5.cell_config(config, config, table5.Cell("er_ue", -1, 4, "Fa-Net"))
     assert (real.fa_net.epochs, real.fa_net.synthetic, real.run.seed) == (30, False, 4)
-    read = table5.fa_net.read_faces
+    read = cells.fa_net.read_faces
 
     def with_twice_as_many(asked: TaskConfig) -> Any:
         # No face was made for this test.
@@ -120,7 +120,7 @@ def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch
             faces.parts["train"] = faces.parts["train"].rows(both)
         return faces
 
-    monkeypatch.setattr(table5.fa_net, "read_faces", with_twice_as_many)
+    monkeypatch.setattr(cells.fa_net, "read_faces", with_twice_as_many)
     both = table5.cell_config(config, config, table5.Cell("er_ue", -1, 4, "FaPE-GAN+Fa-Net"))
     assert (both.fa_net.epochs, both.fa_net.decay_epochs) == (15, 5.0)
 
@@ -138,8 +138,8 @@ def test_the_command_trains_all_four_tasks_and_is_resumable(
                 raise KeyboardInterrupt
             write_run(Path(config.run.run_dir), np.arange(12) < 6, np.arange(12))
 
-    monkeypatch.setattr(table5, "_stages", run_stages)
-    monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
+    monkeypatch.setattr(cells, "run_stages", run_stages)
+    monkeypatch.setattr(cells, "with_equal_steps", lambda config: config)
     config = of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path), seeds=1, draws=0)
     with pytest.raises(KeyboardInterrupt):
         table5.run(config)
@@ -162,8 +162,8 @@ def test_the_plain_remedy_is_chosen_on_one_draw_and_all_rows_are_reported_on_oth
             trained.append(config)
             write_run(folder, np.arange(12) < score[folder.name], np.arange(12), config=config)
 
-    monkeypatch.setattr(table5, "_stages", run_stages)
-    monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
+    monkeypatch.setattr(cells, "run_stages", run_stages)
+    monkeypatch.setattr(cells, "with_equal_steps", lambda config: config)
     config = of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path))
     table5.run(config)
     text = capsys.readouterr().out
@@ -210,13 +210,13 @@ def test_each_cell_has_a_log_folder_of_its_own(
 ) -> None:
     folders: dict[str, str] = {}
     monkeypatch.setattr(
-        table5,
-        "_stages",
+        cells,
+        "run_stages",
         lambda cell, _: folders.update(
             {cell.folder.path.removeprefix(f"{tmp_path}/"): runtime.tensorboard_dir(cell.folder)}
         ),
     )
-    monkeypatch.setattr(table5, "_with_equal_steps", lambda config: config)
+    monkeypatch.setattr(cells, "with_equal_steps", lambda config: config)
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", "gs://bucket/logs")
     config = of(TaskConfig, task="all", data=toy_data, run_dir=f"{tmp_path}/", seeds=1, draws=0)
     table5.run(config)

@@ -1,0 +1,104 @@
+"""The trainings that a table is made of: each in a folder of its own below the table's, skipped when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+
+import keras
+
+from fer_tf import files
+from fer_tf.config import replace
+from fer_tf.run_folder import RunFolder
+from fer_tf.runs import Run
+from trainer import fa_net, runtime
+from trainer.config import TaskConfig
+from trainer.recipes import recipe_of
+
+LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
+
+
+def run(table: TaskConfig, cell: TaskConfig, stages: tuple[str, ...]) -> None:
+    """Runs stages of one folder of a table; each skips what is done.
+
+    A cell has its own folder under a hosted trainer's log folder, where one cell would replace another's page.
+
+    Args:
+      table: the table's flags.
+      cell: those of the cell, whose run folder lies below the table's.
+      stages: names of `trainer.config.STAGES`.
+    """
+    root = os.environ.get(LOG_VARIABLE)
+    if not root:
+        run_stages(cell, stages)
+        return
+    os.environ[LOG_VARIABLE] = files.join(root, cell.run.run_dir.removeprefix(f"{table.run.run_dir.rstrip('/')}/"))
+    try:
+        run_stages(cell, stages)
+    finally:
+        os.environ[LOG_VARIABLE] = root
+
+
+def run_stages(cell: TaskConfig, stages: tuple[str, ...]) -> None:
+    """Runs stages under the cell's own log and seed; nothing when they end with a score that is there."""
+    if stages[-1] == "evaluate" and cell.folder.is_evaluated:
+        return
+    with runtime.run_log(cell.folder):
+        runtime.set_up(cell)
+        for stage in stages:
+            logging.info("stage %s of %s in %s", stage, cell.task, cell.run.run_dir)
+            importlib.import_module(f"trainer.{stage}").run(cell)
+    # Dozens of networks in one process: their graphs would pile up.
+    keras.backend.clear_session()
+
+
+def with_equal_steps(config: TaskConfig) -> TaskConfig:
+    """Returns flags under which real and synthetic faces take as many steps as the real ones alone.
+
+    An epoch of both is longer: there are fewer, and the learning rate falls after fewer, so at the same steps.
+    """
+    real = len(fa_net.read_faces(replace(config, synthetic=False)).parts["train"])
+    both = len(fa_net.read_faces(config).parts["train"])
+    recipe = recipe_of(config.task, config.fa_net)
+    epochs = max(1, round(recipe.epochs * real / both))
+    return replace(config, epochs=epochs, decay_epochs=recipe.decay_epochs * real / both)
+
+
+def finished(table: TaskConfig, folders: Sequence[str]) -> list[Run]:
+    """Returns the evaluated runs among some folders below a table's, which may lie on a remote file system."""
+    found = {name: RunFolder(files.join(table.run.run_dir, name)) for name in dict.fromkeys(folders)}
+    return [
+        Run(folder, name, folder.read_metrics(), folder.read_config())
+        for name, folder in found.items()
+        if folder.is_evaluated
+    ]
+
+
+class Progress:
+    """Tells after each training how many are done and how long the rest takes, by what those of this call took.
+
+    Args:
+      title: the table's.
+      table: its flags.
+      folders: of all its trainings, below the table's.
+    """
+
+    def __init__(self, title: str, table: TaskConfig, folders: Sequence[str]) -> None:
+        self._title, self._all = title, len(folders)
+        self._done = sum(RunFolder(files.join(table.run.run_dir, folder)).is_evaluated for folder in folders)
+        self._seconds: list[float] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Around one training."""
+        began = time.monotonic()
+        yield
+        self._seconds.append(time.monotonic() - began)
+        self._done += 1
+        hours = sum(self._seconds) / len(self._seconds) * (self._all - self._done) / 3600
+        done = f"{self._title}: {self._done} of {self._all} trainings are done"
+        print(f"{done}; about {hours:.1f} hours left", flush=True)
