@@ -26,6 +26,8 @@ SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage
 # What stands between the sources of networks that are asked together, such as `pretrained+runs/mine`.
 PLUS = "+"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
+# The parts of a set that a run answers: its test part, and all faces, each by a network that never saw its person.
+TEST, PERSONS = "test", "persons"
 _EVALUATIONS = "evaluations"
 _TABLE_5 = "table5.json"
 _FINISHED, _HISTORY, _CHECKPOINTS = "FINISHED", "history.json", "checkpoints"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
-from fer_tf.run_folder import NetworkFolder, RunFolder
+from fer_tf.run_folder import PERSONS, TEST, NetworkFolder, RunFolder
 
+# By its name in metrics.json.
+PERSONS_LEFT_OUT = "persons_left_out"
 # runs/<task>, and the folders of a whole table: runs/all/<task>/seed-<n>/<row>.
 _MAX_DEPTH = 4
 
@@ -27,12 +30,14 @@ class Run:
       name: its path below the folder of runs.
       metrics: its metrics.json; empty for a run that is not evaluated.
       config: its config.json: flags, command, versions, machine; may be empty.
+      part: which faces its scores and answers are of, `test` or `persons` (see `persons_left_out`).
     """
 
     folder: RunFolder
     name: str
     metrics: dict[str, Any]
     config: dict[str, Any]
+    part: str = TEST
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -74,7 +79,8 @@ class Run:
 
     @property
     def test(self) -> dict[str, Any]:
-        return self.metrics.get("test", {})
+        """The scores of the part."""
+        return self.metrics.get(PERSONS_LEFT_OUT if self.part == PERSONS else self.part, {})
 
     @property
     def command(self) -> str:
@@ -86,8 +92,13 @@ class Run:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
-        """image_id, person, pose, label and logits of the test part, or None."""
-        return self.folder.read_predictions("test")
+        """image_id, person, pose, label and logits of the part, or None."""
+        return self.folder.read_predictions(self.part)
+
+    @property
+    def persons_left_out(self) -> Run | None:
+        """The run as it answers all faces of its set, each without its person; None if it did not."""
+        return dataclasses.replace(self, part=PERSONS) if PERSONS_LEFT_OUT in self.metrics else None
 
 
 def find_runs(root: str) -> list[Run]:

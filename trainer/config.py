@@ -25,8 +25,10 @@ from fer_tf.run_folder import RunFolder
 PUBLIC_TASKS = (*public.NAMES, mixed.NAME)
 STAGES = ("fape_gan", "synthesize", "fa_net", "evaluate")
 
+# Whole tables of the paper: several trainings by one command.
+TABLE_5, TABLE_4 = "all", "pretraining"
 # jsonargparse takes the choices from it; a type checker is content with a text.
-Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, "all")]
+Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, TABLE_5, TABLE_4)]
 Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
 FA_NET = "fa_net"
 
@@ -135,6 +137,24 @@ class FaNetOptions:
 
 
 @dataclass(frozen=True)
+class PretrainingOptions:
+    """The first training of --task=pretraining, on the corpus; what is said of Fa-Net holds for it otherwise.
+
+    Attributes:
+      epochs: of it, each a pass over the corpus' training part; 0 takes the recipe's.
+      batch_size: images in a global training step of it; 0 takes the recipe's.
+      learning_rate: its peak learning rate; 0 takes the recipe's.
+    """
+
+    epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, "pretrain_", epochs=0, batch_size=0, learning_rate=0)
+
+
+@dataclass(frozen=True)
 class GanOptions:
     """FaPE-GAN and its training.
 
@@ -203,7 +223,7 @@ class RunOptions:
     Attributes:
       run_dir: where everything of the run goes; runs/<task> when empty (AIP_MODEL_DIR on a hosted trainer).
       seed: seed of weights, order and augmentation.
-      seeds: how many seeds --task=all trains for each cell of Table 5 and each draw.
+      seeds: how many seeds --task=all and --task=pretraining train for each cell of their table.
       draws: on how many draws of the splits --task=all reports, beside the one that chooses the plain remedy; with 0 it
         reports on the data's own split, and chooses nothing.
       precision: number format of Fa-Net's layers; auto takes bfloat16 or float16 where the hardware is faster at it.
@@ -238,12 +258,14 @@ class TaskConfig:
 
     Attributes:
       task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), mixed for
-        several sets together, or all four tasks.
+        several sets together, all for the four tasks with and without FaPE-GAN's faces (Table 5), or pretraining for
+        public sets with and without pre-training on one of the four (Table 4).
       stage: one stage alone, or all of them in order; a finished stage is skipped. evaluate with another task than the
         run's scores its network on that set: the pictures as given, and end to end, faces found and aligned first.
       method: Fa-Net, or one of the paper's competitors (docs/competitors.md), which takes Fa-Net's stage.
       data: data folder written by beam_pipelines.build, or the public set's folder or CSV file; of several sets
-        task=path with commas, such as ferplus=PATH,er_ss=data/faces.
+        task=path with commas, such as ferplus=PATH,er_ss=data/faces; likewise the corpus and the public sets of
+        --task=pretraining.
       mapping: of several sets, other names of their labels, such as er_ss.laughing=happy, or - for a label whose faces
         are left out, such as ckplus.contempt=-; also of a set on which another's network is scored.
       set_weights: of several sets, how often one's faces are seen in an epoch, such as jaffe=3; once when not named.
@@ -253,6 +275,7 @@ class TaskConfig:
         unseen persons; -1 keeps the split that the data was built with. --task=all chooses on this draw, and reports on
         those after it.
       fa_net: what Fa-Net is and how it learns.
+      pretraining: likewise the network that --task=pretraining trains first.
       gan: likewise FaPE-GAN.
       synthesis: which faces FaPE-GAN makes and which of them are kept.
       run: where and how it runs.
@@ -267,6 +290,7 @@ class TaskConfig:
     held_out: float = HELD_OUT
     split_seed: int = -1
     fa_net: FaNetOptions = group(FaNetOptions)
+    pretraining: PretrainingOptions = group(PretrainingOptions, prefix="pretrain_")
     gan: GanOptions = group(GanOptions, prefix="gan_")
     synthesis: SynthesisOptions = group(SynthesisOptions)
     run: RunOptions = group(RunOptions)
@@ -278,6 +302,15 @@ class TaskConfig:
             raise InputError(f"`stage` {self.stage!r} needs the pipeline's pairs; `task` {self.task!r} has none.")
         self._check_split_seed()
         self._check_method()
+        if self.is_table and self.stage != "all":
+            raise InputError(
+                f"`task` {self.task!r} trains a whole table, stage by stage. Received: `stage` {self.stage!r}."
+            )
+        if self.task == TABLE_4 and self.fa_net.init_from:
+            raise InputError(
+                f"`init_from` is what --task={TABLE_4} compares. Received: {self.fa_net.init_from!r}; give it to the "
+                "task of one set."
+            )
         if self.task != mixed.NAME and (self.set_weights or (self.mapping and self.stage != "evaluate")):
             raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
         if not self.run.run_dir:
@@ -290,14 +323,15 @@ class TaskConfig:
             raise InputError(
                 f"`split_seed` must be at least 0, or -1 for the data's split. Received: {self.split_seed}."
             )
-        if self.split_seed >= 0 and self.is_public:
-            raise InputError(f"`split_seed` draws the four tasks' splits; `task` {self.task!r} is a set with its own.")
+        if self.split_seed >= 0 and (self.is_public or self.task == TABLE_4):
+            what = "is a set with its own" if self.is_public else "has none of its own"
+            raise InputError(f"`split_seed` draws the four tasks' splits; `task` {self.task!r} {what}.")
 
     def _check_method(self) -> None:
         if self.method not in (FA_NET, *competitors.NAMES):
             raise not_one_of("method", self.method, (FA_NET, *competitors.NAMES))
-        if self.is_competitor and (self.stage in ("fape_gan", "synthesize") or self.task == "all"):
-            what = "`task` 'all'" if self.task == "all" else f"`stage` {self.stage!r}"
+        if self.is_competitor and (self.stage in ("fape_gan", "synthesize") or self.is_table):
+            what = f"`task` {self.task!r}" if self.is_table else f"`stage` {self.stage!r}"
             raise InputError(f"{what} belongs to --method=fa_net. Received: `method` {self.method!r}.")
 
     @property
@@ -318,4 +352,9 @@ class TaskConfig:
     @property
     def is_public(self) -> bool:
         """Whether the task is a public set, which has no pairs and so no GAN."""
-        return self.task not in (*TASKS, "all")
+        return self.task not in TASKS and not self.is_table
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a table of several trainings is asked for."""
+        return self.task in (TABLE_5, TABLE_4)

@@ -21,7 +21,7 @@ from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
-from fer_tf.run_folder import RunFolder
+from fer_tf.run_folder import PERSONS, RunFolder
 from trainer import competitor, persons_out, runtime, tensorboard
 from trainer.borrowed import record_lineage
 from trainer.config import TaskConfig
@@ -149,7 +149,7 @@ def _competitor(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[P
 
 def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
     """The scores of all faces, each answered by a method that never saw its person; empty where that was not done."""
-    found = run.read_predictions(persons_out.PERSONS)
+    found = run.read_predictions(PERSONS)
     if found is None:
         return {}
     return {"persons_left_out": score(persons_out.with_persons(faces), found["logits"], faces.expressions, 1.0)}

@@ -17,11 +17,9 @@ from fer_tf.data.inputs import FaceSet
 from fer_tf.data.parts import Part, survey
 from fer_tf.errors import InputError
 from fer_tf.reports.wording import duration
-from fer_tf.run_folder import NetworkFolder, RunFolder
+from fer_tf.run_folder import PERSONS, NetworkFolder, RunFolder
 from trainer import runtime
 
-# The part of predictions_persons.npz: each face answered by a method that never saw its person.
-PERSONS = "persons"
 # Above this many faces leaving each person out in turn would take days.
 MAX_FACES = 2000
 

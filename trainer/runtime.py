@@ -71,7 +71,7 @@ def set_up(config: TaskConfig) -> None:
 
 def is_across(config: TaskConfig) -> bool:
     """Whether a network is to be scored on a set that it was not trained for: the run's, or without one init_from's."""
-    if config.stage != "evaluate" or config.is_competitor or config.task == "all":
+    if config.stage != "evaluate" or config.is_competitor or config.is_table:
         return False
     folder = config.folder.fa_net
     if not folder.has_spec:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
 from fer_tf.files import CannotWrite, cannot_write
-from trainer.config import PUBLIC_TASKS, STAGES, TaskConfig
+from trainer.config import PUBLIC_TASKS, STAGES, TABLE_4, TABLE_5, TaskConfig
 
 # Stage modules are imported when their turn comes, so that --help is instant.
 STAGE_MODULES = {
@@ -19,6 +19,7 @@ STAGE_MODULES = {
     "fa_net": "trainer.fa_net",
     "evaluate": "trainer.evaluate",
 }
+TABLE_MODULES = {TABLE_5: "trainer.table5", TABLE_4: "trainer.table4"}
 
 
 def stages_of(config: TaskConfig) -> tuple[str, ...]:
@@ -49,10 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainer import runtime
 
     try:
-        if config.task == "all":
-            from trainer import table5
-
-            table5.run(config)
+        if config.is_table:
+            importlib.import_module(TABLE_MODULES[config.task]).run(config)
         else:
             _run_stages(config)
     except (runtime.TrainingFailed, CannotWrite) as error:

@@ -190,6 +190,12 @@ def same_but_seed(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run is first or (run.flags and _settings(run) == _settings(first))]
 
 
+def differ_only_in(flag: str, first: Sequence[Run], second: Sequence[Run]) -> bool:
+    """Whether runs have the same settings, but for their seeds and one flag."""
+    settings = [{**_settings(run), flag: None} for run in (*first, *second)]
+    return all(other == settings[0] for other in settings)
+
+
 def _settings(run: Run) -> dict[str, Any]:
     flags = {name: value for name, value in run.flags.items() if name not in _OF_NO_MATTER}
     # A run's own synthetic faces follow from its flags, data and seed; another's are known by their fingerprint alone.

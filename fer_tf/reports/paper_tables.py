@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fer_tf.data import public
@@ -14,6 +15,7 @@ from fer_tf.evaluation.run_scores import (
     Measure,
     accuracy_of,
     by_draw,
+    differ_only_in,
     difference_of,
     is_choosing,
     same_but_seed,
@@ -87,32 +89,107 @@ def _people(statistics: dict[str, Any]) -> str:
     return f"Persons: {', '.join(known)}." if known else ""
 
 
-def table_4(runs: Sequence[Run]) -> Table:
+@dataclass(frozen=True)
+class Rows4:
+    """The runs of one set and recipe in Table 4, those of a row equal but for their seed.
+
+    Attributes:
+      task: the public set.
+      recipe: of Fa-Net; empty without a run.
+      fresh: those that began with fresh weights.
+      pretrained: those that began with another network's, by what --init_from names.
+    """
+
+    task: str
+    recipe: str
+    fresh: list[Run]
+    pretrained: dict[str, list[Run]]
+
+    def compared(self, source: str) -> list[Run]:
+        """Returns the runs that a pre-trained row is compared with: none where more than its beginning differs."""
+        both = self.fresh, self.pretrained[source]
+        return self.fresh if self.fresh and differ_only_in("init_from", *both) else []
+
+
+def rows_4(runs: Sequence[Run], tasks: Sequence[str] = tuple(TABLE_4)) -> list[Rows4]:
+    """Returns what there is of Table 4, set by set and recipe by recipe."""
+    found = []
+    for task in tasks:
+        of_task = [run for run in of_fa_net(runs) if run.task == task]
+        recipes = {run.flags.get("recipe", "") for run in of_task}
+        for recipe in sorted(recipes, reverse=True) or [""]:
+            own = [run for run in of_task if run.flags.get("recipe", "") == recipe]
+            sources = sorted({run.flags["init_from"] for run in own if run.pretrained})
+            pretrained = {
+                source: same_but_seed([run for run in own if run.flags.get("init_from") == source])
+                for source in sources
+            }
+            found.append(Rows4(task, recipe, same_but_seed([run for run in own if not run.pretrained]), pretrained))
+    return found
+
+
+def table_4(runs: Sequence[Run], tasks: Sequence[str] = tuple(TABLE_4)) -> Table:
     """Returns Table 4, Fa-Net with and without pre-training."""
-    rows, used, runs = [], [], of_fa_net(runs)
-    for task, printed in TABLE_4.items():
-        for pretrained in (False, True):
-            chosen = same_but_seed([run for run in runs if run.task == task and run.pretrained == pretrained])
+    rows: list[tuple[Cell, ...]] = []
+    used: list[Run] = []
+    for found in rows_4(runs, tasks):
+        fresh, tuned = (f"{value:.1f}" for value in TABLE_4[found.task]) if found.task in TABLE_4 else ("-", "-")
+        rows.append(_row_4(found, Cell("no"), fresh, found.fresh))
+        used += found.fresh
+        for source, chosen in (found.pretrained or {"": []}).items():
+            rows.append(_row_4(found, Cell("yes", note=source), tuned, chosen, " --init_from=RUN"))
             used += chosen
-            start = " --init_from=RUN" if pretrained else ""
-            name = SET_NAMES[task]
-            rows.append(
-                (
-                    Cell(name),
-                    Cell("yes" if pretrained else "no"),
-                    Cell(f"{printed[pretrained]:.1f}", PAPER),
-                    own_cell(chosen, needs_set(task, start)),
-                    own_cell(chosen, "-", MEAN_CLASS),
-                    persons_out_cell(chosen),
-                )
-            )
-    columns = ("data set", "pre-trained", "paper, %", "this system, %", MEAN_CLASS_COLUMN, PERSONS_OUT)
+            if source and (first := found.compared(source)):
+                rows.append(_difference_row_4(found, first, chosen))
+    columns = ("data set", "recipe", "pre-trained", "paper, %", "this system, %", MEAN_CLASS_COLUMN, PERSONS_OUT)
     notes = (
-        "The paper pre-trains on F2ED, this system on what --init_from names (see the runs).",
+        "The paper pre-trains on F2ED, this system on what --init_from names.",
         PERSONS_OUT_NOTE,
         *notes_of(used),
     )
     return Table("table_4", "Table 4. With and without pre-training", columns, tuple(rows), notes)
+
+
+def _row_4(found: Rows4, start: Cell, printed: str, runs: Sequence[Run], flag: str = "") -> tuple[Cell, ...]:
+    return (
+        Cell(SET_NAMES[found.task]),
+        Cell(found.recipe or "-"),
+        start,
+        Cell(printed, PAPER),
+        own_cell(runs, needs_set(found.task, flag)),
+        own_cell(runs, "-", MEAN_CLASS),
+        persons_out_cell(runs),
+    )
+
+
+def _difference_row_4(found: Rows4, fresh: Sequence[Run], tuned: Sequence[Run]) -> tuple[Cell, ...]:
+    before, after = TABLE_4.get(found.task, (math.nan, math.nan))
+    without_persons = [[out for run in runs if (out := run.persons_left_out)] for runs in (fresh, tuned)]
+    return (
+        Cell(SET_NAMES[found.task]),
+        Cell(found.recipe),
+        Cell("difference"),
+        Cell("-" if math.isnan(before) else f"{after - before:+.1f}", PAPER),
+        _difference_cell(fresh, tuned),
+        _difference_cell(fresh, tuned, MEAN_CLASS),
+        _difference_cell(*without_persons) if all(without_persons) else Cell("-"),
+    )
+
+
+def numbers_4(runs: Sequence[Run], tasks: Sequence[str] = tuple(TABLE_4)) -> list[dict[str, Any]]:
+    """Returns Table 4's own numbers as JSON values: each row's accuracies in % by seed, and the paired differences."""
+    table = []
+    for found in rows_4(runs, tasks):
+        for source, chosen in {"": found.fresh, **found.pretrained}.items():
+            if not chosen:
+                continue
+            entry = {"task": found.task, "recipe": found.recipe, "init_from": source, **_numbers(chosen)}
+            if first := found.compared(source) if source else []:
+                for measure in ("accuracy", MEAN_CLASS):
+                    if difference := difference_of(first, chosen, measure):
+                        entry[f"{measure}_difference"] = _ends(difference)
+            table.append(entry)
+    return table
 
 
 def table_5(runs: Sequence[Run]) -> Table:
@@ -211,12 +288,7 @@ def numbers_5(runs: Sequence[Run]) -> dict[str, Any]:
     for task in TASKS:
         rows = {row: runs_5(runs, row, task) for row in (*TABLE_5, REMEDY)}
         entry: dict[str, Any] = {
-            row: {
-                "accuracy": [100 * run.test["accuracy"] for run in found],
-                MEAN_CLASS: [100 * run.test[MEAN_CLASS] for run in found],
-                "seeds": [run.seed for run in found],
-                "draws": [run.flags.get("split_seed", -1) for run in found],
-            }
+            row: {**_numbers(found), "draws": [run.flags.get("split_seed", -1) for run in found]}
             for row, found in rows.items()
             if found
         }
@@ -227,15 +299,22 @@ def numbers_5(runs: Sequence[Run]) -> dict[str, Any]:
         )
         for name, first, measure in compared:
             if found := difference_of(rows[first], rows["FaPE-GAN+Fa-Net"], measure):
-                ends = {
-                    name: None if math.isnan(value) else value
-                    for name, value in (("low", found.low), ("high", found.high), ("p", found.p))
-                }
-                entry[name] = {"difference": found.value, **ends}
+                entry[name] = _ends(found)
         if remedy := best_remedy(runs, task):
             entry["remedy"] = remedy
         table[task] = entry
     return table
+
+
+def _numbers(runs: Sequence[Run]) -> dict[str, Any]:
+    known = [name for name in ("accuracy", MEAN_CLASS) if all(name in run.test for run in runs)]
+    return {name: [100 * run.test[name] for run in runs] for name in known} | {"seeds": [run.seed for run in runs]}
+
+
+def _ends(found: Accuracy) -> dict[str, float | None]:
+    """A difference with its interval and p value, which JSON has no nan for."""
+    ends = {"low": found.low, "high": found.high, "p": found.p}
+    return {"difference": found.value, **{name: None if math.isnan(end) else end for name, end in ends.items()}}
 
 
 def of_fa_net(runs: Sequence[Run]) -> list[Run]:
@@ -258,12 +337,8 @@ def own_cell(runs: Sequence[Run], needs: str, measure: Measure = "accuracy") -> 
 
 
 def persons_out_cell(runs: Sequence[Run]) -> Cell:
-    """Returns the cell of the first run that answered all faces of its set by classifiers that never saw the person."""
-    found = next((run.metrics["persons_left_out"] for run in runs if "persons_left_out" in run.metrics), None)
-    if found is None:
-        return Cell("-")
-    low, high = (100 * end for end in found.get("accuracy_interval") or (math.nan, math.nan))
-    return Cell(wording.percent(found["accuracy"]), OWN, wording.brackets(low, high, found["interval_over"]))
+    """Returns the cell of the runs that answered all faces of their set by classifiers that never saw the person."""
+    return own_cell([found for run in runs if (found := run.persons_left_out)], "-")
 
 
 def _remedy_cell(runs: Sequence[Run], needs: str) -> Cell:

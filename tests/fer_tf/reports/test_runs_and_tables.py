@@ -146,7 +146,7 @@ def test_tables_2_and_3_have_a_row_for_each_method_with_what_it_takes(tmp_path: 
         "training": {"seconds": 190.0},
         "images_per_second": 41.2,
         "size_bytes": 3_300_000,
-        "persons_left_out": {"accuracy": 0.5, "accuracy_interval": None, "interval_over": "persons"},
+        "persons_left_out": {"faces": 4, "accuracy": 0.5, "accuracy_interval": None, "interval_over": "persons"},
     }
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
     runs = find_runs(str(tmp_path))
@@ -160,10 +160,10 @@ def test_tables_2_and_3_have_a_row_for_each_method_with_what_it_takes(tmp_path: 
     assert printed <= set(competitors.NAMES)
     third = {row[0].text: row for row in competitor_tables.table_3(runs).rows}
     assert [cell.text for cell in third["HOG+SVM"][1:]] == ["-", "75.0", "75.0", "50.0", "3 min", "41", "3.3 MB"]
-    assert third["HOG+SVM"][4].note == "no interval: fewer than two persons"
+    assert third["HOG+SVM"][4].note == "no interval: fewer than two persons; seed 0"
     assert third["Fa-Net, recipe paper"][2].text == "100.0" and "Fa-Net, recipe best" in third
     # A competitor is no Fa-Net with or without pre-training.
-    assert [row[3].text for row in paper_tables.table_4(runs).rows[2:3]] == ["100.0"]
+    assert [row[4].text for row in paper_tables.table_4(runs).rows if row[0].text == "JAFFE"][:1] == ["100.0"]
 
 
 def test_table_5_parts_runs_with_and_without_synthetic_faces(tmp_path: Path) -> None:
@@ -236,26 +236,73 @@ def test_seeds_that_disagree_leave_the_difference_open(tmp_path: Path) -> None:
 
 
 def test_table_4_parts_runs_by_pre_training(tmp_path: Path) -> None:
-    write_run(tmp_path / "scratch", "fer2013", [1, 0, 0, 0])
-    write_run(tmp_path / "tuned", "fer2013", [1, 1, 0, 0], init_from="runs/er_ss")
+    write_run(tmp_path / "scratch", "fer2013", [1, 0, 0, 0], recipe="paper")
+    write_run(tmp_path / "tuned", "fer2013", [1, 1, 0, 0], recipe="paper", init_from="runs/er_ss")
     rows = paper_tables.table_4(find_runs(str(tmp_path))).rows
-    assert [row[2].text for row in rows] == ["62.3", "71.1", "82.9", "95.7"]
-    assert [row[3].text for row in rows[:2]] == ["25.0", "50.0"]
-    assert [row[3].kind for row in rows[2:]] == [MISSING, MISSING]
-    assert "--init_from" in rows[3][3].text
+    assert [row[3].text for row in rows] == ["62.3", "71.1", "+8.8", "82.9", "95.7"]
+    assert [row[1].text for row in rows] == ["paper"] * 3 + ["-"] * 2
+    assert [row[4].text for row in rows[:3]] == ["25.0", "50.0", "+25.0"] and rows[1][2].note == "runs/er_ss"
+    assert [row[4].kind for row in rows[3:]] == [MISSING, MISSING]
+    assert "--init_from" in rows[4][4].text
 
 
-def test_table_4_has_what_one_of_the_seeds_says_of_persons_that_were_left_out(tmp_path: Path) -> None:
+def test_table_4_has_each_recipe_and_beginning_and_compares_what_differs_in_it_alone(tmp_path: Path) -> None:
+    for name, right, flags in (
+        ("a", [1, 0, 0, 0], {"recipe": "best"}),
+        ("b", [1, 1, 0, 0], {"recipe": "best", "init_from": "runs/x"}),
+        ("c", [1, 1, 1, 0], {"recipe": "best", "init_from": "runs/y"}),
+        ("d", [1, 1, 1, 1], {"recipe": "paper", "epochs": 5, "init_from": "runs/x"}),
+        ("e", [1, 1, 0, 0], {"recipe": "paper", "epochs": 9}),
+    ):
+        write_run(tmp_path / name, "jaffe", right, **flags)
+    runs = find_runs(str(tmp_path))
+    rows = [[cell.text for cell in row[1:5]] for row in paper_tables.table_4(runs).rows[2:]]
+    assert rows == [
+        ["paper", "no", "82.9", "50.0"],
+        # As it learned for fewer epochs, nothing tells what its beginning adds.
+        ["paper", "yes", "95.7", "100.0"],
+        ["best", "no", "82.9", "25.0"],
+        ["best", "yes", "95.7", "50.0"],
+        ["best", "difference", "+12.8", "+25.0"],
+        ["best", "yes", "95.7", "75.0"],
+        ["best", "difference", "+12.8", "+50.0"],
+    ]
+    found = paper_tables.numbers_4(runs)
+    assert [row.get("accuracy_difference", {}).get("difference") for row in found] == [None, None, None, 25.0, 50.0]
+
+
+def test_table_4_has_what_the_seeds_say_of_persons_that_were_left_out(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "jaffe", [1, 1, 1, 0], seed=0)
     write_run(tmp_path / "b", "jaffe", [1, 1, 0, 0], seed=1, persons_left_out=True)
-    path = tmp_path / "b" / "metrics.json"
-    left_out = {"accuracy": 0.4, "accuracy_interval": [0.3, 0.5], "interval_over": "persons"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"persons_left_out": left_out}))
+    leave_out(tmp_path / "b", [1, 0, 0, 0, 1])
     row = paper_tables.table_4(find_runs(str(tmp_path))).rows[2]
     # Both seeds are one row's: the flag changes nothing of what it says of the test part.
-    assert (row[3].text, row[3].note.endswith("seeds 0, 1")) == ("62.5", True)
-    assert (row[5].text, row[5].kind) == ("40.0", OWN) and "[30.0, 50.0]" in row[5].note
-    assert [cell.text for cell in paper_tables.table_4([]).rows[2][4:]] == ["-", "-"]
+    assert (row[4].text, row[4].note.endswith("seeds 0, 1")) == ("62.5", True)
+    assert (row[6].text, row[6].kind) == ("40.0", OWN) and "[30.0, 50.0]" in row[6].note
+    assert [cell.text for cell in paper_tables.table_4([]).rows[2][5:]] == ["-", "-"]
+    # More seeds have a mean, and what pre-training adds is paired by face.
+    leave_out(tmp_path / "a", [1, 1, 1, 0, 1])
+    write_run(tmp_path / "c", "jaffe", [1, 1, 0, 0], init_from="runs/x")
+    leave_out(tmp_path / "c", [1, 1, 1, 1, 1])
+    rows = paper_tables.table_4(find_runs(str(tmp_path))).rows[2:]
+    assert [row[6].text for row in rows] == ["60.0", "100.0", "+40.0"]
+    assert rows[0][6].note.endswith("seeds 0, 1") and rows[2][6].note.endswith("same faces")
+
+
+def leave_out(folder: Path, right: list[int]) -> None:
+    """Adds what a run says of all faces, each without its person."""
+    path, hits = folder / "metrics.json", np.array(right, bool)
+    scores = {"faces": len(right), "accuracy": float(hits.mean()), "accuracy_interval": [0.3, 0.5]}
+    scores |= {"interval_over": "persons", "mean_class_accuracy": 0.1}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"persons_left_out": scores}))
+    np.savez(
+        folder / "fa_net" / "predictions_persons.npz",
+        image_id=np.array([f"face {n}" for n in range(len(right))]),
+        person=np.array([f"P{n % 4}" for n in range(len(right))]),
+        pose=np.full(len(right), "front"),
+        label=np.ones(len(right), np.int64),
+        logits=np.eye(2, dtype=np.float32)[hits.astype(int)],
+    )
 
 
 def test_without_data_table_1_says_what_it_needs() -> None:

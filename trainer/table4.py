@@ -1,0 +1,179 @@
+"""`--task=pretraining`: Table 4 of the paper, public sets from fresh weights and after a multi-pose corpus (section 5).
+
+    python -m trainer.task --task=pretraining --data=er_ss=data/faces,jaffe=PATH,fer2013=PATH --seeds=3
+
+The corpus is one of the four tasks of a data folder. Fa-Net is trained on it once, and once more with FaPE-GAN's faces
+as well, in as many steps; then on each public set from fresh weights and from each of the two, for the same epochs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from fer_tf import files
+from fer_tf.config import replace
+from fer_tf.data import mixed, public
+from fer_tf.errors import InputError
+from fer_tf.labels import TASKS
+from fer_tf.reports import paper_tables, tables
+from fer_tf.run_folder import RunFolder
+from trainer import cells, fa_net, persons_out, runtime
+from trainer.config import TABLE_4, FaNetOptions, GanOptions, PretrainingOptions, SynthesisOptions, TaskConfig
+from trainer.recipes import recipe_of
+
+# Where a row begins, which is also its folder's name: the corpus' network, of real faces or of FaPE-GAN's too.
+FRESH, REAL, SYNTHETIC = "fresh", "real", "synthetic"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the table.
+
+    Attributes:
+      task: the public set.
+      recipe: of Fa-Net.
+      seed: of the training.
+      start: where it begins.
+    """
+
+    task: str
+    recipe: str
+    seed: int
+    start: str
+
+    @property
+    def folder(self) -> str:
+        """Its folder below the table's."""
+        return f"{self.task}/{self.recipe}-seed-{self.seed}/{self.start}"
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What the table is of.
+
+    Attributes:
+      task: the corpus' task.
+      corpus: its data folder.
+      public: each public set's path.
+    """
+
+    task: str
+    corpus: str
+    public: dict[str, str]
+
+
+def run(config: TaskConfig) -> None:
+    """Trains what is missing of the table, then writes and prints it; the same command goes on after a stop.
+
+    The other recipe in the same run folder adds its rows, and shares the corpus' FaPE-GAN.
+
+    Raises:
+      InputError: `data` does not name a corpus and public sets, or one of them cannot be read.
+    """
+    sets = sets_of(config.data)
+    runtime.set_up(config)
+    # Before the first training, for hours later a wrong path would be told too late.
+    fa_net.read_faces(_on_corpus(config, sets, "", synthetic=False))
+    shared = {task: persons_out.are_shared(fa_net.read_faces(_on_set(config, sets, task, ""))) for task in sets.public}
+    wanted = cells_of(config, sets)
+    progress = cells.Progress("Table 4", config, [cell.folder for cell in wanted])
+    for cell in wanted:
+        if RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated:
+            continue
+        with progress.one():
+            left_out = config.fa_net.persons_left_out and shared[cell.task]
+            cells.run(config, cell_config(config, sets, cell, left_out), ("fa_net", "evaluate"))
+        _write(config, sets)
+    print(_write(config, sets))
+
+
+def sets_of(data: str) -> Sets:
+    """Returns the corpus and the public sets that `data` names; raises InputError where it does not."""
+    example = f"--task={TABLE_4} --data=er_ss=data/faces,jaffe=PATH,fer2013=PATH"
+    if "=" not in data:
+        raise InputError(f"`data` must name the corpus and the public sets, such as {example}. Received: {data!r}.")
+    paths = mixed.entries("data", data)
+    corpora, known = [name for name in paths if name in TASKS], {*TASKS, *public.NAMES}
+    if unknown := [name for name in paths if name not in known]:
+        raise InputError(f"`data` must name tasks among {', '.join(sorted(known))}. Received: {unknown[0]!r}.")
+    if len(corpora) != 1 or len(paths) < 2:
+        raise InputError(
+            f"`data` must name one corpus, of a task among {', '.join(TASKS)}, and a public set or more, such as "
+            f"{example}. Received: {data!r}."
+        )
+    return Sets(corpora[0], paths.pop(corpora[0]), paths)
+
+
+def cells_of(config: TaskConfig, sets: Sets) -> list[Cell]:
+    """Returns the trainings on the public sets, in the order in which they are done."""
+    seeds = range(config.run.seed, config.run.seed + config.run.seeds)
+    with_made = config.fa_net.synthetic and config.synthesis.synthetic_ratio > 0
+    starts = (FRESH, REAL, SYNTHETIC) if with_made else (FRESH, REAL)
+    return [Cell(task, config.fa_net.recipe, seed, start) for task in sets.public for seed in seeds for start in starts]
+
+
+def cell_config(config: TaskConfig, sets: Sets, cell: Cell, persons_left_out: bool) -> TaskConfig:
+    """Returns the flags of one training, after the training that it begins with where that is not done."""
+    flags = _on_set(config, sets, cell.task, cell.folder, seed=cell.seed, persons_left_out=persons_left_out)
+    if cell.start == FRESH:
+        return flags
+    return replace(
+        flags, init_from=_pretrained(config, sets, cell.start, recipe_of(cell.task, flags.fa_net).image_size)
+    )
+
+
+def _on_set(config: TaskConfig, sets: Sets, task: str, folder: str, **changes: Any) -> TaskConfig:
+    """The flags of a run of a public set alone, which the corpus' do not bind."""
+    alone = dataclasses.replace(
+        config, pretraining=PretrainingOptions(), gan=GanOptions(), synthesis=SynthesisOptions()
+    )
+    where = files.join(config.run.run_dir, folder)
+    return replace(
+        alone, task=task, data=sets.public[task], run_dir=where, synthetic=True, synthetic_from="", **changes
+    )
+
+
+def _on_corpus(config: TaskConfig, sets: Sets, folder: str, **changes: Any) -> TaskConfig:
+    """The flags of a run of the corpus, which those of the public sets' trainings do not bind."""
+    where = files.join(config.run.run_dir, sets.task, folder)
+    changes = {**vars(config.pretraining), "decay_epochs": 0.0, "persons_left_out": False, **changes}
+    return replace(config, task=sets.task, data=sets.corpus, run_dir=where, **changes)
+
+
+def _pretrained(config: TaskConfig, sets: Sets, start: str, image_size: int) -> str:
+    """Trains the corpus' network for inputs of a size, where that is not done, and returns its run folder."""
+    folder = f"{config.fa_net.recipe}-{image_size}/{start}"
+    flags = _on_corpus(config, sets, folder, image_size=image_size, synthetic=start == SYNTHETIC)
+    if flags.folder.fa_net.is_finished:
+        return flags.run.run_dir
+    if start == SYNTHETIC:
+        made_in = config.fa_net.synthetic_from or _generator(config, sets)
+        flags = cells.with_equal_steps(replace(flags, synthetic_from=made_in))
+    cells.run(config, flags, ("fa_net",))
+    return flags.run.run_dir
+
+
+def _generator(config: TaskConfig, sets: Sets) -> str:
+    """Trains the corpus' FaPE-GAN and makes its faces, where that is not done, and returns its run folder."""
+    # Both recipes of Fa-Net take its faces, so that none of Fa-Net's flags binds it.
+    flags = _on_corpus(config, sets, "gan", **vars(FaNetOptions()))
+    cells.run(config, flags, ("fape_gan", "synthesize"))
+    return flags.run.run_dir
+
+
+def _write(config: TaskConfig, sets: Sets) -> str:
+    """Writes what is finished of the table, of both recipes, and returns it as text."""
+    rows = [(recipe, start) for recipe in ("paper", "best") for start in (FRESH, REAL, SYNTHETIC)]
+    wanted = [
+        dataclasses.replace(cell, recipe=recipe, start=start)
+        for cell in cells_of(config, sets)
+        for recipe, start in rows
+    ]
+    runs = cells.finished(config, [cell.folder for cell in wanted])
+    text = tables.to_markdown(paper_tables.table_4(runs, tuple(sets.public)))
+    paper = {name: paper_tables.TABLE_4[name] for name in sets.public if name in paper_tables.TABLE_4}
+    numbers = {"rows": paper_tables.numbers_4(runs, tuple(sets.public)), "paper": paper}
+    config.folder.write_table("table4", numbers, text)
+    return text
