@@ -90,7 +90,7 @@ def test_the_corpus_has_fape_gans_faces_too_and_persons_are_left_out(
     toy_data: str, drawn_jaffe: Path, tmp_path: Path, tiny: None, sees_faces: None, capsys: pytest.CaptureFixture
 ) -> None:
     table = tmp_path / "runs" / "pretraining"
-    gan = ["--gan_epochs=1", "--gan_image_size=16", "--gan_channels=4", "--gan_quality_pairs=0", "--gan_final_pairs=0"]
+    gan = ["--gan_epochs=1", "--gan_image_size=16", "--gan_channels=4", "--gan_quality_pairs=4", "--gan_final_pairs=0"]
     # The detector's verdict is a coin's here, and an untrained generator passes no other test.
     judge = ["--gan_face_net=none", "--max_identity_distance=100", "--max_landmark_error=100", "--synthetic_ratio=0.4"]
     command = flags(table, toy_data, drawn_jaffe, *gan, *judge, "--recipe=paper", "--persons_left_out=true")
