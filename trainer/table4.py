@@ -75,8 +75,10 @@ def run(config: TaskConfig) -> None:
     sets = sets_of(config.data)
     runtime.set_up(config)
     # Before the first training, for hours later a wrong path would be told too late.
-    fa_net.read_faces(_on_corpus(config, sets, "", synthetic=False))
-    shared = {task: persons_out.are_shared(fa_net.read_faces(_on_set(config, sets, task, ""))) for task in sets.public}
+    with runtime.run_log(config.folder):
+        fa_net.read_faces(_on_corpus(config, sets, "", synthetic=False))
+        faces = {task: fa_net.read_faces(_on_set(config, sets, task, "")) for task in sets.public}
+    shared = {task: persons_out.are_shared(found) for task, found in faces.items()}
     wanted = cells_of(config, sets)
     progress = cells.Progress("Table 4", config, [cell.folder for cell in wanted])
     for cell in wanted:

@@ -141,4 +141,4 @@ def test_a_set_that_cannot_be_read_is_told_before_the_first_training(toy_data: s
     command = flags(tmp_path / "run", toy_data, tmp_path / "nowhere")
     with pytest.raises(InputError, match="nowhere' does not exist"):
         main(command)
-    assert [path.name for path in (tmp_path / "run").rglob("*")] == ["config.json"]
+    assert {path.name for path in (tmp_path / "run").rglob("*")} == {"config.json", "log.txt"}
