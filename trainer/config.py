@@ -169,6 +169,8 @@ class GanOptions:
         best and none for paper.
       face_weight: weight of that match beside the L1 distance's 10.
       channels: channels of FaPE-GAN's widest maps; 0 takes gan_recipe's.
+      augment: whether the discriminator sees real and generated faces moved, relit and partly blanked at random, so that
+        it learns few faces by heart less easily (Zhao et al. 2020).
       checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
       quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
       final_pairs: held-out pairs on which the trained FaPE-GAN is measured in the end; 0 measures none.
@@ -181,6 +183,7 @@ class GanOptions:
     face_net: str = ""
     face_weight: float = 5.0
     channels: int = 0
+    augment: bool = False
     checkpoint_steps: int = 500
     quality_pairs: int = 64
     final_pairs: int = 512

@@ -72,7 +72,7 @@ def build(options: GanOptions, seed: int) -> FapeGan:
     """Returns an untrained FaPE-GAN, in the current dtype policy and strategy."""
     schedule, face_net = schedule_of(options), face_net_of(options)
     weight = options.face_weight if face_net else 0.0
-    spec = spec_of(options.recipe, schedule.image_size, schedule.channels, face_weight=weight)
+    spec = spec_of(options.recipe, schedule.image_size, schedule.channels, face_weight=weight, augment=options.augment)
     return FapeGan(spec, seed, FaceFeatures.load(network_folder(face_net)) if face_net else None)
 
 

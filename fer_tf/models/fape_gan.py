@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from fer_tf import files
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.models import losses
+from fer_tf.models import diff_augment, losses
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import First, SelfAttention, SpectralConv2D
 from fer_tf.run_folder import SPEC_FILE
@@ -41,6 +41,7 @@ class GanSpec:
       spectral_norm: whether the discriminator's kernels are divided by their largest singular value.
       sees_mask: whether the discriminator also sees the pose mask.
       attention: whether the generator's 8 x 8 map has self-attention.
+      augment: whether the discriminator sees faces and masks changed at random (see `diff_augment`).
       ema: decay of the generator's moving average, 0 to 1; 0 keeps none.
       learning_rate, beta_1, beta_2: Adam's, for both networks.
     """
@@ -54,6 +55,7 @@ class GanSpec:
     spectral_norm: bool = False
     sees_mask: bool = False
     attention: bool = False
+    augment: bool = False
     ema: float = 0.0
     learning_rate: float = 2e-4
     beta_1: float = 0.5
@@ -199,6 +201,7 @@ class FapeGan(keras.Model):
         if spec.face_weight and face_features is None:
             raise InputError(f"`face_weight` {spec.face_weight} needs `face_features`.")
         self._face_features = face_features
+        self._seed = seed
         self.spec = spec
         self.generator = generator(spec, seed)
         self.discriminator = discriminator(spec, seed)
@@ -268,7 +271,7 @@ class FapeGan(keras.Model):
         with tf.GradientTape() as tape:
             # One pass over real and generated faces together.
             faces = tf.concat([tf.cast(target, generated.dtype), generated], 0)
-            logits = self.discriminator([faces, tf.concat([mask, mask], 0)], training=True)[0]
+            logits = self.discriminator([*self._seen(faces, tf.concat([mask, mask], 0), 0)], training=True)[0]
             real, fake = tf.split(logits, 2)
             per_image = losses.discriminator_adversarial(real, fake)
             loss = losses.global_mean(per_image, self._replicas())
@@ -278,15 +281,23 @@ class FapeGan(keras.Model):
         right = tf.concat([real > 0, fake <= 0], 0)
         return {"discriminator_loss": per_image, "discriminator_accuracy": tf.cast(right, tf.float32)}
 
+    def _seen(self, faces: Any, masks: Any, draw: int) -> tuple[Any, Any]:
+        """What the discriminator sees of faces and their masks; a function of the step, so that a run can go on."""
+        if not self.spec.augment:
+            return faces, masks
+        step = tf.cast(self.generator_optimizer.iterations, tf.int32)
+        return diff_augment.changed(faces, masks, tf.stack([self._seed, 2 * step + draw]))
+
     def _generator_terms(self, target: Any, generated: Any, mask: Any) -> dict[str, Any]:
         """Returns equation 3's terms, each float32 (B,)."""
         spec = self.spec
-        fake, *inner = self.discriminator([generated, mask], training=True)
+        fake, *inner = self.discriminator([*self._seen(generated, mask, 1)], training=True)
         adversarial = losses.generator_adversarial(fake)
         distance = losses.l1(target, generated)
         total = adversarial + spec.l1_weight * distance
         if spec.feature_weight:
-            real_inner = self.discriminator([target, mask], training=True)[1:]
+            # Changed as the generated faces are, so that the maps can be compared.
+            real_inner = self.discriminator([*self._seen(target, mask, 1)], training=True)[1:]
             total += spec.feature_weight * losses.feature_matching(real_inner, inner)
         if spec.face_weight:
             total += spec.face_weight * self._face_features.distance(target, generated)

@@ -110,6 +110,22 @@ def test_each_step_moves_both_networks() -> None:
         assert np.mean(moved) > 0.8
 
 
+def test_changes_before_the_discriminator_are_the_steps_own_and_reach_both_networks() -> None:
+    weights = []
+    for augment in (False, True, True):
+        gan = compiled("best", augment=augment)
+        gan.train_step(batch_of())
+        weights.append([network.get_weights() for network in (gan.generator, gan.discriminator)])
+    plain, changed, again = weights
+    for network in (0, 1):
+        assert all(np.array_equal(a, b) for a, b in zip(changed[network], again[network], strict=True))
+        assert any(np.abs(a - b).max() > 1e-5 for a, b in zip(plain[network], changed[network], strict=True))
+    # The distance to the target is of unchanged faces.
+    gan, batch = compiled("best", augment=True), batch_of()
+    distance = float(np.mean(np.abs(batch["target"] - gan(batch, training=True))))
+    assert float(gan.train_step(batch)["generator_l1"]) == pytest.approx(distance, rel=1e-5)
+
+
 def test_the_generator_learns_to_follow_the_mask() -> None:
     gan, batch = compiled(learning_rate=5e-3), batch_of(8)
     # Half of the masks are white on the left, half on the right; the face to be made is that pattern.
