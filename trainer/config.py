@@ -69,7 +69,8 @@ class FaNetOptions:
         votes; draw, one class drawn by them anew each epoch; majority, the class of more than half, and no face without
         one.
       balance: against rare classes: sampling shows each class equally often; softmax adds the logarithm of the classes'
-        shares to the logits while training, so that the network answers as if they were equally frequent.
+        shares to the logits while training, so that the network answers as if they were equally frequent; softmax_real
+        takes the shares of the real faces alone, as if synthetic ones did not make a class more frequent.
       balance_strength: share of that logarithm; less than 1 leaves rare classes rarer than others, but less so than the
         faces have them.
       framing: smallest and largest share of the face's side that Fa-Net sees in training, drawn for each face, such as
@@ -101,7 +102,7 @@ class FaNetOptions:
     decay_epochs: float = 0.0
     keep: Literal["auto", "best", "last"] = "auto"
     labels: Labels = "distribution"
-    balance: Literal["none", "sampling", "softmax"] = "none"
+    balance: Literal["none", "sampling", "softmax", "softmax_real"] = "none"
     balance_strength: float = 1.0
     framing: str = ""
     image_size: int = 0
@@ -169,8 +170,8 @@ class GanOptions:
         best and none for paper.
       face_weight: weight of that match beside the L1 distance's 10.
       channels: channels of FaPE-GAN's widest maps; 0 takes gan_recipe's.
-      augment: whether the discriminator sees real and generated faces moved, relit and partly blanked at random, so that
-        it learns few faces by heart less easily (Zhao et al. 2020).
+      augment: whether the discriminator sees faces moved, relit and partly blanked at random, so that it does not learn
+        few of them by heart (Zhao et al. 2020).
       checkpoint_steps: steps between two checkpoints inside an epoch of FaPE-GAN; one also follows each epoch.
       quality_pairs: held-out pairs on which FaPE-GAN's faces are measured after each epoch; 0 measures none.
       final_pairs: held-out pairs on which the trained FaPE-GAN is measured in the end; 0 measures none.

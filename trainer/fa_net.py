@@ -209,8 +209,10 @@ def sampling_of(options: FaNetOptions) -> Sampling:
 
 def _prior(config: TaskConfig, faces: FaceSet) -> np.ndarray | None:
     """Returns each class's share of what an epoch shows, where the loss is to undo it."""
-    if config.fa_net.balance != "softmax":
+    if not config.fa_net.balance.startswith("softmax"):
         return None
+    if config.fa_net.balance == "softmax_real" and faces.synthetic_fingerprint:
+        faces = read_faces(replace(config, synthetic=False))
     counts = faces.parts["train"].counts(len(faces.expressions), sampling_of(config.fa_net)).sum(axis=0)
     return counts / counts.sum()
 

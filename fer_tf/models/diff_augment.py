@@ -30,7 +30,7 @@ def changed(faces: Any, masks: Any, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
     count, size = tf.shape(faces)[0], tf.cast(tf.shape(faces)[1], tf.float32)
     # Light, saturation, contrast; the move and the blanked square's middle, each in x and in y.
     drawn = tf.random.stateless_uniform((7, count), seed)
-    light, saturation, contrast = (tf.reshape(row, (-1, 1, 1, 1)) for row in drawn[:3])
+    light, saturation, contrast = tf.unstack(drawn[:3, :, None, None, None])
     x = tf.cast(faces, tf.float32) + (2 * light - 1) * BRIGHTNESS
     grey = tf.reduce_mean(x, 3, keepdims=True)
     x = grey + (x - grey) * (1 + (2 * saturation - 1) * SATURATION)

@@ -55,6 +55,21 @@ def test_the_run_folder_tells_what_was_done(trained, toy_data):
     assert os.path.exists(os.path.join(trained, "fa_net", "FINISHED"))
 
 
+def test_a_balanced_softmax_counts_all_faces_or_the_real_ones_alone(toy_data, monkeypatch):
+    def prior(balance: str, faces: inputs.FaceSet) -> list[float]:
+        return fa_net._prior(of(TaskConfig, data=toy_data, balance=balance), faces).tolist()
+
+    real = fa_net.read_faces(of(TaskConfig, data=toy_data, synthetic=False))
+    shares = np.bincount(real.parts["train"].labels, minlength=4) / len(real.parts["train"])
+    assert prior("softmax", real) == pytest.approx(shares) == prior("softmax_real", real)
+    # As many synthetic faces as real ones, all of the first class.
+    angry = np.flatnonzero(real.parts["train"].labels == 0)
+    train = real.parts["train"].rows(np.resize([*range(len(real.parts["train"])), *np.resize(angry, 96)], 192))
+    both = dataclasses.replace(real, parts={**real.parts, "train": train}, synthetic_fingerprint="some")
+    assert prior("softmax", both) == pytest.approx((shares + [1, 0, 0, 0]) / 2)
+    assert prior("softmax_real", both) == pytest.approx(shares)
+
+
 def test_tensorboard_has_learning_rate_and_speed(trained):
     tags = {
         (os.path.basename(os.path.dirname(path)), value.tag)
