@@ -14,7 +14,7 @@ import keras
 from fer_tf import files
 from fer_tf.config import replace
 from fer_tf.run_folder import RunFolder
-from fer_tf.runs import Run
+from fer_tf.runs import PERSONS_LEFT_OUT, Run
 from trainer import fa_net, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
@@ -44,8 +44,8 @@ def run(table: TaskConfig, cell: TaskConfig, stages: tuple[str, ...]) -> None:
 
 
 def run_stages(cell: TaskConfig, stages: tuple[str, ...]) -> None:
-    """Runs stages under the cell's own log and seed; nothing when they end with a score that is there."""
-    if stages[-1] == "evaluate" and cell.folder.is_evaluated:
+    """Runs stages under the cell's own log and seed; nothing when they end with scores that are there."""
+    if stages[-1] == "evaluate" and is_done(cell):
         return
     with runtime.run_log(cell.folder):
         runtime.set_up(cell)
@@ -54,6 +54,13 @@ def run_stages(cell: TaskConfig, stages: tuple[str, ...]) -> None:
             importlib.import_module(f"trainer.{stage}").run(cell)
     # Dozens of networks in one process: their graphs would pile up.
     keras.backend.clear_session()
+
+
+def is_done(cell: TaskConfig) -> bool:
+    """Whether a cell has all scores that are asked for."""
+    return cell.folder.is_evaluated and (
+        not cell.fa_net.persons_left_out or PERSONS_LEFT_OUT in cell.folder.read_metrics()
+    )
 
 
 def with_equal_steps(config: TaskConfig) -> TaskConfig:

@@ -18,7 +18,6 @@ from fer_tf.data import mixed, public
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables, tables
-from fer_tf.run_folder import RunFolder
 from trainer import cells, fa_net, persons_out, runtime
 from trainer.config import TABLE_4, FaNetOptions, GanOptions, PretrainingOptions, SynthesisOptions, TaskConfig
 from trainer.recipes import recipe_of
@@ -82,11 +81,12 @@ def run(config: TaskConfig) -> None:
     wanted = cells_of(config, sets)
     progress = cells.Progress("Table 4", config, [cell.folder for cell in wanted])
     for cell in wanted:
-        if RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated:
+        left_out = config.fa_net.persons_left_out and shared[cell.task]
+        flags = _on_set(config, sets, cell.task, cell.folder, seed=cell.seed, persons_left_out=left_out)
+        if cells.is_done(flags):
             continue
         with progress.one():
-            left_out = config.fa_net.persons_left_out and shared[cell.task]
-            cells.run(config, cell_config(config, sets, cell, left_out), ("fa_net", "evaluate"))
+            cells.run(config, _from_start(config, sets, cell.start, flags), ("fa_net", "evaluate"))
         _write(config, sets)
     print(_write(config, sets))
 
@@ -116,14 +116,12 @@ def cells_of(config: TaskConfig, sets: Sets) -> list[Cell]:
     return [Cell(task, config.fa_net.recipe, seed, start) for task in sets.public for seed in seeds for start in starts]
 
 
-def cell_config(config: TaskConfig, sets: Sets, cell: Cell, persons_left_out: bool) -> TaskConfig:
-    """Returns the flags of one training, after the training that it begins with where that is not done."""
-    flags = _on_set(config, sets, cell.task, cell.folder, seed=cell.seed, persons_left_out=persons_left_out)
-    if cell.start == FRESH:
+def _from_start(config: TaskConfig, sets: Sets, start: str, flags: TaskConfig) -> TaskConfig:
+    """Returns a set's flags with what it begins with, which is trained where that is not done."""
+    if start == FRESH:
         return flags
-    return replace(
-        flags, init_from=_pretrained(config, sets, cell.start, recipe_of(cell.task, flags.fa_net).image_size)
-    )
+    size = recipe_of(flags.task, flags.fa_net).image_size
+    return replace(flags, init_from=_pretrained(config, sets, start, size))
 
 
 def _on_set(config: TaskConfig, sets: Sets, task: str, folder: str, **changes: Any) -> TaskConfig:

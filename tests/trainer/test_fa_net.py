@@ -63,8 +63,10 @@ def test_a_balanced_softmax_counts_all_faces_or_the_real_ones_alone(toy_data, mo
     shares = np.bincount(real.parts["train"].labels, minlength=4) / len(real.parts["train"])
     assert prior("softmax", real) == pytest.approx(shares) == prior("softmax_real", real)
     # As many synthetic faces as real ones, all of the first class.
-    angry = np.flatnonzero(real.parts["train"].labels == 0)
-    train = real.parts["train"].rows(np.resize([*range(len(real.parts["train"])), *np.resize(angry, 96)], 192))
+    train, chosen = real.parts["train"], np.flatnonzero(real.parts["train"].labels == 0)
+    stored = (dataclasses.replace(train.stored[0], faces=2 * len(train)),)
+    twice = train.rows(np.concatenate([np.arange(len(train)), np.resize(chosen, len(train))]))
+    train = dataclasses.replace(twice, stored=stored)
     both = dataclasses.replace(real, parts={**real.parts, "train": train}, synthetic_fingerprint="some")
     assert prior("softmax", both) == pytest.approx((shares + [1, 0, 0, 0]) / 2)
     assert prior("softmax_real", both) == pytest.approx(shares)
