@@ -90,13 +90,12 @@ class Progress:
 
     Args:
       title: the table's.
-      table: its flags.
-      folders: of all its trainings, below the table's.
+      trainings: how many it has.
+      done: how many of them are done.
     """
 
-    def __init__(self, title: str, table: TaskConfig, folders: Sequence[str]) -> None:
-        self._title, self._all = title, len(folders)
-        self._done = sum(RunFolder(files.join(table.run.run_dir, folder)).is_evaluated for folder in folders)
+    def __init__(self, title: str, trainings: int, done: int) -> None:
+        self._title, self._all, self._done = title, trainings, done
         self._seconds: list[float] = []
 
     @contextlib.contextmanager

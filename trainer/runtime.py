@@ -53,20 +53,32 @@ def set_up(config: TaskConfig) -> None:
     files.make_folder(config.run.run_dir)
     if is_across(config):
         return
-    flags, run = to_dict(config), config.folder
-    data = DataFolder(config.data)
-    # A public set is only known when it is read.
-    fingerprint = "" if config.is_public or not data.exists else data.dataset.get("fingerprint", "")
-    # Flags that were refused before anything was made bind nobody.
-    if run.has_begun:
-        known = run.read_config()
-        _check_same(known.get("flags", {}), flags, config)
-        _check_data(known.get("data_fingerprint", ""), fingerprint, config)
+    flags, fingerprint = to_dict(config), _fingerprint(config)
+    if refuse_other_flags(config, fingerprint):
         return
     if not is_chief():
         return
     about = {"command": sys.argv, "versions": versions(), "machine": machine(), "data_fingerprint": fingerprint}
-    run.write_config({"flags": flags, **about})
+    config.folder.write_config({"flags": flags, **about})
+
+
+def refuse_other_flags(config: TaskConfig, fingerprint: str = "") -> bool:
+    """Returns whether the run has begun; raises InputError where it was with other flags, or on data of another print.
+
+    Flags that were refused before anything was made bind nobody.
+    """
+    if not config.folder.has_begun:
+        return False
+    known = config.folder.read_config()
+    _check_same(known.get("flags", {}), to_dict(config), config)
+    _check_data(known.get("data_fingerprint", ""), fingerprint, config)
+    return True
+
+
+def _fingerprint(config: TaskConfig) -> str:
+    # A public set is only known when it is read.
+    data = DataFolder(config.data)
+    return "" if config.is_public or not data.exists else data.dataset.get("fingerprint", "")
 
 
 def is_across(config: TaskConfig) -> bool:

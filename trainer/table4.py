@@ -15,7 +15,7 @@ from typing import Any
 from fer_tf import files
 from fer_tf.config import replace
 from fer_tf.data import mixed, public
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables, tables
 from trainer import cells, fa_net, persons_out, runtime
@@ -78,15 +78,19 @@ def run(config: TaskConfig) -> None:
         fa_net.read_faces(_on_corpus(config, sets, "", synthetic=False))
         faces = {task: fa_net.read_faces(_on_set(config, sets, task, "")) for task in sets.public}
     shared = {task: persons_out.are_shared(found) for task, found in faces.items()}
-    wanted = cells_of(config, sets)
-    progress = cells.Progress("Table 4", config, [cell.folder for cell in wanted])
-    for cell in wanted:
-        left_out = config.fa_net.persons_left_out and shared[cell.task]
-        flags = _on_set(config, sets, cell.task, cell.folder, seed=cell.seed, persons_left_out=left_out)
+    wanted = {cell: _flags_of(config, sets, cell, shared[cell.task]) for cell in cells_of(config, sets)}
+    for cell, flags in wanted.items():
+        runtime.refuse_other_flags(flags)
+        if cell.start == REAL:
+            runtime.refuse_other_flags(_corpus_network(config, sets, cell))
+    progress = cells.Progress("Table 4", len(wanted), sum(map(cells.is_done, wanted.values())))
+    for cell, flags in wanted.items():
         if cells.is_done(flags):
             continue
         with progress.one():
-            cells.run(config, _from_start(config, sets, cell.start, flags), ("fa_net", "evaluate"))
+            if cell.start != FRESH:
+                _pretrain(config, sets, cell)
+            cells.run(config, flags, ("fa_net", "evaluate"))
         _write(config, sets)
     print(_write(config, sets))
 
@@ -97,9 +101,9 @@ def sets_of(data: str) -> Sets:
     if "=" not in data:
         raise InputError(f"`data` must name the corpus and the public sets, such as {example}. Received: {data!r}.")
     paths = mixed.entries("data", data)
-    corpora, known = [name for name in paths if name in TASKS], {*TASKS, *public.NAMES}
+    corpora, known = [name for name in paths if name in TASKS], (*TASKS, *public.NAMES)
     if unknown := [name for name in paths if name not in known]:
-        raise InputError(f"`data` must name tasks among {', '.join(sorted(known))}. Received: {unknown[0]!r}.")
+        raise not_one_of("data", unknown[0], known)
     if len(corpora) != 1 or len(paths) < 2:
         raise InputError(
             f"`data` must name one corpus, of a task among {', '.join(TASKS)}, and a public set or more, such as "
@@ -116,12 +120,11 @@ def cells_of(config: TaskConfig, sets: Sets) -> list[Cell]:
     return [Cell(task, config.fa_net.recipe, seed, start) for task in sets.public for seed in seeds for start in starts]
 
 
-def _from_start(config: TaskConfig, sets: Sets, start: str, flags: TaskConfig) -> TaskConfig:
-    """Returns a set's flags with what it begins with, which is trained where that is not done."""
-    if start == FRESH:
-        return flags
-    size = recipe_of(flags.task, flags.fa_net).image_size
-    return replace(flags, init_from=_pretrained(config, sets, start, size))
+def _flags_of(config: TaskConfig, sets: Sets, cell: Cell, shares_persons: bool) -> TaskConfig:
+    """The flags of one training on a public set."""
+    flags = _on_set(config, sets, cell.task, cell.folder, seed=cell.seed)
+    begins = "" if cell.start == FRESH else _corpus_network(config, sets, cell).run.run_dir
+    return replace(flags, init_from=begins, persons_left_out=config.fa_net.persons_left_out and shares_persons)
 
 
 def _on_set(config: TaskConfig, sets: Sets, task: str, folder: str, **changes: Any) -> TaskConfig:
@@ -142,17 +145,20 @@ def _on_corpus(config: TaskConfig, sets: Sets, folder: str, **changes: Any) -> T
     return replace(config, task=sets.task, data=sets.corpus, run_dir=where, **changes)
 
 
-def _pretrained(config: TaskConfig, sets: Sets, start: str, image_size: int) -> str:
-    """Trains the corpus' network for inputs of a size, where that is not done, and returns its run folder."""
-    folder = f"{config.fa_net.recipe}-{image_size}/{start}"
-    flags = _on_corpus(config, sets, folder, image_size=image_size, synthetic=start == SYNTHETIC)
-    if flags.folder.fa_net.is_finished:
-        return flags.run.run_dir
-    if start == SYNTHETIC:
+def _corpus_network(config: TaskConfig, sets: Sets, cell: Cell) -> TaskConfig:
+    """The flags of the corpus' network that a training begins with, which has the input size of the set's."""
+    size = recipe_of(cell.task, config.fa_net).image_size
+    folder = f"{cell.recipe}-{size}/{cell.start}"
+    return _on_corpus(config, sets, folder, image_size=size, synthetic=cell.start == SYNTHETIC)
+
+
+def _pretrain(config: TaskConfig, sets: Sets, cell: Cell) -> None:
+    """Trains the corpus' network that a training begins with, where that is not done."""
+    flags = _corpus_network(config, sets, cell)
+    if cell.start == SYNTHETIC:
         made_in = config.fa_net.synthetic_from or _generator(config, sets)
         flags = cells.with_equal_steps(replace(flags, synthetic_from=made_in))
     cells.run(config, flags, ("fa_net",))
-    return flags.run.run_dir
 
 
 def _generator(config: TaskConfig, sets: Sets) -> str:

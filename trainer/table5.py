@@ -70,7 +70,7 @@ def run(config: TaskConfig) -> None:
     _refuse_the_other_layout(config)
     first = choosing_cells(config)
     every = [*first, *reported_cells(config, dict.fromkeys(TASKS, next(iter(REMEDIES))))]
-    progress = cells.Progress("Table 5", config, [cell.folder for cell in every])
+    progress = cells.Progress("Table 5", len(every), len(_finished(config, every)))
     for cell in first:
         _train(config, cell, progress)
     for cell in reported_cells(config, chosen_remedies(config)):
