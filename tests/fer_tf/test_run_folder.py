@@ -23,7 +23,7 @@ def test_a_run_binds_its_flags_only_when_something_was_made_with_them(run: RunFo
     assert not run.has_begun and run.read_flags() == {"task": "er_ss"}
     run.fa_net.write_history([])
     assert not run.has_begun
-    run.write_table_5({}, "")
+    run.write_table("table5", {}, "")
     assert run.has_begun
 
 
