@@ -118,8 +118,9 @@ def test_the_corpus_has_fape_gans_faces_too_and_persons_are_left_out(
     assert text.splitlines()[-1].split("|")[-2].strip().startswith(f"{difference:+.1f} [")
     # The generator is one of the report's.
     assert len(find_gans(str(tmp_path / "runs"))) == 1
-    page = ["--page", str(tmp_path / "page"), "--data", toy_data]
-    assert report.main(["--runs", str(tmp_path / "runs"), *page]) == 0
+    page = [f"--data={toy_data}", "--max_faces=8", f"--output={tmp_path}/report"]
+    assert report.main([f"--runs={tmp_path}/runs", *page]) == 0
+    assert f"{difference:+.1f}" in (tmp_path / "report" / "tables" / "table_4.csv").read_text()
 
 
 @pytest.mark.parametrize(
