@@ -19,8 +19,6 @@ from trainer import fa_net, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
 
-LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
-
 
 def run(table: TaskConfig, cell: TaskConfig, stages: tuple[str, ...]) -> None:
     """Runs stages of one folder of a table; each skips what is done.
@@ -32,15 +30,17 @@ def run(table: TaskConfig, cell: TaskConfig, stages: tuple[str, ...]) -> None:
       cell: those of the cell, whose run folder lies below the table's.
       stages: names of `trainer.config.STAGES`.
     """
-    root = os.environ.get(LOG_VARIABLE)
+    root = os.environ.get(runtime.LOG_VARIABLE)
     if not root:
         run_stages(cell, stages)
         return
-    os.environ[LOG_VARIABLE] = files.join(root, cell.run.run_dir.removeprefix(f"{table.run.run_dir.rstrip('/')}/"))
+    os.environ[runtime.LOG_VARIABLE] = files.join(
+        root, cell.run.run_dir.removeprefix(f"{table.run.run_dir.rstrip('/')}/")
+    )
     try:
         run_stages(cell, stages)
     finally:
-        os.environ[LOG_VARIABLE] = root
+        os.environ[runtime.LOG_VARIABLE] = root
 
 
 def run_stages(cell: TaskConfig, stages: tuple[str, ...]) -> None:
@@ -77,7 +77,7 @@ def with_equal_steps(config: TaskConfig) -> TaskConfig:
 
 def finished(table: TaskConfig, folders: Sequence[str]) -> list[Run]:
     """Returns the evaluated runs among some folders below a table's, which may lie on a remote file system."""
-    found = {name: RunFolder(files.join(table.run.run_dir, name)) for name in dict.fromkeys(folders)}
+    found = {name: RunFolder(files.join(table.run.run_dir, name)) for name in folders}
     return [
         Run(folder, name, folder.read_metrics(), folder.read_config())
         for name, folder in found.items()

@@ -22,6 +22,7 @@ from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import wording
 from fer_tf.reports.evaluation_page import page
 from fer_tf.run_folder import PERSONS, RunFolder
+from fer_tf.runs import PERSONS_LEFT_OUT
 from trainer import competitor, persons_out, runtime, tensorboard
 from trainer.borrowed import record_lineage
 from trainer.config import TaskConfig
@@ -152,7 +153,7 @@ def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
     found = run.read_predictions(PERSONS)
     if found is None:
         return {}
-    return {"persons_left_out": score(persons_out.with_persons(faces), found["logits"], faces.expressions, 1.0)}
+    return {PERSONS_LEFT_OUT: score(persons_out.with_persons(faces), found["logits"], faces.expressions, 1.0)}
 
 
 def _by_set(faces: FaceSet, whole: Part, answers: np.ndarray, temperature: float) -> dict[str, Any]:

@@ -28,6 +28,9 @@ from trainer.config import FA_NET, RunOptions, TaskConfig
 # These flags may differ when a run goes on: they do not change what is trained.
 FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds", "draws", "persons_left_out")
 
+# Where a hosted trainer wants TensorBoard's logs.
+LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
+
 
 class TrainingFailed(RuntimeError):
     """A run that cannot go on, such as a loss that became nan; the message says at which step."""
@@ -298,7 +301,7 @@ def machine() -> dict[str, Any]:
 
 def tensorboard_dir(folder: RunFolder) -> str:
     """Returns where TensorBoard logs go: AIP_TENSORBOARD_LOG_DIR on a hosted trainer, else the run folder."""
-    return os.environ.get("AIP_TENSORBOARD_LOG_DIR") or folder.tensorboard
+    return os.environ.get(LOG_VARIABLE) or folder.tensorboard
 
 
 @contextlib.contextmanager

@@ -9,13 +9,14 @@ as well, in as many steps; then on each public set from fresh weights and from e
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from fer_tf import files
 from fer_tf.config import replace
-from fer_tf.data import mixed, public
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.data import mixed
+from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables, tables
 from trainer import cells, fa_net, persons_out, runtime
@@ -24,6 +25,7 @@ from trainer.recipes import recipe_of
 
 # Where a row begins, which is also its folder's name: the corpus' network, of real faces or of FaPE-GAN's too.
 FRESH, REAL, SYNTHETIC = "fresh", "real", "synthetic"
+RECIPES = ("paper", "best")
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,8 @@ def sets_of(data: str) -> Sets:
     example = f"--task={TABLE_4} --data=er_ss=data/faces,jaffe=PATH,fer2013=PATH"
     if "=" not in data:
         raise InputError(f"`data` must name the corpus and the public sets, such as {example}. Received: {data!r}.")
-    paths = mixed.entries("data", data)
-    corpora, known = [name for name in paths if name in TASKS], (*TASKS, *public.NAMES)
-    if unknown := [name for name in paths if name not in known]:
-        raise not_one_of("data", unknown[0], known)
+    paths = mixed.paths_of(data)
+    corpora = [name for name in paths if name in TASKS]
     if len(corpora) != 1 or len(paths) < 2:
         raise InputError(
             f"`data` must name one corpus, of a task among {', '.join(TASKS)}, and a public set or more, such as "
@@ -114,10 +114,14 @@ def sets_of(data: str) -> Sets:
 
 def cells_of(config: TaskConfig, sets: Sets) -> list[Cell]:
     """Returns the trainings on the public sets, in the order in which they are done."""
-    seeds = range(config.run.seed, config.run.seed + config.run.seeds)
     with_made = config.fa_net.synthetic and config.synthesis.synthetic_ratio > 0
     starts = (FRESH, REAL, SYNTHETIC) if with_made else (FRESH, REAL)
-    return [Cell(task, config.fa_net.recipe, seed, start) for task in sets.public for seed in seeds for start in starts]
+    recipe = config.fa_net.recipe
+    return [Cell(task, recipe, seed, start) for task in sets.public for seed in _seeds(config) for start in starts]
+
+
+def _seeds(config: TaskConfig) -> range:
+    return range(config.run.seed, config.run.seed + config.run.seeds)
 
 
 def _flags_of(config: TaskConfig, sets: Sets, cell: Cell, shares_persons: bool) -> TaskConfig:
@@ -171,12 +175,8 @@ def _generator(config: TaskConfig, sets: Sets) -> str:
 
 def _write(config: TaskConfig, sets: Sets) -> str:
     """Writes what is finished of the table, of both recipes, and returns it as text."""
-    rows = [(recipe, start) for recipe in ("paper", "best") for start in (FRESH, REAL, SYNTHETIC)]
-    wanted = [
-        dataclasses.replace(cell, recipe=recipe, start=start)
-        for cell in cells_of(config, sets)
-        for recipe, start in rows
-    ]
+    rows = itertools.product(sets.public, RECIPES, _seeds(config), (FRESH, REAL, SYNTHETIC))
+    wanted = [Cell(*row) for row in rows]
     runs = cells.finished(config, [cell.folder for cell in wanted])
     text = tables.to_markdown(paper_tables.table_4(runs, tuple(sets.public)))
     paper = {name: paper_tables.TABLE_4[name] for name in sets.public if name in paper_tables.TABLE_4}

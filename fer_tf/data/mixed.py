@@ -35,12 +35,9 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
     Raises:
       InputError: an unknown task or label, or what a set's own reader raises.
     """
-    paths = entries("data", data)
+    paths = paths_of(data)
     if len(paths) < 2:
         raise InputError(f"`data` must name two sets or more, such as ferplus=PATH,jaffe=PATH. Received: {data!r}.")
-    for task in paths:
-        if task not in (*public.NAMES, *TASKS):
-            raise not_one_of("data", task, (*public.NAMES, *TASKS))
     sets = {task: read_set(task, path, held_out) for task, path in paths.items()}
     names = names_of(sets, entries("mapping", mapping))
     times = _weights(sets, entries("set_weights", weights))
@@ -81,6 +78,15 @@ def read_set(
 ) -> FaceSet:
     """Returns the faces of one public set, or of a data folder for a task; `needs` as for `read_records`."""
     return read_records(data, task, needs=needs) if task in TASKS else public.read(task, data, held_out, needs)
+
+
+def paths_of(data: str) -> dict[str, str]:
+    """Returns the path of each set that `task=path` with commas names; raises InputError for an unknown task."""
+    paths = entries("data", data)
+    for task in paths:
+        if task not in (*public.NAMES, *TASKS):
+            raise not_one_of("data", task, (*public.NAMES, *TASKS))
+    return paths
 
 
 def entries(field: str, text: str) -> dict[str, str]:

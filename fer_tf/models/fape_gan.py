@@ -271,7 +271,7 @@ class FapeGan(keras.Model):
         with tf.GradientTape() as tape:
             # One pass over real and generated faces together.
             faces = tf.concat([tf.cast(target, generated.dtype), generated], 0)
-            logits = self.discriminator([*self._seen(faces, tf.concat([mask, mask], 0), 0)], training=True)[0]
+            logits = self.discriminator(self._seen(faces, tf.concat([mask, mask], 0), 0), training=True)[0]
             real, fake = tf.split(logits, 2)
             per_image = losses.discriminator_adversarial(real, fake)
             loss = losses.global_mean(per_image, self._replicas())
@@ -281,23 +281,23 @@ class FapeGan(keras.Model):
         right = tf.concat([real > 0, fake <= 0], 0)
         return {"discriminator_loss": per_image, "discriminator_accuracy": tf.cast(right, tf.float32)}
 
-    def _seen(self, faces: Any, masks: Any, draw: int) -> tuple[Any, Any]:
+    def _seen(self, faces: Any, masks: Any, draw: int) -> list[Any]:
         """What the discriminator sees of faces and their masks; a function of the step, so that a run can go on."""
         if not self.spec.augment:
-            return faces, masks
+            return [faces, masks]
         step = tf.cast(self.generator_optimizer.iterations, tf.int32)
-        return diff_augment.changed(faces, masks, tf.stack([self._seed, 2 * step + draw]))
+        return [*diff_augment.changed(faces, masks, tf.stack([self._seed, 2 * step + draw]))]
 
     def _generator_terms(self, target: Any, generated: Any, mask: Any) -> dict[str, Any]:
         """Returns equation 3's terms, each float32 (B,)."""
         spec = self.spec
-        fake, *inner = self.discriminator([*self._seen(generated, mask, 1)], training=True)
+        fake, *inner = self.discriminator(self._seen(generated, mask, 1), training=True)
         adversarial = losses.generator_adversarial(fake)
         distance = losses.l1(target, generated)
         total = adversarial + spec.l1_weight * distance
         if spec.feature_weight:
             # Changed as the generated faces are, so that the maps can be compared.
-            real_inner = self.discriminator([*self._seen(target, mask, 1)], training=True)[1:]
+            real_inner = self.discriminator(self._seen(target, mask, 1), training=True)[1:]
             total += spec.feature_weight * losses.feature_matching(real_inner, inner)
         if spec.face_weight:
             total += spec.face_weight * self._face_features.distance(target, generated)

@@ -55,7 +55,7 @@ def test_the_run_folder_tells_what_was_done(trained, toy_data):
     assert os.path.exists(os.path.join(trained, "fa_net", "FINISHED"))
 
 
-def test_a_balanced_softmax_counts_all_faces_or_the_real_ones_alone(toy_data, monkeypatch):
+def test_a_balanced_softmax_counts_all_faces_or_the_real_ones_alone(toy_data):
     def prior(balance: str, faces: inputs.FaceSet) -> list[float]:
         return fa_net._prior(of(TaskConfig, data=toy_data, balance=balance), faces).tolist()
 

@@ -91,7 +91,7 @@ def test_a_set_is_trained_from_fresh_weights_and_from_the_corpus_network(
 
 @pytest.mark.slow
 def test_the_corpus_has_fape_gans_faces_too_and_persons_are_left_out(
-    toy_data: str, drawn_jaffe: Path, tmp_path: Path, tiny: None, sees_faces: None, capsys: pytest.CaptureFixture
+    toy_data: str, drawn_jaffe: Path, tmp_path: Path, tiny: None, sees_faces: None
 ) -> None:
     table = tmp_path / "runs" / "pretraining"
     gan = ["--gan_epochs=1", "--gan_image_size=16", "--gan_channels=4", "--gan_quality_pairs=4", "--gan_final_pairs=0"]
