@@ -66,13 +66,11 @@ def is_done(cell: TaskConfig) -> bool:
 def with_equal_steps(config: TaskConfig) -> TaskConfig:
     """Returns flags under which real and synthetic faces take as many steps as the real ones alone.
 
-    An epoch of both is longer: there are fewer, and the learning rate falls after fewer, so at the same steps.
+    An epoch shows as many faces, drawn anew from both, so that each of its steps has the same learning rate.
     """
-    real = len(fa_net.read_faces(replace(config, synthetic=False)).parts["train"])
-    both = len(fa_net.read_faces(config).parts["train"])
-    recipe = recipe_of(config.task, config.fa_net)
-    epochs = max(1, round(recipe.epochs * real / both))
-    return replace(config, epochs=epochs, decay_epochs=recipe.decay_epochs * real / both)
+    faces = fa_net.read_faces(replace(config, synthetic=False))
+    real = fa_net.pass_faces(faces.parts["train"], len(faces.expressions), fa_net.sampling_of(config.fa_net))
+    return replace(config, epoch_faces=recipe_of(config.task, config.fa_net).passes * real)
 
 
 def finished(table: TaskConfig, folders: Sequence[str]) -> list[Run]:

@@ -62,6 +62,8 @@ class FaNetOptions:
         takes the recipe's.
       batch_size: images in a global training step of Fa-Net; 0 takes the recipe's.
       learning_rate: peak learning rate of Fa-Net; 0 takes the recipe's.
+      epoch_faces: training faces that an epoch shows, drawn anew for each; 0 takes every one as often as the recipe
+        says. A table's trainings with more faces take so as many steps.
       decay_epochs: epochs between two falls of recipe paper's learning rate; 0 takes the paper's 10.
       keep: which epoch's weights Fa-Net keeps: best, the most accurate on the validation part, or last; auto takes last
         for er_ue and er_up, whose validation part lacks the rare classes or pose that are tested, else best.
@@ -99,6 +101,7 @@ class FaNetOptions:
     epochs: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0
+    epoch_faces: int = 0
     decay_epochs: float = 0.0
     keep: Literal["auto", "best", "last"] = "auto"
     labels: Labels = "distribution"
@@ -118,7 +121,7 @@ class FaNetOptions:
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        check(self, epochs=0, batch_size=0, image_size=0, learning_rate=0, decay_epochs=0, mixup=0)
+        check(self, epochs=0, epoch_faces=0, batch_size=0, image_size=0, learning_rate=0, decay_epochs=0, mixup=0)
         for name in ("teacher_weight", "balance_strength"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must be between 0 and 1. Received: {getattr(self, name)}.")

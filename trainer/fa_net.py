@@ -174,14 +174,15 @@ def _train_phase(
     train = faces.parts["train"]
     batch_size = runtime.even(min(recipe.batch_size, len(train)), strategy)
     sampling = sampling_of(config.fa_net)
-    steps = recipe.passes * epoch_faces(train, len(faces.expressions), sampling) // batch_size
+    shown = config.fa_net.epoch_faces or recipe.passes * pass_faces(train, len(faces.expressions), sampling)
+    steps = max(1, shown // batch_size)
     spec = with_size(spec_of(config, recipe, faces), image_size)
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps, phase.augmentation.flip)
     if state.epoch >= end:
         return
     measured_on = statistics_batches(train, spec, batch_size, config.run.seed, phase.augmentation.flip)
     batches = training_batches(
-        train, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling, recipe.passes
+        train, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling, steps
     )
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config.folder, spec.expressions, recipe.epochs)
@@ -217,7 +218,7 @@ def _prior(config: TaskConfig, faces: FaceSet) -> np.ndarray | None:
     return counts / counts.sum()
 
 
-def epoch_faces(train: inputs.Part, num_classes: int, sampling: Sampling) -> int:
+def pass_faces(train: inputs.Part, num_classes: int, sampling: Sampling) -> int:
     """Returns how many faces a pass shows."""
     return round(float(train.counts(num_classes, sampling).sum()))
 
@@ -230,9 +231,9 @@ def training_batches(
     augmentation: Augmentation,
     first_epoch: int = 0,
     sampling: Sampling = AS_THEY_ARE,
-    passes: int = 1,
+    steps_per_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Returns this worker's share of the training faces as a network of the spec takes them; see `Recipe.passes`."""
+    """Returns this worker's training faces as a network of the spec takes them; an epoch is one pass unless told."""
     return inputs.training_batches(
         train,
         spec.num_classes,
@@ -240,7 +241,7 @@ def training_batches(
         channels=spec.channels,
         crop=spec.crop,
         batch_size=batch_size,
-        steps_per_epoch=passes * epoch_faces(train, spec.num_classes, sampling) // batch_size,
+        steps_per_epoch=steps_per_epoch or pass_faces(train, spec.num_classes, sampling) // batch_size,
         augmentation=augmentation,
         seed=seed,
         sampling=sampling,

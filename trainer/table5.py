@@ -63,8 +63,8 @@ class Cell:
 def run(config: TaskConfig) -> None:
     """Trains what is missing of the table, then writes and prints it; the same command goes on after a stop.
 
-    A FaPE-GAN is trained once for a task and draw, and its faces serve every seed. All rows see the same real faces for
-    the same number of optimizer steps: with synthetic faces an epoch is longer, so there are fewer of them.
+    A FaPE-GAN is trained once for a task and draw, and its faces serve every seed. All rows take the same number of
+    optimizer steps at the same learning rates: with synthetic faces too an epoch shows as many as there are real ones.
     """
     runtime.set_up(config)
     _refuse_the_other_layout(config)

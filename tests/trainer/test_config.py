@@ -20,6 +20,7 @@ FLAT = {
     "epochs": 0,
     "batch_size": 0,
     "learning_rate": 0.0,
+    "epoch_faces": 0,
     "decay_epochs": 0.0,
     "keep": "auto",
     "held_out": 0.05,

@@ -7,12 +7,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fer_tf.data import inputs
 from fer_tf.data.augment import Augmentation
 from fer_tf.models.fa_net import FaNetSpec
+from tests.trainer.conftest import read
 from trainer.config import FaNetOptions
+from trainer.fa_net import training_batches
 from trainer.recipes import BEST, PAPER, UNCHANGED, recipe_of
+from trainer.task import main
 
 
 @pytest.mark.parametrize(("task", "rate", "batch"), [("er_ss", 0.01, 128), ("fer2013", 2e-3, 64), ("jaffe", 5e-4, 32)])
@@ -99,12 +103,33 @@ def test_the_plain_remedies_change_what_the_papers_recipe_sees():
     assert remedied == dataclasses.replace(plain, flip=True, mixup=0.2)
 
 
-def test_an_epoch_of_several_passes_shows_each_face_as_often(toy_data):
-    from trainer import fa_net
+def test_an_epoch_of_some_faces_shows_others_in_the_next_and_takes_their_steps(tiny, toy_data, tmp_path):
+    """As the tables do it; the schedule counts the same epochs, and a training that is stopped goes on."""
+    run = ["--task=er_ss", "--synthetic=false", f"--data={toy_data}", f"--run_dir={tmp_path}/run", "--recipe=paper"]
+    some = ["--image_size=16", "--batch_size=16", "--epochs=3", "--epoch_faces=40", "--decay_epochs=1"]
+    assert main([*run, *some]) == 0
+    newest = tf.train.load_checkpoint(str(tmp_path / "run" / "fa_net" / "checkpoints"))
+    # Two whole batches of 16 are in 40.
+    assert newest.get_tensor("optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE") == 3 * 2
+    rates = [row["learning_rate"] for row in read(str(tmp_path / "run"), "fa_net", "history.json")["history"]]
+    assert rates == pytest.approx([0.01, 0.00457, 0.00457 * 0.457])
 
     faces = inputs.read_records(toy_data, "er_ss")
     train, spec = faces.parts["train"], FaNetSpec(faces.expressions, image_size=16)
-    batches = fa_net.training_batches(train, spec, 32, 0, Augmentation(), passes=3)
+    batches = training_batches(train, spec, 16, 0, Augmentation(), steps_per_epoch=2)
+    shown = [
+        {face.tobytes() for batch, _ in batches.skip(skipped).take(2) for face in batch.numpy()} for skipped in (0, 2)
+    ]
+    assert [len(epoch) for epoch in shown] == [32, 32] and shown[0] != shown[1]
+    # What is resumed at the second epoch is what an unbroken training sees there.
+    resumed = training_batches(train, spec, 16, 0, Augmentation(), 1, steps_per_epoch=2)
+    assert {face.tobytes() for batch, _ in resumed.take(2) for face in batch.numpy()} == shown[1]
+
+
+def test_an_epoch_of_several_passes_shows_each_face_as_often(toy_data):
+    faces = inputs.read_records(toy_data, "er_ss")
+    train, spec = faces.parts["train"], FaNetSpec(faces.expressions, image_size=16)
+    batches = training_batches(train, spec, 32, 0, Augmentation(), steps_per_epoch=3 * len(train) // 32)
     shown = Counter(face.tobytes() for batch, _ in batches.take(3 * len(train) // 32) for face in batch.numpy())
     assert len(train) % 32 == 0 and set(shown.values()) == {3} and len(shown) == len(train)
     # What follows is the next epoch, in another order.

@@ -122,7 +122,7 @@ def test_both_rows_take_as_many_steps(toy_data: str, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(cells.fa_net, "read_faces", with_twice_as_many)
     both = table5.cell_config(config, config, table5.Cell("er_ue", -1, 4, "FaPE-GAN+Fa-Net"))
-    assert (both.fa_net.epochs, both.fa_net.decay_epochs) == (15, 5.0)
+    assert (both.fa_net.epochs, both.fa_net.epoch_faces) == (30, len(read(real).parts["train"]))
 
 
 def test_the_command_trains_all_four_tasks_and_is_resumable(
