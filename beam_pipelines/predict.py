@@ -21,11 +21,13 @@ from beam_pipelines import runner
 from beam_pipelines.extract import found_faces
 from fer_tf import config, files
 from fer_tf.data.tasks import stable_hash
+from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 from fer_tf.recognition import alignment, networks, tracking
-from fer_tf.recognition.answers import Answer, encode_face, rounded
+from fer_tf.recognition.answers import Answer, OneView, encode_face, rounded
 from fer_tf.recognition.appearance import Describer
+from fer_tf.recognition.augmented import mean_of_views
 from fer_tf.resources import samples_folder
 
 _LOGGER = logging.getLogger("beam_pipelines.predict")
@@ -46,10 +48,13 @@ class PredictConfig:
 
     Attributes:
       runner: the Beam runner, such as DirectRunner, FlinkRunner or DataflowRunner; Beam's own flags pass through.
-      model: the exported model's folder (its newest version is taken) or one version's.
+      model: pretrained, an exported model's folder (its newest version is taken) or one version's, a run folder, a
+        server's host:port, or several of them with a + between, such as pretrained+runs/mine, whose mean answer counts;
+        folders lie on any filesystem that Beam knows.
       inputs: file, folder, searched to its depths, or glob of videos and pictures, on any filesystem that Beam knows.
       output: folder to write predictions.jsonl, rejected.jsonl and summary.json into.
       batch_size: most faces that the network takes at once.
+      tta: flip asks about each face and its mirror image, views about three cuts of both, and the mean answer counts.
       faces: how files become faces.
       subject: whose faces are predicted: all, or one person of each file: main (longest, largest, most central), center
         or largest.
@@ -63,6 +68,7 @@ class PredictConfig:
     inputs: str = "samples"
     output: str = "predictions"
     batch_size: int = 32
+    tta: TtaName = "none"
     faces: ExtractorOptions = config.group(ExtractorOptions, subject="all", threads=1)
     num_shards: int = 1
 
@@ -78,14 +84,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         PredictConfig, argv, prog="python -m beam_pipelines.predict", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
-    version_dir = newest_version(settings.model)
+    # Every worker opens the version that is the newest now.
+    model = networks.pinned(settings.model)
     inputs = samples_folder(settings.inputs)
     if not files.listed(inputs):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
-    alignment.check(networks.spec_of(version_dir).get("landmark_model", ""), settings.faces)
+    alignment.check(networks.landmark_model_of(model), settings.faces)
     with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
-        Predict(settings, version_dir, inputs).apply_to(pipeline)
+        Predict(settings, model, inputs).apply_to(pipeline)
     _delete_earlier(settings)
     summary = files.read_json(files.join(settings.output, SUMMARY))
     _LOGGER.info(
@@ -110,37 +117,22 @@ def _delete_earlier(settings: PredictConfig) -> None:
     files.delete(*earlier)
 
 
-def newest_version(model: str) -> str:
-    """Returns the folder of the newest version in a model's folder, or the folder itself when it is a version.
-
-    Raises:
-      InputError: when there is none.
-    """
-    if files.exists(files.join(model, networks.GRAPH_FILE)):
-        return model
-    folders = [path.rsplit("/", 1)[0] for path in files.matching(model, f"*/{networks.GRAPH_FILE}")]
-    versions = {int(folder.rsplit("/", 1)[1]): folder for folder in folders if folder.rsplit("/", 1)[1].isdigit()}
-    if not versions:
-        raise InputError(f"`model` {model!r} has no exported version; run `python -m serving.export` first")
-    return versions[max(versions)]
-
-
 class Predict:
     """The pipeline: files to faces, faces in batches through the network, one line a file.
 
     Args:
       settings: the command's config.
-      version_dir: the SavedModel.
+      model: the network, as `networks.open_network` takes it.
       inputs: file, folder or glob.
     """
 
-    def __init__(self, settings: PredictConfig, version_dir: str, inputs: str):
-        self.settings, self.version_dir, self.inputs = settings, version_dir, inputs
+    def __init__(self, settings: PredictConfig, model: str, inputs: str):
+        self.settings, self.model, self.inputs = settings, model, inputs
 
     def apply_to(self, pipeline: beam.Pipeline) -> None:
         settings = self.settings
         # Of the files of a folder nobody said that each is a video or a picture.
-        find = FindFaces(settings.faces, named=not files.is_folder(self.inputs))
+        find = FindFaces(settings.faces, named=not files.is_folder(self.inputs), tta=settings.tta)
         found = (
             pipeline
             # Names travel as bytes: not every name is text.
@@ -152,7 +144,7 @@ class Predict:
         answers = (
             found.faces
             | "Batch" >> beam.BatchElements(min_batch_size=1, max_batch_size=settings.batch_size)
-            | "Ask" >> beam.ParDo(AskNetwork(self.version_dir))
+            | "Ask" >> beam.ParDo(AskNetwork(self.model))
         )
         lines = {"file": found.files, "faces": answers} | beam.CoGroupByKey() | "Line" >> beam.MapTuple(_line)
         self._write(lines, "Predictions", PREDICTIONS, settings.num_shards)
@@ -199,10 +191,11 @@ class FindFaces(beam.DoFn):
     Args:
       options: the extractor's options.
       named: whether the user named the files, by a pattern too: then each should be a video or a picture.
+      tta: the views in which each face is given on.
     """
 
-    def __init__(self, options: ExtractorOptions, named: bool):
-        self.options, self.named = options, named
+    def __init__(self, options: ExtractorOptions, named: bool, tta: TtaName):
+        self.options, self.named, self.tta = options, named, tta
         self._shared, self._describer = Shared(), Shared()
         # Beam keeps but one shared object alive that nobody holds, and these and the network come in turn.
         self._held: tuple = ()
@@ -235,7 +228,7 @@ class FindFaces(beam.DoFn):
                 "detector_score": round(face.score, 4),
                 "landmarks_trusted": face.landmarks_trusted,
             }
-            yield name, encode_face(face.image), about
+            yield name, [encode_face(view) for view in TTA[self.tta].of(face.image)], about
 
     def _persons(self, found: ClipFaces, describer: Describer) -> list[int]:
         """Returns the number of the person that each face is of."""
@@ -246,20 +239,22 @@ class FindFaces(beam.DoFn):
 
 
 class AskNetwork(beam.DoFn):
-    """Runs the exported network on batches of faces.
+    """Asks the network about the views of batches of faces.
 
     Args:
-      version_dir: the SavedModel.
+      model: the network, as `networks.open_network` takes it.
     """
 
-    def __init__(self, version_dir: str):
-        self.version_dir = version_dir
+    def __init__(self, model: str):
+        self.model = model
         self._shared = Shared()
-        self._held: networks.ExportedNetwork | None = None
+        self._held: OneView | None = None
 
-    def process(self, batch: list[tuple[bytes, bytes, dict]]) -> Iterator[tuple[bytes, dict]]:
-        self._held = self._shared.acquire(lambda: networks.ExportedNetwork(self.version_dir))
-        answers = self._held.classify_encoded([image for _, image, _ in batch])
+    def process(self, batch: list[tuple[bytes, list[bytes], dict]]) -> Iterator[tuple[bytes, dict]]:
+        network = self._held = self._shared.acquire(lambda: networks.open_network(self.model))
+        # One view of all faces after the other.
+        views = zip(*(views for _, views, _ in batch), strict=True)
+        answers = mean_of_views(map(network.classify_encoded, views))
         for (name, _, about), answer in zip(batch, answers, strict=True):
             yield name, about | rounded(answer)
 

@@ -20,7 +20,7 @@ from typing import Any
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, versions
+from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, newest_version
 from fer_tf.resources import PUBLISHED
 from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder
 from fer_tf.runs import newest_finished
@@ -184,16 +184,23 @@ def load_live(fa_net_dir: str, precision: str = "float32") -> tuple[Any, Any]:
         keras.config.set_dtype_policy(before)
 
 
+def versions(model_folder: str) -> list[int]:
+    """Returns the version numbers in an export's folder, ascending."""
+    if not os.path.isdir(model_folder):
+        return []
+    return sorted(int(name) for name in os.listdir(model_folder) if name.isdigit())
+
+
 def newest_version_dir(output: str) -> str:
     """Returns the folder of the newest version.
 
     Raises:
       InputError: when there is none.
     """
-    found = versions(output)
+    found = newest_version(output)
     if not found:
         raise InputError(f"no exported version in {output!r}; run `python -m serving.export` first")
-    return os.path.join(output, str(found[-1]))
+    return found
 
 
 def library_versions() -> dict[str, str]:

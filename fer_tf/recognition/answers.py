@@ -78,6 +78,13 @@ class Network(Protocol):
         """Lets go of what the network holds."""
 
 
+class OneView(Network, Protocol):
+    """A way of asking about each face as it is, which may come as a server would get it."""
+
+    def classify_encoded(self, faces: Sequence[bytes]) -> list[Answer]:
+        """Returns an answer for each JPEG or PNG of an aligned face."""
+
+
 def mean_is_face(answers: Sequence[Answer]) -> float | None:
     """Returns the mean `is_face` of answers about one face; None where none of them says."""
     seen = [answer.is_face for answer in answers if answer.is_face is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class AugmentedNetwork:
         """Returns the mean answer to the views of each aligned face, uint8 (H, W, 3) RGB."""
         # One view of all faces after the other: a given face may be a picture of many millions of pixels.
         views = zip(*map(self._tta.of, faces), strict=True)
-        return [_mean(answers) for answers in zip(*map(self._network.classify, views), strict=True)]
+        return mean_of_views(map(self._network.classify, views))
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the 256 features of each aligned face as it is, float32 (N, 256)."""
@@ -48,7 +48,14 @@ class AugmentedNetwork:
         self._network.close()
 
 
+def mean_of_views(answers: Iterable[Sequence[Answer]]) -> list[Answer]:
+    """Returns each face's answer by the mean of its logits, from the answers to all faces in each view."""
+    return [_mean(of_one) for of_one in zip(*answers, strict=True)]
+
+
 def _mean(answers: Sequence[Answer]) -> Answer:
+    if len(answers) == 1:
+        return answers[0]
     # The softmax of the mean logits, by the temperature that made the probabilities.
     logits = np.mean([np.log(np.maximum(answer.probabilities, 1e-12)) for answer in answers], axis=0)
     powers = np.exp(logits - logits.max())

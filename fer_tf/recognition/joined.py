@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.errors import InputError
-from fer_tf.recognition.answers import Answer, Network, mean_is_face
+from fer_tf.recognition.answers import Answer, OneView, encode_face, mean_is_face
 from fer_tf.run_folder import PLUS
 
 
@@ -26,7 +26,7 @@ class JoinedNetwork:
       InputError: when they differ in these.
     """
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[OneView]) -> None:
         first, *others = self._networks = tuple(networks)
         for name in ("expressions", "landmark_model", "picture_share"):
             for other in others:
@@ -43,9 +43,12 @@ class JoinedNetwork:
 
     def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
         """Returns the mean answer to each aligned face, uint8 (H, W, 3) RGB."""
-        return [
-            _mean(answers) for answers in zip(*(network.classify(faces) for network in self._networks), strict=True)
-        ]
+        return self.classify_encoded([encode_face(face) for face in faces])
+
+    def classify_encoded(self, faces: Sequence[bytes]) -> list[Answer]:
+        """Returns the mean answer to each JPEG or PNG."""
+        answers = (network.classify_encoded(faces) for network in self._networks)
+        return [_mean(of_one) for of_one in zip(*answers, strict=True)]
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """Raises InputError."""

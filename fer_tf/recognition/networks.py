@@ -17,7 +17,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.models.fa_net import picture_share
-from fer_tf.recognition.answers import Answer, Network, encode_face
+from fer_tf.recognition.answers import Answer, OneView, encode_face
 from fer_tf.recognition.joined import JoinedNetwork
 from fer_tf.run_folder import PLUS, NetworkFolder, network_folder
 
@@ -28,15 +28,18 @@ MODEL_FILE = f"{EXTRA}/model.json"
 WEIGHTS_DIR = f"{EXTRA}/fa_net"
 # Most faces that the network takes at once.
 BATCH = 32
+# A web address is no folder, and a server's has no scheme.
+_WEB = ("http://", "https://")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
 
 
-def open_network(source: str | os.PathLike) -> Network:
+def open_network(source: str | os.PathLike) -> OneView:
     """Returns the way of asking that a name, a folder or an address means.
 
     Args:
       source: `pretrained`, a run folder or its `fa_net`, an export's folder or one version's, a server's `host:port`,
-        or several of them with a `+` between, whose mean answer counts (see `fer_tf.recognition.joined`).
+        or several of them with a `+` between, whose mean answer counts (see `fer_tf.recognition.joined`). Folders lie
+        on any filesystem that TensorFlow and Beam know.
 
     Raises:
       InputError: when it is none of these.
@@ -47,12 +50,9 @@ def open_network(source: str | os.PathLike) -> Network:
     source = os.fspath(source)
     if _has_fa_net(source):
         return LiveNetwork(network_folder(source))
-    if os.path.isdir(source):
-        if os.path.exists(os.path.join(source, GRAPH_FILE)):
-            return ExportedNetwork(source)
-        if found := versions(source):
-            return ExportedNetwork(os.path.join(source, str(found[-1])))
-    elif _ADDRESS.fullmatch(source):
+    if version_dir := newest_version(source):
+        return ExportedNetwork(version_dir)
+    if _ADDRESS.fullmatch(source) and not os.path.isdir(source):
         from fer_tf.recognition.server import Connection
 
         connection = Connection(source)
@@ -65,9 +65,9 @@ def open_network(source: str | os.PathLike) -> Network:
     if PLUS in source.strip(PLUS):
         return _joined(source)
     raise InputError(
-        "`source` must be 'pretrained', 'ferplus', a run folder (with spec.json or fa_net/spec.json), an "
-        "export's folder (with numbered versions), a server's host:port, or several of them with + between. "
-        f"Received: {source!r}."
+        "`source` (of a command: --model) must be 'pretrained', 'ferplus', a run folder (with spec.json or "
+        "fa_net/spec.json), the folder of an export by `python -m serving.export` (with numbered versions), a server's "
+        f"host:port, or several of them with + between. Received: {source!r}."
     )
 
 
@@ -79,16 +79,34 @@ def _joined(source: str) -> JoinedNetwork:
         return joined
 
 
+def newest_version(source: str) -> str:
+    """Returns the folder of an export's newest version, or the folder itself when it is one; empty when neither."""
+    if source.startswith(_WEB):
+        return ""
+    if files.exists(files.join(source, GRAPH_FILE)):
+        return source
+    folders = [path.rsplit("/", 1)[0] for path in files.matching(source, f"*/{GRAPH_FILE}")]
+    found = {int(folder.rsplit("/", 1)[1]): folder for folder in folders if folder.rsplit("/", 1)[1].isdigit()}
+    return found[max(found)] if found else ""
+
+
+def pinned(source: str) -> str:
+    """Returns the newest version of an export in the place of its folder; other sources as they are."""
+    return source if _has_fa_net(source) else newest_version(source) or source
+
+
+def landmark_model_of(source: str) -> str:
+    """Returns what aligned the faces that a source's network learned from; raises as `open_network` does."""
+    version_dir = pinned(source)
+    if not source.startswith(_WEB) and files.exists(files.join(version_dir, GRAPH_FILE)):
+        # A graph need not be loaded for it.
+        return spec_of(version_dir).get("landmark_model", "")
+    with contextlib.closing(open_network(source)) as network:
+        return network.landmark_model
+
+
 def _has_fa_net(source: str) -> bool:
-    # A web address is no folder, and a server's has no scheme.
-    return not source.startswith(("http://", "https://")) and NetworkFolder(network_folder(source)).has_spec
-
-
-def versions(model_folder: str) -> list[int]:
-    """Returns the version numbers in an export's folder, ascending."""
-    if not os.path.isdir(model_folder):
-        return []
-    return sorted(int(name) for name in os.listdir(model_folder) if name.isdigit())
+    return not source.startswith(_WEB) and NetworkFolder(network_folder(source)).has_spec
 
 
 class LiveNetwork:
@@ -122,21 +140,25 @@ class LiveNetwork:
 
     def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
         """Returns an answer for each aligned face, uint8 (H, W, 3) RGB."""
+        return self.classify_encoded([encode_face(face) for face in faces])
+
+    def classify_encoded(self, faces: Sequence[bytes]) -> list[Answer]:
+        """Returns an answer for each JPEG or PNG."""
         return [Answer(self.expressions, row) for row in self._outputs(faces, 1, len(self.expressions))]
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the 256 features of each aligned face, float32 (N, 256)."""
         from fer_tf.models.light_cnn import FEATURE_SIZE
 
-        return self._outputs(faces, 0, FEATURE_SIZE)
+        return self._outputs([encode_face(face) for face in faces], 0, FEATURE_SIZE)
 
-    def _outputs(self, faces: Sequence[np.ndarray], which: int, width: int) -> np.ndarray:
+    def _outputs(self, faces: Sequence[bytes], which: int, width: int) -> np.ndarray:
         import tensorflow as tf
 
         from fer_tf.data.inputs import decode_image
 
         # The graph's own decoder, as in an export: another library's differs by a grey level here and there.
-        pictures = [decode_image(encode_face(face)) for face in faces]
+        pictures = [decode_image(face) for face in faces]
         rows = [np.zeros((0, width), np.float32)]
         for batch in _equally_large(pictures):
             rows.append(np.asarray(self._run(tf.stack(batch))[which], np.float32))

@@ -17,6 +17,8 @@ from beam_pipelines import predict
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
+from fer_tf.recognition.networks import ExportedNetwork, newest_version, pinned
+from fer_tf.recognition.recognizer import Recognizer
 from tests.fer_tf.faces.clips import read_frames, write_clip
 from tests.fer_tf.faces.heic import heic
 
@@ -62,7 +64,7 @@ def test_each_file_gets_its_line_and_bad_ones_are_listed(
     extractor = FaceExtractor(ExtractorOptions(max_keyframes=7))
     faces = extractor.extract(str(samples / CLIP)).faces
     extractor.close()
-    signature = tf.saved_model.load(predict.newest_version(exported)).signatures["serving_default"]
+    signature = tf.saved_model.load(newest_version(exported)).signatures["serving_default"]
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
     encoded = [cv2.imencode(".jpg", face.image[..., ::-1], quality)[1].tobytes() for face in faces]
     expected = signature(image_bytes=tf.constant(encoded))["probabilities"].numpy()
@@ -157,7 +159,7 @@ def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed_by_an_extracto
         return lambda *args: [made.append(make.__name__), make(*args)][1]
 
     monkeypatch.setattr(predict, "FaceExtractor", counted(predict.FaceExtractor))
-    monkeypatch.setattr(predict.networks, "ExportedNetwork", counted(predict.networks.ExportedNetwork))
+    monkeypatch.setattr(predict.networks, "ExportedNetwork", counted(ExportedNetwork))
 
     root = tmp_path / "clips [raw]*"
     (root / ".thumbnails").mkdir(parents=True)
@@ -181,9 +183,9 @@ def test_whatever_the_reader_reads_is_read_and_the_rest_is_listed_by_an_extracto
     assert sorted(made) == ["ExportedNetwork", "FaceExtractor"]
 
 
-def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> None:
-    with pytest.raises(InputError, match=r"`model`.*serving\.export"):
-        predict.main([f"--model={tmp_path}"])
+def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str, samples: Path) -> None:
+    with pytest.raises(InputError, match=rf"--model\).*'pretrained'.*serving\.export.*Received: '{tmp_path}'"):
+        predict.main([f"--model={tmp_path}", f"--inputs={samples / 'photo.jpg'}", f"--output={tmp_path / 'out'}"])
     with pytest.raises(InputError, match="`inputs`"):
         predict.main([f"--model={exported}", f"--inputs={tmp_path}/nothing"])
     (tmp_path / "a.mp4").touch()
@@ -191,8 +193,33 @@ def test_a_missing_model_or_input_is_named(tmp_path: Path, exported: str) -> Non
         predict.main([f"--model={exported}", f"--inputs={tmp_path}", f"--output={tmp_path}", "--landmark_model=no.dat"])
 
 
+def test_whatever_a_recognizer_asks_is_asked_in_as_many_views(
+    fa_net_dir: str,
+    address: str,
+    samples: Path,
+    tmp_path: Path,
+) -> None:
+    """A run's weights and a server as one; the answers are the recognizer's to the same keyframes."""
+    flags = [f"--inputs={samples / CLIP}", f"--output={tmp_path}", "--max_keyframes=5", "--batch_size=2"]
+    found = {}
+    model = f"{fa_net_dir}+{address}"
+    for tta in ("none", "views"):
+        assert predict.main([*flags, f"--model={model}", f"--tta={tta}"]) == EXIT_OK
+        (line,) = lines(tmp_path / "predictions.jsonl").values()
+        names = list(line["faces"][0]["probabilities"])
+        found[tta] = [[face["probabilities"][name] for name in names] for face in line["faces"]]
+        with Recognizer.load(model, tta=tta, max_keyframes=5) as recognize:
+            table = recognize(samples / CLIP, keyframes=True).table()
+        assert len(table) == len(found[tta]) == 5
+        np.testing.assert_allclose(found[tta], table[names], atol=1e-4)
+    # What is seen in six views is answered otherwise than in one.
+    assert np.abs(np.subtract(found["views"], found["none"])).max() > 0.002
+
+
 def test_the_newest_version_is_taken_by_number(tmp_path: Path) -> None:
     for name in ("2", "10", "9", "old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").touch()
-    assert predict.newest_version(str(tmp_path)) == str(tmp_path / "10")
+    assert newest_version(str(tmp_path)) == pinned(str(tmp_path)) == str(tmp_path / "10")
+    assert newest_version(str(tmp_path / "9")) == pinned(str(tmp_path / "9")) == str(tmp_path / "9")
+    assert newest_version(str(tmp_path / "nothing")) == "" and pinned("localhost:8500") == "localhost:8500"

@@ -136,5 +136,5 @@ def test_of_a_picture_that_is_a_face_as_much_is_seen_as_of_a_training_picture_an
 
 def test_what_is_no_network_is_named(tmp_path: Path) -> None:
     for source in (str(tmp_path), "nothing/here", "http://localhost:8500"):
-        with pytest.raises(InputError, match=r"`source` must be 'pretrained', 'ferplus', a run folder.*host:port"):
+        with pytest.raises(InputError, match=r"`source` .*must be 'pretrained', 'ferplus', a run folder.*host:port"):
             open_network(source)
