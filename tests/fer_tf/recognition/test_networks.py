@@ -8,13 +8,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fer_tf import Recognizer
 from fer_tf.data.tta import TTA
 from fer_tf.errors import InputError
 from fer_tf.recognition.answers import encode_face
 from fer_tf.recognition.augmented import AugmentedNetwork
-from fer_tf.recognition.networks import open_network
+from fer_tf.recognition.networks import landmark_model_of, open_network
 from fer_tf.recognition.server import Connection
 from tests.serving.conftest import EXPRESSIONS, face_crops
 
@@ -138,3 +139,20 @@ def test_what_is_no_network_is_named(tmp_path: Path) -> None:
     for source in (str(tmp_path), "nothing/here", "http://localhost:8500"):
         with pytest.raises(InputError, match=r"`source` .*must be 'pretrained', 'ferplus', a run folder.*host:port"):
             open_network(source)
+
+
+def test_a_network_lies_on_any_filesystem_that_tensorflow_knows(fa_net_dir: str, exported: str) -> None:
+    crops = face_crops(2)
+    for name, local in (("run/fa_net", fa_net_dir), ("export/7", f"{exported}/1")):
+        for path in Path(local).rglob("*"):
+            target = f"ram://networks/{name}/{path.relative_to(local)}"
+            if path.is_file():
+                tf.io.gfile.makedirs(target.rsplit("/", 1)[0])
+                tf.io.gfile.copy(str(path), target)
+    for source, local in (("ram://networks/run", fa_net_dir), ("ram://networks/export", exported)):
+        with contextlib.closing(open_network(source)) as there, contextlib.closing(open_network(local)) as here:
+            for answer, expected in zip(there.classify(crops), here.classify(crops), strict=True):
+                np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
+            assert landmark_model_of(source) == there.landmark_model == here.landmark_model
+    with pytest.raises(InputError, match="Received: 'ram://networks/nothing'"):
+        open_network("ram://networks/nothing")
