@@ -174,15 +174,16 @@ def _train_phase(
     train = faces.parts["train"]
     batch_size = runtime.even(min(recipe.batch_size, len(train)), strategy)
     sampling = sampling_of(config.fa_net)
-    shown = config.fa_net.epoch_faces or recipe.passes * pass_faces(train, len(faces.expressions), sampling)
-    steps = max(1, shown // batch_size)
+    whole = pass_faces(train, len(faces.expressions), sampling)
+    steps = max(1, (config.fa_net.epoch_faces or recipe.passes * whole) // batch_size)
     spec = with_size(spec_of(config, recipe, faces), image_size)
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps, phase.augmentation.flip)
     if state.epoch >= end:
         return
     measured_on = statistics_batches(train, spec, batch_size, config.run.seed, phase.augmentation.flip)
+    shown = train.seen(config.fa_net.epoch_faces / whole) if config.fa_net.epoch_faces else train
     batches = training_batches(
-        train, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling, steps
+        shown, spec, batch_size, config.run.seed, phase.augmentation, state.epoch, sampling, steps
     )
     logging.info("epochs %d to %d at %d pixels, %d steps of %d", state.epoch + 1, end, image_size, steps, batch_size)
     pictures = tensorboard.TrainingPictures(config.folder, spec.expressions, recipe.epochs)

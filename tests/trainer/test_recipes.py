@@ -103,8 +103,8 @@ def test_the_plain_remedies_change_what_the_papers_recipe_sees():
     assert remedied == dataclasses.replace(plain, flip=True, mixup=0.2)
 
 
-def test_an_epoch_of_some_faces_shows_others_in_the_next_and_takes_their_steps(tiny, toy_data, tmp_path):
-    """As the tables do it; the schedule counts the same epochs, and a training that is stopped goes on."""
+def test_an_epoch_of_some_faces_takes_their_steps(tiny, toy_data, tmp_path):
+    """As the tables do it; the schedule counts the same epochs."""
     run = ["--task=er_ss", "--synthetic=false", f"--data={toy_data}", f"--run_dir={tmp_path}/run", "--recipe=paper"]
     some = ["--image_size=16", "--batch_size=16", "--epochs=3", "--epoch_faces=40", "--decay_epochs=1"]
     assert main([*run, *some]) == 0
@@ -112,18 +112,7 @@ def test_an_epoch_of_some_faces_shows_others_in_the_next_and_takes_their_steps(t
     # Two whole batches of 16 are in 40.
     assert newest.get_tensor("optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE") == 3 * 2
     rates = [row["learning_rate"] for row in read(str(tmp_path / "run"), "fa_net", "history.json")["history"]]
-    assert rates == pytest.approx([0.01, 0.00457, 0.00457 * 0.457])
-
-    faces = inputs.read_records(toy_data, "er_ss")
-    train, spec = faces.parts["train"], FaNetSpec(faces.expressions, image_size=16)
-    batches = training_batches(train, spec, 16, 0, Augmentation(), steps_per_epoch=2)
-    shown = [
-        {face.tobytes() for batch, _ in batches.skip(skipped).take(2) for face in batch.numpy()} for skipped in (0, 2)
-    ]
-    assert [len(epoch) for epoch in shown] == [32, 32] and shown[0] != shown[1]
-    # What is resumed at the second epoch is what an unbroken training sees there.
-    resumed = training_batches(train, spec, 16, 0, Augmentation(), 1, steps_per_epoch=2)
-    assert {face.tobytes() for batch, _ in resumed.take(2) for face in batch.numpy()} == shown[1]
+    assert rates == pytest.approx([0.01 * 0.457**epoch for epoch in (1, 2, 3)])
 
 
 def test_an_epoch_of_several_passes_shows_each_face_as_often(toy_data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import tensorflow as tf
 from fer_tf.data import inputs, schema
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.folder import DataFolder
+from fer_tf.data.parts import survey
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 
@@ -191,3 +193,29 @@ def test_png_and_grey_images_decode_too():
         face = inputs.prepared(grey, 16, channels)
         assert face.shape == (16, 16, channels)
         np.testing.assert_allclose(face, 0.2, atol=1e-5)
+
+
+@pytest.mark.parametrize("times", [0.3, 1.5])
+def test_a_part_of_the_faces_is_drawn_anew_each_epoch_wherever_they_lie(toy_data, tmp_path, times):
+    """Files in the order of persons, with more faces than are held for shuffling, as a build writes a large corpus."""
+    raw = next(iter(tf.data.TFRecordDataset(shard(toy_data)))).numpy()
+    some = dataclasses.replace(schema.decode(raw), er_ss="train")
+    count, epochs = 8000, 6
+    for number in range(2):
+        with tf.io.TFRecordWriter(f"{tmp_path}/{number}") as writer:
+            for index in range(number, count, 2):
+                one = dataclasses.replace(some, image=str(index).encode(), mask=b"", expression_id=index % 4)
+                writer.write(schema.encode(one))
+    train = survey([f"{tmp_path}/0", f"{tmp_path}/1"], "er_ss", 4)["train"]
+    assert len(train) == count
+    views = np.zeros(count, int)
+    for epoch in range(epochs):
+        shown = train.seen(times).targets(4, epoch).map(lambda image, *_: image).batch(count)
+        of_epoch = np.bincount(np.concatenate(list(shown.as_numpy_iterator())).astype(int), minlength=count)
+        # Each face as often as it must be, and at most once more.
+        assert of_epoch.max() == np.ceil(times) and of_epoch.sum() == pytest.approx(times * count, rel=0.03)
+        views += of_epoch
+    # Every tenth of the files is seen as much as another, and hardly a face never.
+    by_place = views.reshape(10, -1).mean(axis=1)
+    np.testing.assert_allclose(by_place, times * epochs, rtol=0.08)
+    assert (views == 0).mean() == pytest.approx((1 - min(times, 1)) ** epochs, abs=0.015)
