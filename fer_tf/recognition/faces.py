@@ -56,7 +56,9 @@ class Faces:
     """The faces of some inputs, found while they are asked for.
 
     Iterating looks at the inputs one after the other and keeps one or two kilobytes a face and no pixels, so an hour of
-    video is fine; a second pass looks at nothing again. `crops` and `embeddings` read the inputs once more.
+    video is fine; a second pass looks at nothing again. `crops` and `embeddings` read the inputs once more. Once an
+    error or Ctrl-C has ended the looking, the faces found so far can still be read, and whatever needs more or all of
+    them raises an InputError.
 
     Example:
       faces = recognize(["photo.jpg", "clip.mp4"])
@@ -85,8 +87,9 @@ class Faces:
         self._found: list[Face] = []
         self._rejected: list[tuple] = []
         self._thumbnails: list[np.ndarray] = []
-        self._running = self._run()
+        self._items: Iterator[SeenFrame | Unreadable] | None = None
         self._done = False
+        self._ended_by = ""
 
     def __iter__(self) -> Iterator[Face]:
         for number in itertools.count():
@@ -266,6 +269,8 @@ class Faces:
 
     def __repr__(self) -> str:
         inputs = f"{len(self._sources)} input{'s' if len(self._sources) != 1 else ''}"
+        if self._ended_by:
+            return f"<Faces of {inputs}: {len(self._found)}, then ended by {self._ended_by}>"
         if not self._done:
             return f"<Faces of {inputs}: {len(self._found)} so far; iterate, or ask for .table()>"
         return f"<Faces of {inputs}: {len(self._found)}; {len(self._rejected)} left out>"
@@ -274,7 +279,8 @@ class Faces:
         from fer_tf.recognition.plots import as_html
 
         # A first look is enough: an hour of video is not looked at for a cell's last line.
-        self._advance(THUMBNAILS)
+        if not self._ended_by:
+            self._advance(THUMBNAILS)
         return as_html(repr(self), self._found[:THUMBNAILS], self._thumbnails)
 
     def _all(self) -> list[Face]:
@@ -285,12 +291,28 @@ class Faces:
     def _advance(self, number: int) -> bool:
         """Looks on until there is a face of this number; returns whether there is."""
         while len(self._found) <= number and not self._done:
-            found = next(self._running, None)
-            if found is None:
+            self._next()
+        return len(self._found) > number
+
+    def _next(self) -> SeenFrame | Unreadable | None:
+        """Looks on by one frame, notes what is in it and returns it; None when there is no more."""
+        if self._ended_by:
+            raise InputError(
+                f"not all faces were found, looking ended early ({self._ended_by}): recognise the inputs again"
+            )
+        try:
+            if self._items is None:
+                self._items = self._look(self._options.look)
+            item = next(self._items, None)
+            if item is None:
                 self._done = True
             else:
-                self._found.append(found)
-        return len(self._found) > number
+                self._note(item)
+        except BaseException as error:
+            # What waited for its answers is lost, and the rest must not pass for all.
+            self._ended_by = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise
+        return item
 
     def each_frame(self, with_pictures: bool = True) -> Iterator[SeenFrame | Unreadable]:
         """Yields every frame with its pixels, for drawing, or the looked-at ones without; to be called first.
@@ -300,15 +322,12 @@ class Faces:
         Raises:
           InputError: when some of the inputs were looked at already.
         """
-        if self._found or self._done:
+        if self._items is not None:
             raise InputError("frames come with their pixels on the first look only: recognise the inputs again")
-        items = self._look(dataclasses.replace(self._options.look, with_pictures=with_pictures))
         # Who breaks off and asks for the table gets the rest of this look, not a second one.
-        self._running = (face for item in items for face in self._noted(item))
-        for item in items:
-            self._found += self._noted(item)
+        self._items = self._look(dataclasses.replace(self._options.look, with_pictures=with_pictures))
+        while (item := self._next()) is not None:
             yield item
-        self._done = True
 
     def _rows(self) -> Iterator[tuple]:
         rows = (tables.row_of(face, self._options.head_pose) for face in self)
@@ -324,12 +343,8 @@ class Faces:
     def _look(self, options: LookOptions) -> Iterator[SeenFrame | Unreadable]:
         return look(self._sources, self._extractor, self._network.classify, options, self._describe)
 
-    def _run(self) -> Iterator[Face]:
-        for item in self._look(self._options.look):
-            yield from self._noted(item)
-
-    def _noted(self, item: SeenFrame | Unreadable) -> Iterator[Face]:
-        """Yields a frame's faces and notes what was left out."""
+    def _note(self, item: SeenFrame | Unreadable) -> None:
+        """Keeps a frame's faces and what was left out of it."""
         if isinstance(item, Unreadable):
             self._rejected.append((item.source.name, -1, item.error.reason, item.error.detail))
             return
@@ -337,7 +352,7 @@ class Faces:
         for face in item.faces if item.looked_at else ():
             if len(self._thumbnails) < THUMBNAILS:
                 self._thumbnails.append(face.aligned.image)
-            yield face_of(item, face, self._options.eyes)
+            self._found.append(face_of(item, face, self._options.eyes))
 
 
 def _folder(source: Source) -> str | None:
