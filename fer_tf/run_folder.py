@@ -80,6 +80,11 @@ class NetworkFolder:
     def has_checkpoint(self) -> bool:
         return files.exists(files.join(self.checkpoints, "checkpoint"))
 
+    @property
+    def backup(self) -> str:
+        """The folder of a competitor's newest epoch, which Keras keeps until the training has come to its end."""
+        return files.join(self.path, "backup")
+
     def read_history(self) -> Any:
         """Returns what the training noted of its epochs, or None when it noted nothing yet."""
         return _read_json(files.join(self.path, _HISTORY))
@@ -181,6 +186,7 @@ class RunFolder:
             self.fa_net.has_checkpoint,
             self.gan.has_checkpoint,
             self.classifier.has_spec,
+            bool(files.matching(self.competitor.backup, files.ANY_DEPTH)),
             bool(files.matching(self.synthetic, files.ANY_DEPTH)),
             self.is_evaluated,
             files.exists(files.join(self.path, _TABLE_5)),

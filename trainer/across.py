@@ -48,9 +48,11 @@ def run(config: TaskConfig) -> None:
     """
     if not runtime.is_chief():
         return
-    source = config.folder.fa_net.path if config.folder.fa_net.has_spec else config.fa_net.init_from
+    flag, source = "run_dir", config.folder.fa_net.path
+    if not config.folder.fa_net.has_spec:
+        flag, source = "init_from", config.fa_net.init_from
     faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
-    notes = lineage.check("run_dir", source, faces, config.task)
+    notes = lineage.check(flag, source, faces, config.task)
     part, which = judged(source, faces, config.task)
     model, spec = fa_net.load_joined(source)
     result = {
@@ -163,7 +165,9 @@ def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightnes
     """Answers to the pictures as they are."""
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
     ways = TTA[config.fa_net.tta]
-    return _answers(model, spec, pictures, ways, (1.0, spec.crop), tightness), np.ones(len(part), bool)
+    # The four tasks' faces are aligned, and of an aligned face as much is seen as in use.
+    share = spec.served_crop if config.task in TASKS else spec.crop
+    return _answers(model, spec, pictures, ways, (1.0, share), tightness), np.ones(len(part), bool)
 
 
 def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:

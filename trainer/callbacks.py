@@ -154,7 +154,7 @@ class StopOnNan(keras.callbacks.Callback):
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             raise TrainingFailed(
                 f"the loss became {loss} at step {self._step} (from 0) with learning rate {rate:.3g}; "
-                "lower --learning_rate or take --precision=float32 (the last checkpoint is from before)"
+                "take another --run_dir with a lower --learning_rate, or with --precision=float32"
             )
         self._step += 1
 

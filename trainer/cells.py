@@ -70,7 +70,8 @@ def with_equal_steps(config: TaskConfig) -> TaskConfig:
     """
     faces = fa_net.read_faces(replace(config, synthetic=False))
     real = fa_net.pass_faces(faces.parts["train"], len(faces.expressions), fa_net.sampling_of(config.fa_net))
-    return replace(config, epoch_faces=recipe_of(config.task, config.fa_net).passes * real)
+    asked = config.fa_net.epoch_faces
+    return replace(config, epoch_faces=asked or recipe_of(config.task, config.fa_net).passes * real)
 
 
 def finished(table: TaskConfig, folders: Sequence[str]) -> list[Run]:

@@ -96,7 +96,7 @@ def run(config: TaskConfig) -> None:
     schedule = dataclasses.replace(schedule, batch_size=runtime.even(schedule.batch_size, strategy))
     found = survey(config.data, config.task)
     _report(found, config, schedule)
-    _check_lineage(config, folder.path)
+    _check_lineage(config, folder)
     stream = PairStream(
         config.data,
         config.task,
@@ -127,7 +127,7 @@ def run(config: TaskConfig) -> None:
     folder.finish(f"{schedule.epochs} epochs, {schedule.epochs * steps} steps")
 
 
-def _check_lineage(config: TaskConfig, folder: str) -> None:
+def _check_lineage(config: TaskConfig, folder: NetworkFolder) -> None:
     """Refuses a gan_face_net that has seen the task's test part, and records which images go into the generator."""
     faces = read_records(config.data, config.task)
     chosen = face_net_of(config.gan)
@@ -136,8 +136,9 @@ def _check_lineage(config: TaskConfig, folder: str) -> None:
     for flag, source in compared.items():
         for note in lineage.check(flag, source, faces, config.task):
             logging.warning("%s", note)
-    if not lineage.is_recorded(folder):
-        lineage.write(folder, lineage.of_training(faces, config.task, compared))
+    # What an attempt that never came to a checkpoint has left may be of other flags and data.
+    if not (folder.has_checkpoint and lineage.is_recorded(folder.path)):
+        lineage.write(folder.path, lineage.of_training(faces, config.task, compared))
 
 
 def _pairs(stream: PairStream, found: PairSurvey, limit: int, landmark_model: str) -> HeldOut | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fer_tf import files
+from fer_tf.data import mixed
 from fer_tf.data.inputs import FaceSet
 from fer_tf.data.parts import Part, survey
 from fer_tf.errors import InputError
@@ -33,6 +34,8 @@ def are_shared(faces: FaceSet) -> bool:
 
 def check(faces: FaceSet, task: str) -> None:
     """Raises InputError where leaving persons out tells nothing new or would take days, and with several workers."""
+    if task == mixed.NAME:
+        raise InputError("`persons_left_out` answers the faces of one set. Received: `task` 'mixed'; give a set's own.")
     if not are_shared(faces):
         raise InputError(
             f"`persons_left_out` is for a set of at most {MAX_FACES} faces whose own parts share persons, such as "

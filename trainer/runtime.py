@@ -23,7 +23,7 @@ from fer_tf.environment import Workers
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
 from fer_tf.run_folder import RunFolder
-from trainer.config import FA_NET, RunOptions, TaskConfig
+from trainer.config import RunOptions, TaskConfig
 
 # These flags may differ when a run goes on: they do not change what is trained.
 FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds", "draws", "persons_left_out")
@@ -119,8 +119,8 @@ def _check_data(before: str, now: str, config: TaskConfig) -> None:
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], config: TaskConfig) -> None:
-    # What trained before there were other methods.
-    before = {"method": FA_NET, **before} if before else before
+    # What was trained before there was a flag was trained with its default.
+    before = {**to_dict(TaskConfig()), **before} if before else before
     for name, value in now.items():
         if name not in FREE_FLAGS and name in before and before[name] != value:
             raise InputError(
@@ -131,9 +131,12 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], config: TaskConfig)
 
 def drawn(config: TaskConfig) -> TaskConfig:
     """Returns the config with the draw of its data that --split_seed asks for, which is made in the run folder."""
-    if config.split_seed < 0:
+    data = DataFolder(config.data)
+    # A cell of a table names its draw as its data.
+    is_it = data.exists and data.drawn_from and data.dataset["draw"]["seed"] == config.split_seed
+    if config.split_seed < 0 or is_it:
         return config
-    data = draws.draw(DataFolder(config.data), config.folder.draw(config.split_seed), config.split_seed)
+    data = draws.draw(data, config.folder.draw(config.split_seed), config.split_seed)
     return dataclasses.replace(config, data=data.path)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fer_tf import files
-from fer_tf.config import replace
+from fer_tf.config import replace, to_dict
 from fer_tf.data import draws
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
@@ -66,6 +66,7 @@ def run(config: TaskConfig) -> None:
     A FaPE-GAN is trained once for a task and draw, and its faces serve every seed. All rows take the same number of
     optimizer steps at the same learning rates: with synthetic faces too an epoch shows as many as there are real ones.
     """
+    _refuse_what_rows_decide(config)
     runtime.set_up(config)
     _refuse_the_other_layout(config)
     first = choosing_cells(config)
@@ -76,6 +77,20 @@ def run(config: TaskConfig) -> None:
     for cell in reported_cells(config, chosen_remedies(config)):
         _train(config, cell, progress)
     print(_write(config))
+
+
+def _refuse_what_rows_decide(config: TaskConfig) -> None:
+    """Refuses flags that would make all rows alike, or leave one without faces, before anything is trained."""
+    flags, default = to_dict(config), to_dict(TaskConfig())
+    rows = ("synthetic", "synthetic_from", *dict.fromkeys(name for given in REMEDIES.values() for name in given))
+    for name in rows:
+        if flags[name] != default[name]:
+            raise InputError(
+                f"`{name}` is what the rows of Table 5 differ in. Received: {flags[name]!r} with --task=all; leave it "
+                "out, or train one row by its own --task."
+            )
+    if not config.synthesis.synthetic_ratio:
+        raise InputError("`synthetic_ratio` 0 leaves Table 5's second row without synthetic faces; give more than 0.")
 
 
 def _refuse_the_other_layout(config: TaskConfig) -> None:
@@ -156,8 +171,9 @@ def cell_config(drawn: TaskConfig, table: TaskConfig, cell: Cell) -> TaskConfig:
     """Returns the flags of one Fa-Net of the table."""
     changes: dict[str, Any] = {"stage": "fa_net", "seed": cell.seed, "synthetic": cell.row == ROWS[1]}
     changes |= REMEDIES.get(cell.row, {})
-    if cell.chooses:
-        changes["draws"] = 0
+    if cell.draw >= 0:
+        # What tells a draw that chooses from one that is reported (`run_scores.is_choosing`).
+        changes["draws"] = 0 if cell.chooses else max(1, table.run.draws)
     flags = _config(drawn, table, cell.task, cell.folder, **changes)
     if cell.row != ROWS[1]:
         return flags

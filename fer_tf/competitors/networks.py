@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.competitors.faces import Faces
 from fer_tf.competitors.method import Work
+from fer_tf.run_folder import NetworkFolder
 
 BATCH = 64
 # Optimizer steps that a small set gets at least, however few epochs that are of a large one.
@@ -174,7 +174,7 @@ def _checkpoint(folder: str) -> list[keras.callbacks.Callback]:
     """Keeps the newest epoch until the end of the training, where the folder is a local one."""
     if not folder or not files.is_local(folder):
         return []
-    return [keras.callbacks.BackupAndRestore(os.path.join(folder, "backup"))]
+    return [keras.callbacks.BackupAndRestore(NetworkFolder(folder).backup)]
 
 
 class _Progress(keras.callbacks.Callback):

@@ -197,7 +197,8 @@ def differ_only_in(flag: str, first: Sequence[Run], second: Sequence[Run]) -> bo
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    flags = {name: value for name, value in run.flags.items() if name not in _OF_NO_MATTER}
+    # A flag that is off is as one that was not there yet when the run was made.
+    flags = {name: value for name, value in run.flags.items() if name not in _OF_NO_MATTER and value}
     # A run's own synthetic faces follow from its flags, data and seed; another's are known by their fingerprint alone.
     borrowed = run.synthetic_fingerprint if run.flags.get("synthetic_from") else ""
     if int(run.flags.get("split_seed", -1)) < 0:

@@ -282,11 +282,16 @@ class FapeGan(keras.Model):
         return {"discriminator_loss": per_image, "discriminator_accuracy": tf.cast(right, tf.float32)}
 
     def _seen(self, faces: Any, masks: Any, draw: int) -> list[Any]:
-        """What the discriminator sees of faces and their masks; a function of the step, so that a run can go on."""
+        """What the discriminator sees of faces and their masks; a function of the step, so that a run can go on.
+
+        Each replica draws its own changes.
+        """
         if not self.spec.augment:
             return [faces, masks]
         step = tf.cast(self.generator_optimizer.iterations, tf.int32)
-        return [*diff_augment.changed(faces, masks, tf.stack([self._seed, 2 * step + draw]))]
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        draw = (2 * step + draw) * self._replicas() + replica
+        return [*diff_augment.changed(faces, masks, tf.stack([self._seed, draw]))]
 
     def _generator_terms(self, target: Any, generated: Any, mask: Any) -> dict[str, Any]:
         """Returns equation 3's terms, each float32 (B,)."""

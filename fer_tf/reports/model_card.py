@@ -14,7 +14,7 @@ from fer_tf.reports.wording import percent
 DATA = {
     "fer2013": (
         "FER2013 (Goodfellow et al., ICML 2013 challenge): 28,709 Training and 3,589 PublicTest faces, 48 x 48 grey, "
-        "collected by image search; PrivateTest was not used. The set is distributed for research; the rights of its "
+        "collected by image search{private}. The set is distributed for research; the rights of its "
         "pictures stay with their owners, and none is part of this repository."
     ),
     "ferplus": (
@@ -42,6 +42,8 @@ PARTS = {
     "test_without_equal_copies": "test without equal copies",
     "test_without_near_copies": "test without near copies",
 }
+_LIGHT_CNN = "with Max-Feature-Map and batch normalization"
+_ARCHITECTURES = {"dlib_resnet": "of dlib's face descriptor's convolutions, with Max-Feature-Map in the feature layer"}
 BREAKDOWNS = {"by_class": "true class", "by_pose": "pose", "by_gender": "gender", "by_age": "age"}
 
 
@@ -59,7 +61,7 @@ def published(
       note: a sentence more on the training.
     """
     libraries = f"TensorFlow {run['versions']['tensorflow']}, Keras {run['versions']['keras']}"
-    training = f"`python -m {command}`: {_training(metrics, run['machine']['cores'], libraries)}. {note}".strip()
+    training = f"`python -m {command}`: {_training(metrics, run['machine'], libraries)}. {note}".strip()
     facts = [
         ("weights", f"{weights}, kernels as {storage} (the scores are of the weights before that rounding)"),
         (
@@ -124,9 +126,9 @@ def _card(
 
 
 def _network(spec: dict[str, Any], task: str) -> list[tuple[str, str]]:
-    side, colour = spec["image_size"], "RGB" if spec.get("channels", 1) == 3 else "grey"
+    variant, side, colour = spec["variant"], spec["image_size"], "RGB" if spec.get("channels", 1) == 3 else "grey"
     return [
-        ("network", f"{spec['variant']} with Max-Feature-Map and batch normalization, {side} x {side} {colour}"),
+        ("network", f"{variant} {_ARCHITECTURES.get(variant, _LIGHT_CNN)}, {side} x {side} {colour}"),
         ("labels", ", ".join(spec["expressions"])),
         ("trained for", task or "not recorded"),
         ("data fingerprint", f"`{spec['data_fingerprint']}`" if spec.get("data_fingerprint") else "not recorded"),
@@ -194,28 +196,36 @@ def _temperature(metrics: dict[str, Any], flags: dict[str, Any]) -> str:
         alone = metrics["training"]["averaged"] == 1
         return "that of the network that was balanced" if alone else "the mean of the networks'"
     # A network that answered another question gives its weights alone, and the temperature stays 1.
-    inherited = flags.get("init_from") and metrics["spec"]["temperature"] != 1
-    return "that of the network it began with" if inherited else "which was fitted on nothing"
+    if metrics["spec"]["temperature"] != 1:
+        for flag, origin in (("init_from", "that of the network it began with"), ("teacher", "its teacher's")):
+            if flags.get(flag):
+                return origin
+    return "which was fitted on nothing"
 
 
-def _training(metrics: dict[str, Any], cores: int, libraries: str) -> str:
+def _training(metrics: dict[str, Any], machine: dict[str, Any], libraries: str) -> str:
     """How long the training took and which epoch's weights these are; unknown before it has finished."""
-    training, machine = metrics["training"], f"{cores} shared CPU cores ({libraries})"
+    training, gpus = metrics["training"], len(machine.get("gpus", ()))
+    where = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else f"{machine['cores']} shared CPU cores"
+    where += f" ({libraries})"
     if count := training.get("averaged"):
         if count == 1:
             return f"the weights of one training, balanced afterwards ({libraries})"
         return f"the mean of the weights of {count} trainings, with statistics measured anew ({libraries})"
     chosen = "the last" if metrics.get("kept") == "last" else "the best on val"
     if not training:
-        return f"on {machine}; the training had not finished, and the weights are {chosen} until then"
-    epochs = f"{training['epoch']} epochs in {training['seconds'] / 3600:.1f} hours on {machine}"
+        return f"on {where}; the training had not finished, and the weights are {chosen} until then"
+    epochs = f"{training['epoch']} epochs in {training['seconds'] / 3600:.1f} hours on {where}"
     return f"{epochs}; the weights are those of epoch {training['best_epoch']}, {chosen}"
 
 
 def _rights(spec: dict[str, Any], tasks: Sequence[str], metrics: dict[str, Any]) -> list[str]:
     fingerprint = spec.get("data_fingerprint") or metrics.get("data_fingerprint") or "unknown"
+    tested = any("PrivateTest" in note for note in metrics.get("notes", ()))
     lines = [
-        DATA.get(task, f"The data of the task {task or 'that was not recorded'}, fingerprint {fingerprint}.")
+        DATA.get(task, f"The data of the task {task or 'that was not recorded'}, fingerprint {fingerprint}.").format(
+            private="; PrivateTest was used as the notes say" if tested else "; PrivateTest was not used"
+        )
         for task in tasks
     ]
     weights = next((WEIGHTS[task] for task in tasks if task in WEIGHTS), "Weights: as the training data allows.")

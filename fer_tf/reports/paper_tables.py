@@ -236,15 +236,20 @@ def table_5(runs: Sequence[Run]) -> Table:
 def runs_5(runs: Sequence[Run], row: str, task: str) -> list[Run]:
     """Returns the runs, equal but for their seed and draw, that stand in a cell of Table 5."""
     reported = [run for run in of_fa_net(runs) if run.task == task and not is_choosing(run)]
-    remedied = [run for run in reported if remedy_of(run.flags)]
     if row == REMEDY:
-        return same_but_seed(remedied)
-    return same_but_seed([run for run in reported if run not in remedied and run.synthetic == (row != ALONE)])
+        return same_but_seed([run for run in reported if remedy_of(run.flags) and not run.synthetic])
+    return same_but_seed([run for run in reported if not _is_remedied(run.flags) and run.synthetic == (row != ALONE)])
 
 
 def remedy_of(flags: Mapping[str, Any]) -> str:
     """Returns which of the plain remedies a run's flags ask for, or an empty text."""
     return next((name for name, given in REMEDIES.items() if all(flags.get(k) == v for k, v in given.items())), "")
+
+
+def _is_remedied(flags: Mapping[str, Any]) -> bool:
+    """Whether a run's flags ask for a remedy of any kind or strength, with which it is neither of the main rows."""
+    off = {"mirror": False, "balance": "none", "mixup": 0.0}
+    return any(flags.get(name, plain) != plain for name, plain in off.items())
 
 
 def best_remedy(runs: Sequence[Run], task: str) -> str:

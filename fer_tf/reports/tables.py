@@ -62,10 +62,10 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Returns a table in Markdown; a missing cell is a dash."""
+    """Returns a table in Markdown, its notes below it; a missing cell is a dash."""
     body = [["-" if cell.kind == MISSING else f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows]
     lines = [table.columns, ["---"] * len(table.columns), *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(f"\n{note}\n" for note in table.notes)
 
 
 def numbers_to_csv(tables: Sequence[Table]) -> str:

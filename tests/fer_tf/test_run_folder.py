@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.resources import PUBLISHED, resource
 from fer_tf.run_folder import RunFolder, network_folder, network_folders
@@ -73,3 +74,10 @@ def test_several_networks_stand_with_a_plus_between_and_a_folder_with_a_plus_in_
     assert network_folders(f"pretrained+{a}") == [resource("pretrained"), f"{a}/fa_net"]
     assert network_folders(f"{a}+{b}") == [f"{a}/fa_net", f"{b}/fa_net"]
     assert network_folders(both) == [f"{both}/fa_net"] and network_folders(a) == [f"{a}/fa_net"]
+
+
+def test_a_competitors_training_that_was_stopped_binds_its_flags(run: RunFolder) -> None:
+    run.write_config({"flags": {"method": "vgg_svm"}})
+    assert not run.has_begun
+    files.write_text(files.join(run.competitor.backup, "latest.weights.h5"), "")
+    assert run.has_begun

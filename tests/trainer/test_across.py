@@ -9,13 +9,17 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_tf.data.inputs import read_records
+from fer_tf.config import of
+from fer_tf.data.inputs import decode_image, read_records
+from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.recognizer import Recognizer
 from fer_tf.resources import resource
 from tests.fer_tf.data.test_public import write
+from trainer import across
+from trainer.config import TaskConfig
 from trainer.task import main
 
 
@@ -169,3 +173,15 @@ def test_of_a_mixture_the_images_tell_whether_it_has_seen_the_set(seen, which, t
     lineage.write(str(tmp_path / "network"), lineage.of_training(trained_on, "mixed", {}))
     part, told = judged(str(tmp_path / "network"), faces, "pictures")
     assert told == which and len(part) == (2 if seen == "pictures" else 4)
+
+
+def test_of_the_four_tasks_aligned_faces_as_much_is_seen_as_in_use(tiny, toy_data, tmp_path):
+    faces = read_records(toy_data, "er_ss")
+    spec = FaNetSpec(faces.expressions, image_size=16, crop=0.9, aligned_crop=0.75)
+    model = fa_net.build(spec, seed=1)
+    part = faces.parts["test"]
+    pictures = np.stack([decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator()])
+    for task, share in (("er_ss", 0.75), ("jaffe", 0.9)):
+        answers, _ = across._given(model, spec, part, of(TaskConfig, task=task, data=toy_data), ())
+        expected = model.predict_on_batch(preprocess(pictures, 16, 1, share))
+        np.testing.assert_allclose(answers[0.0], expected, atol=1e-5)

@@ -10,11 +10,13 @@ import keras
 import numpy as np
 import pytest
 
+from fer_tf import files
 from fer_tf.config import of
 from fer_tf.data.public.fer2013 import EXPRESSIONS as FER2013_EXPRESSIONS
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.models import fa_net as networks
+from fer_tf.models import lineage
 from tests.trainer.conftest import flags, read
 from trainer import borrowed, fa_net
 from trainer.config import TaskConfig
@@ -272,3 +274,18 @@ def test_a_run_with_a_teacher_learns_from_the_mixed_labels(tiny, toy_data, tmp_p
     # Recipe `best` mirrors faces in training.
     assert calls == [(0.3, True)]
     assert os.path.exists(tmp_path / "run" / "fa_net" / "FINISHED")
+
+
+def test_what_an_attempt_without_a_checkpoint_left_tells_nothing_of_the_training_after_it(toy_data, network, tmp_path):
+    first = of(TaskConfig, data=toy_data, run_dir=str(tmp_path / "run"), image_size=16)
+    faces = fa_net.read_faces(first)
+    borrowed.record_lineage(first, faces)
+    later = dataclasses.replace(first, task="er_zid", fa_net=dataclasses.replace(first.fa_net, init_from=network))
+    borrowed.record_lineage(later, fa_net.read_faces(later))
+    assert {training.task for training in lineage.read(first.folder.fa_net.path)} == {"er_zid", "er_ss"}
+    # A training that goes on keeps what it was begun with.
+    recorded = files.join(first.folder.fa_net.path, lineage.LINEAGE_FILE)
+    kept = files.read_bytes(recorded)
+    files.write_text(files.join(first.folder.fa_net.checkpoints, "checkpoint"), "")
+    borrowed.record_lineage(first, faces)
+    assert files.read_bytes(recorded) == kept

@@ -14,6 +14,7 @@ from fer_tf.errors import InputError
 from fer_tf.models import lineage
 from fer_tf.run_folder import RunFolder
 from fer_tf.runs import find_runs
+from tests.toy_data import part_of as part
 from tests.trainer.conftest import PERSONS, read, small_networks
 from trainer import persons_out
 from trainer.task import main
@@ -105,3 +106,10 @@ def test_a_face_of_nobody_knows_whom_is_neither_learned_from_nor_scored(tmp_path
     }
     images = inputs.evaluation_batches(parts["test"], image_size=48, channels=1, crop=1.0)
     assert sum(len(batch) for batch, _ in images) == 4
+
+
+def test_no_person_is_left_out_of_several_sets_at_once(tmp_path: Path) -> None:
+    """Their records have each set's own classes, so that trainings without a person would learn wrong labels."""
+    few = part(["a"], np.zeros(1, int), [b""], persons=["P1"])
+    with pytest.raises(InputError, match=r"`persons_left_out` answers the faces of one set\. Received: `task` 'mixed'"):
+        persons_out.check(inputs.FaceSet(("happy",), "f", {"train": few, "val": few, "test": few}), "mixed")

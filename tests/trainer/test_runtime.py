@@ -5,14 +5,17 @@ The devices are faked: what is tested is the choice, on machines with no GPU, on
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import pytest
 import tensorflow as tf
 
+from fer_tf import files
+from fer_tf.config import of, replace, to_dict
 from fer_tf.errors import InputError
 from trainer import runtime
-from trainer.config import RunOptions
+from trainer.config import RunOptions, TaskConfig
 from trainer.runtime import cpu_prefers_bfloat16
 
 
@@ -103,3 +106,23 @@ def test_replicas_get_equally_many_images(images, replicas, shared):
 def test_fewer_images_than_replicas_are_refused():
     with pytest.raises(InputError, match=r"each of the 4 replicas. Received: 3"):
         runtime.even(3, types.SimpleNamespace(num_replicas_in_sync=4))
+
+
+def test_a_run_of_a_draw_is_scored_with_the_flags_that_its_config_names(toy_data, tmp_path):
+    """Which name the draw's folder as the data."""
+    table = of(TaskConfig, data=toy_data, run_dir=str(tmp_path / "run"), split_seed=3)
+    drawn = runtime.drawn(table)
+    assert drawn.data != toy_data and runtime.drawn(drawn) == drawn
+    with pytest.raises(InputError, match="is a draw of"):
+        runtime.drawn(dataclasses.replace(drawn, split_seed=4))
+
+
+def test_a_flag_that_was_not_there_yet_was_at_its_default(tmp_path):
+    run = of(TaskConfig, run_dir=str(tmp_path / "run"))
+    flags = {name: value for name, value in to_dict(run).items() if name not in ("epoch_faces", "gan_augment")}
+    run.folder.write_config({"flags": flags})
+    run.folder.fa_net.finish("")
+    files.write_text(files.join(run.folder.fa_net.checkpoints, "checkpoint"), "")
+    assert runtime.refuse_other_flags(run)
+    with pytest.raises(InputError, match=r"`epoch_faces` was 0 when this run began\. Received: 40"):
+        runtime.refuse_other_flags(replace(run, epoch_faces=40))

@@ -12,6 +12,7 @@ import pytest
 from fer_tf.config import of, replace, to_dict
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
+from fer_tf.evaluation.run_scores import is_choosing
 from fer_tf.labels import TASKS
 from fer_tf.reports import paper_tables
 from fer_tf.runs import find_runs
@@ -234,3 +235,39 @@ def test_a_training_that_fails_is_one_line(
     monkeypatch.setattr(table5, "run", fail)
     assert main(["--task=all", f"--run_dir={tmp_path}"]) == 1
     assert capsys.readouterr().err == "error: the loss became nan\n"
+
+
+def test_a_table_of_one_draw_without_a_choice_is_reported(tmp_path: Path) -> None:
+    config = of(TaskConfig, task="all", run_dir=str(tmp_path), seeds=1, draws=0, split_seed=2)
+    assert {cell.draw for cell in table5.reported_cells(config, {})} == {2}
+    cell = table5.Cell("er_ue", 2, 0, "Fa-Net")
+    own = table5.cell_config(config, config, cell)
+    write_run(tmp_path / cell.folder, np.arange(12) < 6, np.arange(12))
+    (tmp_path / cell.folder / "config.json").write_text(json.dumps({"flags": to_dict(own)}))
+    (run,) = find_runs(str(tmp_path))
+    assert not is_choosing(run) and paper_tables.runs_5([run], "Fa-Net", "er_ue") == [run]
+    chooses = table5.cell_config(config, replace(config, draws=3), table5.Cell("er_ue", 2, 0, "Fa-Net", chooses=True))
+    assert chooses.run.draws == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        ({"mirror": True}, "mirror"),
+        ({"balance": "softmax_real"}, "balance"),
+        ({"mixup": 0.1}, "mixup"),
+        ({"synthetic": False}, "synthetic"),
+        ({"synthetic_from": "runs/gan"}, "synthetic_from"),
+        ({"synthetic_ratio": 0.0}, "synthetic_ratio"),
+    ],
+)
+def test_what_the_rows_differ_in_is_no_flag_of_the_whole_table(tmp_path: Path, flags: dict, field: str) -> None:
+    config = of(TaskConfig, task="all", run_dir=str(tmp_path / "table"), **flags)
+    with pytest.raises(InputError, match=f"`{field}`.*Table 5|Table 5.*`{field}`"):
+        table5.run(config)
+    assert not (tmp_path / "table").exists()
+
+
+def test_an_epoch_of_so_many_faces_is_one_in_both_rows(toy_data: str, tmp_path: Path) -> None:
+    config = of(TaskConfig, task="er_ss", data=toy_data, run_dir=str(tmp_path), epoch_faces=32)
+    assert cells.with_equal_steps(config).fa_net.epoch_faces == config.fa_net.epoch_faces == 32

@@ -94,3 +94,16 @@ def test_sets_that_were_trained_on_together_are_told_apart() -> None:
     card = model_card.exported(facts({"test": scores([""] * 90), "test_by_set": both}))
     assert "| test of FER2013, its 3 classes | 90 | 66.7 % (" in card and "Confusion, FER+ (" in card
     assert "FER2013 (Goodfellow" in card and "MIT licence" in card and "| FER+, pose | faces |" in card
+
+
+def test_a_card_names_the_network_the_machine_and_the_part_that_were_used() -> None:
+    metrics: dict[str, Any] = {"training": {"epoch": 2, "seconds": 7200.0, "best_epoch": 1}, "kept": "best"}
+    for gpus, where in (([], "on 16 shared CPU cores (L)"), (["a"], "on 1 GPU (L)"), (["a", "b"], "on 2 GPUs (L)")):
+        assert f"2 epochs in 2.0 hours {where};" in model_card._training(metrics, {"cores": 16, "gpus": gpus}, "L")
+    assert "batch normalization" not in model_card._network({**SPEC, "variant": "dlib_resnet"}, "fer2013")[0][1]
+    for notes, used in (([], "PrivateTest was not used"), (["test is PrivateTest"], "PrivateTest was used")):
+        assert used in model_card._rights(SPEC, ("fer2013",), {"notes": notes})[0]
+    judged = {"finished": True, "val": {"faces": 0}, "training": {}, "spec": {"temperature": 1.4}}
+    for flags, origin in (({"teacher": "t"}, "its teacher's"), ({"init_from": "i", "teacher": "t"}, "it began with")):
+        assert origin in model_card._temperature(judged, flags)
+    assert "nothing" in model_card._temperature({**judged, "spec": {"temperature": 1}}, {"teacher": "t"})

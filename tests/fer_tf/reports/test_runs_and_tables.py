@@ -12,7 +12,7 @@ import pytest
 
 from fer_tf import competitors
 from fer_tf.errors import InputError
-from fer_tf.evaluation.run_scores import accuracy_of, best, difference_of, same_but_seed
+from fer_tf.evaluation.run_scores import accuracy_of, best, differ_only_in, difference_of, same_but_seed
 from fer_tf.reports import competitor_tables, paper_tables, tables
 from fer_tf.reports.tables import MISSING, OWN, PAPER
 from fer_tf.run_folder import NetworkFolder
@@ -327,3 +327,28 @@ def test_latex_escapes_and_dashes_what_is_missing() -> None:
     assert "accuracy" not in text and "this system, \\%" in text
     assert text.count("--") >= 4 and "needs" not in text
     assert tables.escape_latex("50 % & a_b ± 1") == "50 \\% \\& a\\_b $\\pm$ 1"
+
+
+def test_a_flag_that_was_not_there_yet_is_as_one_that_is_off(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "er_ss", [1, 1, 0, 1], seed=0)
+    write_run(tmp_path / "b", "er_ss", [1, 0, 0, 1], seed=1, gan_augment=False, epoch_faces=0, teacher="")
+    write_run(tmp_path / "c", "er_ss", [1, 0, 0, 1], seed=2, gan_augment=True)
+    runs = find_runs(str(tmp_path))
+    assert [run.name for run in same_but_seed(runs)] == ["a", "b"]
+    assert differ_only_in("init_from", runs[:1], runs[1:2]) and not differ_only_in("init_from", runs[:1], runs[2:])
+
+
+def test_table_5_keeps_remedies_and_synthetic_faces_apart(tmp_path: Path) -> None:
+    """What has both, or a remedy of another kind, is none of its rows, however good it is on the validation part."""
+    made = {"synthetic": True, "synthetic_from": "gan"}
+    write_run(tmp_path / "real", "er_ue", [1, 0, 0, 1], val=0.2, synthetic=False)
+    write_run(tmp_path / "both", "er_ue", [1, 1, 0, 1], val=0.2, **made)
+    write_run(tmp_path / "remedied", "er_ue", [1, 1, 1, 1], val=0.2, synthetic=False, balance="softmax")
+    for number, flags in enumerate(({"balance": "softmax"}, {"balance": "softmax_real"}, {"mixup": 0.1})):
+        write_run(tmp_path / f"mixed_{number}", "er_ue", [0, 0, 0, 0], val=0.9, **made, **flags)
+    runs = find_runs(str(tmp_path))
+    rows = ("Fa-Net", "FaPE-GAN+Fa-Net", paper_tables.REMEDY)
+    found = [[run.name for run in paper_tables.runs_5(runs, row, "er_ue")] for row in rows]
+    assert found == [["real"], ["both"], ["remedied"]]
+    text = tables.to_markdown(paper_tables.table_5(runs))
+    assert text.rstrip().splitlines()[-1].startswith("The paper's corpus has 54 expressions")
