@@ -23,7 +23,7 @@ __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExt
 
 # Raise it with any change of this package after which the same clip may give other faces: builds then detect anew
 # instead of taking what an earlier version kept.
-FACES_VERSION = 4
+FACES_VERSION = 5
 # Smaller faces of a frame than its largest few are not even followed: nobody films a clip of the fifth face.
 MOST_FACES = 4
 # Frames of a doubtful clip that are looked at in other ways.
@@ -221,21 +221,22 @@ class FaceExtractor:
                     finder = self._picture_finder()
                 chunk = [view.of(frame) for frame in chunk]
                 for frame, found in zip(chunk, view.find(finder, [frame.rgb for frame in chunk]), strict=True):
-                    self._collect(frame, found, work)
+                    self._collect(frame, found, view, work)
         finally:
             # After Ctrl-C, or when a library failed, nobody reads what the decoder still sends: end it now.
             decoded.close()
         return work.result(self.options.subject)
 
-    def _collect(self, frame: Frame, found: Detections, work: _Gathered) -> None:
+    def _collect(self, frame: Frame, found: Detections, view: View, work: _Gathered) -> None:
         if not len(found):
             work.rejected.append(Rejected("no_face", frame.index))
         order = _biggest_first(found)
         limit = len(order) if self.options.subject == "all" else MOST_FACES
         for number in order[limit:]:
-            work.rejected.append(Rejected("other_face", frame.index, _place(found.boxes[number] / frame.shrink)))
+            box = view.box_back(found.boxes[number], frame.rgb.shape) / frame.shrink
+            work.rejected.append(Rejected("other_face", frame.index, _place(box)))
         for number in order[:limit]:
-            work.faces.append(self._aligned(frame, found, number))
+            work.faces.append(self._aligned(frame, found, number, view))
             size = np.array(frame.rgb.shape[1::-1])
             work.seen.append(Seen(frame.index, frame.time, found.boxes[number] / size.max(), size / size.max() / 2))
 
@@ -269,16 +270,16 @@ class FaceExtractor:
                 trusted = any(face.landmarks_trusted for face in faces)
                 # A way of looking in which the landmarks sit is the right one; else the first that shows a face.
                 if trusted or not seen:
-                    seen = [view.back(face, rgb.shape) for face in faces]
+                    seen = faces
                 if trusted:
                     break
         return seen, [] if seen else [Rejected("no_face", 0)]
 
     def _look(self, frame: Frame, view: View, finder: ClipFinder) -> list[AlignedFace]:
-        """A picture's faces, biggest first, their places in the picture as it is looked at."""
+        """A picture's faces, biggest first."""
         seen = view.of(frame)
         found = view.find(finder, [seen.rgb])[0]
-        return [self._aligned(seen, found, number) for number in _biggest_first(found)]
+        return [self._aligned(seen, found, number, view) for number in _biggest_first(found)]
 
     def _picture_finder(self, smallest: float = SMALLEST) -> ClipFinder:
         side = max(SIDES[0], round(MIN_FACE / smallest))
@@ -294,8 +295,11 @@ class FaceExtractor:
         """Ends the decoder's process."""
         self._decoder.close()
 
-    def _aligned(self, frame: Frame, found: Detections, number: int) -> AlignedFace:
-        """The face, cut out by its landmarks or, where these do not sit on it, by the detector's five points."""
+    def _aligned(self, frame: Frame, found: Detections, number: int, view: View) -> AlignedFace:
+        """The face, cut out by its landmarks or, where these do not sit on it, by the detector's five points.
+
+        The frame is as it is looked at; the face's places are in the pixels of the one that the file has.
+        """
         box, keypoints = found.boxes[number], found.keypoints[number]
         points, doubt = self._predictor.predict(frame.rgb, box, keypoints)
         if doubt <= MOST_DOUBT:
@@ -306,16 +310,23 @@ class FaceExtractor:
             transform = align.square_transform(*crop_square(box, keypoints))
             points = landmarks = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
             mask = np.zeros((align.FACE_SIZE, align.FACE_SIZE), np.uint8)
-        return AlignedFace(
+        face = AlignedFace(
             image=align.warp(frame.rgb, transform),
             mask=mask,
             landmarks=landmarks,
-            frame_landmarks=points / np.float32(frame.shrink),
-            transform=align.scaled(transform, frame.shrink),
-            box=box / np.float32(frame.shrink),
+            frame_landmarks=points,
+            transform=transform,
+            box=box,
             score=float(found.scores[number]),
             frame=frame.index,
             time=frame.time,
+        )
+        face, shrink = view.back(face, frame.rgb.shape), np.float32(frame.shrink)
+        return replace(
+            face,
+            frame_landmarks=face.frame_landmarks / shrink,
+            transform=align.scaled(face.transform, frame.shrink),
+            box=face.box / shrink,
         )
 
 

@@ -45,18 +45,30 @@ class View:
         return [found.moved(-wide) for found in finder.find(around)]
 
     def back(self, face: Any, shape: tuple[int, ...]) -> Any:
-        """Returns an AlignedFace with its places in the frame of this shape (h, w, ...), which was turned."""
+        """Returns an AlignedFace with its places in the frame before it was turned.
+
+        Args:
+          face: in pixels of the turned frame.
+          shape: of the turned frame (h, w, ...).
+        """
         if not self.turns:
             return face
-        corners = _turned_back(np.stack([face.box[:2], face.box[:2] + face.box[2:]]), self.turns, shape)
-        low, high = corners.min(0), corners.max(0)
         points = _turned_back(face.frame_landmarks, self.turns, shape)
         # The crop's pixels stay: a point of the frame goes where its place in the turned one went.
         origin, right, below = _turned_back(np.array([[0, 0], [1, 0], [0, 1]]), self.turns, shape).astype(float)
         turn = face.transform[:, :2] @ np.column_stack([right - origin, below - origin]).T
         transform = np.column_stack([turn, face.transform[:, 2] - turn @ origin])
-        box = np.concatenate([low, high - low])
-        return dataclasses.replace(face, box=box, frame_landmarks=points, transform=transform)
+        return dataclasses.replace(
+            face, box=self.box_back(face.box, shape), frame_landmarks=points, transform=transform
+        )
+
+    def box_back(self, box: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns a box, float32 (4,), as `back` does a face."""
+        if not self.turns:
+            return box
+        corners = _turned_back(np.stack([box[:2], box[:2] + box[2:]]), self.turns, shape)
+        low, high = corners.min(0), corners.max(0)
+        return np.concatenate([low, high - low])
 
 
 UPRIGHT = View()
@@ -64,8 +76,8 @@ VIEWS = (UPRIGHT, View(border=True), View(turns=2), View(turns=1), View(turns=3)
 
 
 def _turned_back(points: np.ndarray, turns: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Moves points (n, 2) of `np.rot90(image, turns)` to where they are in the image."""
-    height, width = shape[:2]
+    """Moves points (n, 2) of `np.rot90(image, turns)`, which has this shape, to where they are in the image."""
+    bottom, right = shape[0] - 1, shape[1] - 1
     x, y = points[:, 0], points[:, 1]
-    moved = {1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, height - 1 - x)}[turns % 4]
+    moved = {1: (bottom - y, x), 2: (right - x, bottom - y), 3: (y, right - x)}[turns % 4]
     return np.stack(moved, 1).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from dataclasses import asdict
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
+from fer_tf.faces import align
 from fer_tf.faces.detect import shrunk
 from fer_tf.faces.extractor import AlignedFace, ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 from fer_tf.faces.subject import Seen, choose_subject
@@ -125,8 +127,30 @@ def test_a_clip_that_does_not_stand_upright_is_turned_as_a_whole_and_it_is_noted
     turned = extractor.extract(write_clip(tmp_path / "b.mp4", [np.rot90(frame, turns) for frame in frames]))
     assert [face.frame for face in turned.faces] == [face.frame for face in upright.faces]
     assert turned.rejected[0].reason == "turned" and str(90 * turns) in turned.rejected[0].detail
+    given = read_frames(tmp_path / "b.mp4")
     for one, other in zip(upright.faces, turned.faces, strict=True):
-        assert np.abs(one.frame_landmarks - other.frame_landmarks).mean() < 3
+        # Its places are those of the frame as it is given, and the same crop can be cut from there.
+        crop = align.warp(given[other.frame], other.transform)
+        assert np.abs(crop.astype(int) - other.image).mean() < 1
+        backwards = View(turns).back(other, given[0].shape)
+        assert np.abs(one.frame_landmarks - backwards.frame_landmarks).mean() < 3
+        assert np.abs(one.box - backwards.box).max() < 8
+
+
+def test_of_a_turned_clip_the_faces_left_out_are_where_it_shows_them(
+    extractor: FaceExtractor, samples: Path, tmp_path: Path
+) -> None:
+    face = shrunk(read_frames(samples / "take_1/P001/happy/front.mp4")[-1], 0.6)
+    side = len(face) - len(face) % 2
+    crowd = np.tile(face[:side, :side], (2, 3, 1))
+    crowd[side:, 2 * side :] = 110
+    found = extractor.extract(write_clip(tmp_path / "a.mp4", [np.rot90(crowd, 2)] * 3))
+    assert found.rejected[0].reason == "turned"
+    others = [re.findall(r"\d+", left.detail) for left in found.rejected if left.reason == "other_face"]
+    boxes = np.array([*others, *(face.box for face in found.faces)], float)
+    # In each frame, as it is given, one face in each square but the first.
+    squares = ((boxes[:, :2] + boxes[:, 2:] / 2) // side).astype(int).tolist()
+    assert sorted(squares) == sorted([[x, y] for x in range(3) for y in range(2) if x + y] * 3)
 
 
 def test_a_face_without_air_around_it_is_found_in_a_picture_and_in_a_clip(
@@ -154,7 +178,7 @@ def test_a_picture_is_looked_at_turned_where_that_is_asked_for(extractor: FaceEx
         lying = np.ascontiguousarray(np.rot90(frame, turns))
         (found,) = asked.faces_in_image(lying)
         assert np.abs(found.image.astype(int) - upright.image).mean() < 4, "the crop stands upright"
-        backwards = View(turns).back(found, frame.shape)
+        backwards = View(turns).back(found, lying.shape)
         assert np.abs(backwards.box - upright.box).max() < 8, "the box lies in the picture as it was given"
 
 
