@@ -7,6 +7,7 @@ import numpy as np
 HEAD_POSE = ("yaw", "pitch", "roll")
 # Points that the skull holds in place, and the mouth's corners: the chin would tell an open mouth as a nod.
 _POINTS = (36, 39, 42, 45, 27, 30, 31, 33, 35, 48, 54)
+_EYES, _MOUTH = slice(0, 4), slice(9, 11)
 # A mean adult's, millimetres from the nose's root: x to the image's right, y down, z away from the camera. Widths and
 # heights are rounded means of published anthropometry: 90 mm between the outer and 32 mm between the inner eye corners,
 # 50 mm from the nose's root to its base, nostrils 34 mm and mouth 50 mm wide, a nose 20 mm deep.
@@ -48,13 +49,18 @@ def head_pose(landmarks: np.ndarray) -> tuple[float, float, float]:
         return (float("nan"),) * 3
     # In units of the face, so that focal length and distance are round numbers.
     flat = (points - centre) / size
+    # The solver finds heads that stand about upright: others are turned so before, by quarters, and back afterwards.
+    x, y = points[_MOUTH].mean(0) - points[_EYES].mean(0)
+    angle = round(np.arctan2(-x, y) / (np.pi / 2)) * np.pi / 2
+    back, _ = cv2.Rodrigues(np.array([0.0, 0.0, angle]))
+    flat = flat @ back[:2, :2]
     unit = float(np.linalg.norm(_HEAD - _HEAD.mean(0), axis=1).mean())
     head = (_HEAD - _HEAD.mean(0)) / unit
     camera = np.diag((_FAR, _FAR, 1.0))
     # The start sees the face from the front: the mirror image behind the camera fits as well.
     start = np.zeros((3, 1)), np.array([[0.0], [0.0], [_FAR]])
     _, turn, _ = cv2.solvePnP(head, flat, camera, None, *start, True, cv2.SOLVEPNP_ITERATIVE)
-    rotation, _ = cv2.Rodrigues(turn)
+    rotation = back @ cv2.Rodrigues(turn)[0]
     # Where the nose points, and how the line between the eyes lies.
     ahead, across = -rotation[:, 2], rotation[:, 0]
     yaw = np.degrees(np.arctan2(ahead[0], -ahead[2]))

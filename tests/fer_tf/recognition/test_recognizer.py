@@ -19,6 +19,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces import eyes
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.recognition import tables
+from fer_tf.recognition.pose import head_pose
 from fer_tf.recognition.sources import sources_of
 
 CLIP = "take_1/P004/happy/front.mp4"
@@ -168,6 +169,10 @@ def test_head_pose_and_eye_features_are_columns_on_request(recognize: fer_tf.Rec
     assert abs(front[0]) < 12 and 20 < left[0] < 60 and -60 < right[0] < -20
     # A camera above sees a face that looks down.
     assert above[1] < front[1] - 10
+    # Upside down, the same head looks and leans to the other side.
+    yaw, pitch, roll = head_pose(-faces[0].landmarks)
+    np.testing.assert_allclose((yaw, pitch), [-angle for angle in faces[0].head_pose[:2]], atol=0.01)
+    assert abs(abs(roll - faces[0].head_pose[2]) - 180) < 0.01
     points = faces[0].landmarks @ faces[0].transform[:, :2].T + faces[0].transform[:, 2]
     expected = eyes.eye_features(points, faces.crop(0))
     np.testing.assert_allclose(faces.table()[list(eyes.FEATURES)].iloc[0], expected, atol=1e-3)
