@@ -31,7 +31,7 @@ class AugmentedNetwork:
 
     def classify(self, faces: Sequence[np.ndarray]) -> list[Answer]:
         """Returns the mean answer to the views of each aligned face, uint8 (H, W, 3) RGB."""
-        # One view of all faces after the other: a given face may be a picture of many millions of pixels.
+        # One view of all faces after the other: only one is held in memory.
         views = zip(*map(self._tta.of, faces), strict=True)
         return mean_of_views(map(self._network.classify, views))
 

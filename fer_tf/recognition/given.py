@@ -8,8 +8,12 @@ from fer_tf.data.tta import cut
 from fer_tf.errors import InputError
 from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.extractor import AlignedFace, ClipFaces, ExtractorOptions, Rejected
+from fer_tf.faces.stills import shrunk
 
 MODES = ("found", "given")
+# A picture with a longer side than LARGE, pixels, is asked about with this long side: networks look at 44 to 128 pixels
+# of it. As JPEGs, 32 of white noise are then 7 MB at most, of photographs 1 MB; a server's request may have 8 MB.
+LARGE, SIDE = 512, 384
 
 
 class GivenFaces:
@@ -18,7 +22,7 @@ class GivenFaces:
     The network sees the picture, stretched to a square: it should be cut as the network's training faces were. Where
     those were cut by others (FER2013), more tightly than faces are aligned here, the picture is surrounded by its
     repeated edge (black where its crop is read again), so that it stands in the crop as an aligned face does, and the
-    network sees as much of it as of its training pictures, and nothing of the border.
+    network sees as much of it as of its training pictures, and nothing of the border. A large picture is shrunk before.
 
     Args:
       options: those of an extractor, of which the limits count.
@@ -39,15 +43,17 @@ class GivenFaces:
         """
         nowhere = np.full((68, 2), np.nan, np.float32)
         height, width = rgb.shape[:2]
-        image = cut(rgb, 1 / self._share)
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        picture = shrunk(rgb, SIDE) if max(height, width) > LARGE else rgb
+        tall, wide = picture.shape[:2]
+        image = cut(picture, 1 / self._share)
+        top, left = (image.shape[0] - tall) // 2, (image.shape[1] - wide) // 2
         scale = np.array([[FACE_SIZE / image.shape[1]], [FACE_SIZE / image.shape[0]]])
         face = AlignedFace(
             image=image,
             mask=np.zeros((FACE_SIZE, FACE_SIZE), np.uint8),
             landmarks=nowhere,
             frame_landmarks=nowhere,
-            transform=scale * np.array([[1.0, 0.0, left], [0.0, 1.0, top]]),
+            transform=scale * np.array([[wide / width, 0.0, left], [0.0, tall / height, top]]),
             box=np.array([0, 0, width, height], np.float32),
             score=1.0,
         )
