@@ -23,7 +23,7 @@ from fer_tf.errors import InputError
 from fer_tf.filesystems import ANY_DEPTH as ANY_DEPTH
 from fer_tf.filesystems import is_local, system_of
 
-# In the name of a file or folder that is being written; first in it where a library writes by itself.
+# How the name of a file or folder that is being written begins. The final one, which may be long, is not in it.
 UNFINISHED = ".tmp-"
 _BLOCK = 1 << 20
 # A record's frame: its length, 8 bytes, and that number's checksum; another checksum follows the data.
@@ -166,7 +166,7 @@ def whole_file(path: str) -> Iterator[_Output]:
       CannotWrite: when the disk is full or the folder cannot be written; what stood there before is intact.
     """
     system = system_of(path)
-    partial = f"{path}{UNFINISHED}{uuid.uuid4().hex[:12]}"
+    partial = join(os.path.dirname(path), f"{UNFINISHED}{uuid.uuid4().hex[:12]}")
     with _writing(path):
         system.make_folder(os.path.dirname(path))
         file = system.create(partial)
@@ -231,8 +231,8 @@ def whole_path(path: str) -> Iterator[str]:
     Raises:
       CannotWrite: when what was written cannot get its name.
     """
-    folder, name = os.path.split(path)
-    partial = os.path.join(folder, f"{UNFINISHED}{uuid.uuid4().hex[:12]}-{name}")
+    suffix = os.path.splitext(path)[1]
+    partial = os.path.join(os.path.dirname(path), f"{UNFINISHED}{uuid.uuid4().hex[:12]}{suffix}")
     try:
         yield partial
         with _writing(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import os
@@ -21,6 +22,8 @@ from fer_tf.recognition.looking import SeenFrame, Unreadable
 from fer_tf.recognition.summary import ClipSummary
 
 Item = SeenFrame | Unreadable
+# Bytes that a file's name may have on every usual file system.
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Output:
                 raise InputError(f"`output` for {name!r} must end in one of {suffixes}. Received: {self.path!r}.")
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
             return self.path, "" if still else f"{stem}.csv"
-        drawing = os.path.join(self.path, f"{self.names.get(name, os.path.basename(name))}.annotated")
+        drawing = os.path.join(self.path, f"{_short(self.names.get(name, os.path.basename(name)))}.annotated")
         os.makedirs(os.path.dirname(drawing), exist_ok=True)
         return (f"{drawing}.jpg", "") if still else (f"{drawing}.mp4", f"{drawing}.csv")
 
@@ -87,6 +90,18 @@ def names_of(inputs: Sequence[str]) -> dict[str, str]:
         return {}
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in alike])
     return {path: os.path.relpath(os.path.abspath(path), root) for path in alike}
+
+
+def _short(name: str) -> str:
+    """An input's name to which `.annotated.jpg` can be added: the end of one that is too long gives way to a hash."""
+    folder, last = os.path.split(name)
+    room = LONGEST_NAME - len(".annotated.jpg")
+    if len(os.fsencode(last)) <= room:
+        return name
+    mark = f"-{hashlib.blake2b(os.fsencode(last), digest_size=6).hexdigest()}"
+    while len(os.fsencode(last)) > room - len(mark):
+        last = last[:-1]
+    return os.path.join(folder, last + mark)
 
 
 def show(items: Iterable[Item], output: Output) -> int:

@@ -96,6 +96,15 @@ def test_what_a_library_writes_by_itself_has_its_name_when_it_is_whole(tmp_path:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    longest = tmp_path / ("ü" * 125 + "a.csv")
+    files.write_text(str(longest), "whole")
+    assert longest.read_text() == "whole"
+    with files.whole_path(str(longest)) as partial:
+        Path(partial).write_text("anew")
+    assert longest.read_text() == "anew" and list(tmp_path.iterdir()) == [longest]
+
+
 def test_an_unknown_kind_of_place_is_refused_in_a_sentence() -> None:
     with pytest.raises(InputError, match=r"no file system is known for 'nowhere://a/b'"):
         files.write_text("nowhere://a/b", "text")

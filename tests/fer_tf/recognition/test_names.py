@@ -51,6 +51,22 @@ def test_every_name_is_read_and_stands_in_each_kind_of_table(
     assert [json.loads(line)["input"] for line in lines] == [face.input for face in faces]
 
 
+def test_long_names_are_shortened_where_the_drawings_would_be_too_long(
+    recognizer: fer_tf.Recognizer, folder: Path, tmp_path: Path
+) -> None:
+    stems = ["脸" * 75, "脸" * 83, "脸" * 82 + "b"]
+    for number, stem in enumerate(stems):
+        (folder / f"{stem}.png").write_bytes((folder / os.fsdecode(NAMES[2])).read_bytes())
+        os.rename(write_clip(tmp_path / "b.mp4", drawn(4)), folder / f"{number}{stem[:-1]}.mp4")
+    assert show(recognizer(str(folder)).each_frame(), Output(str(tmp_path / "out"), several=True)) == 0
+    written = [path.name for path in (tmp_path / "out").iterdir()]
+    # A picture each, and of each clip a video and a table.
+    assert len(written) == 3 + 2 + 3 * (1 + 2) and max(len(os.fsencode(name)) for name in written) <= 255
+    assert f"{stems[0]}.png.annotated.jpg" in written
+    shortened = [name for name in written if name.startswith("脸") and name != f"{stems[0]}.png.annotated.jpg"]
+    assert len({name.split("-")[1] for name in shortened}) == 2 and all("脸" * 70 in name for name in shortened)
+
+
 def test_every_name_is_drawn_into_a_folder_with_marks(
     recognizer: fer_tf.Recognizer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
