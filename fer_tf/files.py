@@ -107,7 +107,8 @@ def matching(folder: str, pattern: str) -> list[str]:
 
     Args:
       folder: taken by its letters, whatever marks of patterns it holds (but for a remote one).
-      pattern: such as `records/*.tfrecord`; `ANY_DEPTH` alone for all files below the folder.
+      pattern: such as `records/*.tfrecord`; `ANY_DEPTH` alone for all files below the folder and linked ones, and for
+        folders there that cannot be read.
     """
     with _as_os_errors(folder):
         return sorted(system_of(folder).matching(folder, pattern))
@@ -302,9 +303,9 @@ def listed(inputs: str) -> list[str]:
     if not inputs:
         return []
     folder, pattern = folder_and_pattern(inputs)
-    if pattern:
+    if pattern not in ("", ANY_DEPTH):
         return matching(folder, pattern)
-    if is_folder(folder):
+    if pattern or is_folder(folder):
         found = matching(folder, ANY_DEPTH)
         return [path for path in found if not re.search(r"/\.", path[len(folder.rstrip("/")) :])]
     return [inputs] if exists(inputs) else []

@@ -67,10 +67,11 @@ class _Local:
 
     def matching(self, folder: str, pattern: str) -> list[str]:
         if pattern == ANY_DEPTH:
-            return [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
+            return _files_below(folder or ".")
         # The folder's own name may hold marks of patterns.
         paths = (os.path.join(folder, name) for name in glob.glob(pattern, root_dir=folder or None, recursive=True))
-        return [path for path in paths if os.path.isfile(path)]
+        found = [path for path in paths if os.path.isfile(path)]
+        return _each_once(found) if ANY_DEPTH in pattern else found
 
     def make_folder(self, folder: str) -> None:
         os.makedirs(folder or ".", exist_ok=True)
@@ -85,6 +86,43 @@ class _Local:
 
     def delete_folder(self, folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files_below(folder: str) -> list[str]:
+    """All files below a folder, links followed, each real folder once; one that cannot be read is listed as it is."""
+    found: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            found.append(error.filename)
+
+    # Of a folder that is met twice, its own place counts before a link to it, and either before a hidden one.
+    waiting, hidden = [folder], list[str]()
+    seen: set[str] = set()
+    while waiting or hidden:
+        for where, folders, names in os.walk((waiting or hidden).pop(0), onerror=unreadable):
+            real = os.path.realpath(where)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            found += [os.path.join(where, name) for name in names]
+            aside = [name for name in folders if name.startswith(".") or os.path.islink(os.path.join(where, name))]
+            for name in sorted(aside):
+                (hidden if name.startswith(".") else waiting).append(os.path.join(where, name))
+            folders[:] = sorted(set(folders) - set(aside))
+    return found
+
+
+def _each_once(paths: list[str]) -> list[str]:
+    """Of files of one real folder that links lead to in several ways, each once: where it lies, or the short way."""
+    once: dict[tuple[str, str], str] = {}
+    for path in sorted(paths, key=lambda path: (path.count(os.sep), path)):
+        folder, name = os.path.split(path)
+        real = os.path.realpath(folder)
+        if (real, name) not in once or real == os.path.abspath(folder):
+            once[real, name] = path
+    return list(once.values())
 
 
 class _Beam:

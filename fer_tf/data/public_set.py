@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from fer_tf import files
 from fer_tf.data import csv_rows
 from fer_tf.faces import media, stills
 from fer_tf.faces.media import ClipError
@@ -135,11 +136,8 @@ def own_splits(*notes: str) -> Callable[[Counter[str]], Parts]:
 
 def images_below(folder: str, endings: tuple[str, ...] = PICTURES) -> list[str]:
     """Returns all files below a folder with one of the endings, sorted; what is hidden or macOS' own is left out."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        found += [os.path.join(parent, name) for name in names if name.lower().endswith(endings) and name[0] != "."]
-    return sorted(found)
+    found = [path for path in files.matching(folder, files.ANY_DEPTH) if path.lower().endswith(endings)]
+    return [path for path in found if not any(map(is_hidden, os.path.relpath(path, folder).split(os.sep)))]
 
 
 def is_hidden(name: str) -> bool:

@@ -78,10 +78,12 @@ def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
 
 
 def _checked(path: str) -> str:
-    if not os.path.isfile(path):
-        raise ClipError("missing", path, "not a file" if os.path.exists(path) else "no such file")
+    if not os.path.exists(path):
+        raise ClipError("missing", path, "no such file")
     if not os.access(path, os.R_OK):
         raise ClipError("missing", path, "it may not be read")
+    if not os.path.isfile(path):
+        raise ClipError("missing", path, "not a file")
     return path
 
 

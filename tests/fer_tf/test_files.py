@@ -12,6 +12,8 @@ import pytest
 
 from fer_tf import files
 from fer_tf.errors import InputError
+from fer_tf.faces import media
+from fer_tf.faces.frame import ClipError
 
 
 @pytest.fixture(params=["local", "ram://"])
@@ -158,5 +160,38 @@ def test_what_exists_is_no_glob_and_hidden_files_of_a_folder_are_left_out(tmp_pa
     assert files.listed(str(tmp_path / "clips*" / "b.mp4")) == files.listed(f"{tmp_path}/**/b.mp4") == both[1:]
     assert files.listed(str(tmp_path / "clips [w]")) == files.listed(str(tmp_path / "no.mp4")) == []
     assert files.folder_and_pattern("gs://bucket/a/*/b[1].mp4") == ("gs://bucket/a", "*/b[1].mp4")
+    assert files.listed(f"{root}/**") == both
     assert files.folder_and_pattern("*.mp4") == ("", "*.mp4")
     assert files.folder_and_pattern("/*.mp4") == ("/", "*.mp4")
+
+
+def test_linked_folders_are_listed_each_real_one_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, far = tmp_path / "in", tmp_path / "far"
+    for folder in (inside / "zoo", inside / ".store", far / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").touch()
+    (inside / "again").symlink_to(inside / "zoo")
+    (inside / "linked").symlink_to(far)
+    (inside / "shown").symlink_to(inside / ".store")
+    (far / "deep" / "cycle").symlink_to(inside)
+    wanted = [str(inside / name) for name in ("linked/deep/a.jpg", "shown/a.jpg", "zoo/a.jpg")]
+    for inputs in (inside, f"{inside}/**", f"{inside}/**/*.jpg"):
+        assert files.listed(str(inputs)) == wanted
+    monkeypatch.chdir(inside)
+    assert files.listed(".") == files.listed("**") == [f"./{os.path.relpath(path)}" for path in wanted]
+
+
+def test_a_folder_that_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.jpg").touch()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if path.endswith("locked"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert files.listed(str(tmp_path)) == [str(tmp_path / "a.jpg"), str(tmp_path / "locked")]
+    with pytest.raises(ClipError, match="locked`: missing"):
+        media.open(str(tmp_path / "locked"))

@@ -17,7 +17,8 @@ from tests.fer_tf.data.test_public import png, write
 def test_folders_are_expressions_by_the_names_that_this_project_uses(tmp_path):
     for number, name in enumerate(("Anger", "happiness", "sad", "bored")):
         write(f"{tmp_path}/{name}/x/{number}.png", png(number))
-    write(f"{tmp_path}/.hidden/1.png", png(1))
+    write(f"{tmp_path}/.hidden/1.png", png(4))
+    (tmp_path / "sad" / "linked").symlink_to(tmp_path / ".hidden")
     faces = public.read("pictures", str(tmp_path), needs=("test",))
     assert faces.expressions == ("angry", "bored", "happy", "sad")
     test = faces.parts["test"]
@@ -26,6 +27,7 @@ def test_folders_are_expressions_by_the_names_that_this_project_uses(tmp_path):
         "bored/x/3.png": "bored",
         "happiness/x/1.png": "happy",
         "sad/x/2.png": "sad",
+        "sad/linked/1.png": "sad",
     }
     with pytest.raises(InputError, match="the train part of task 'pictures'"):
         public.read("pictures", str(tmp_path))
