@@ -11,7 +11,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, ServerError
 
 DIRECT_RUNNER = "DirectRunner"
 JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
@@ -19,7 +19,7 @@ JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunn
 
 # What Beam adds to an error's text, and how its text of what stopped a worker names an error.
 _STEP = re.compile(r" \[while running '[^']*'\]$", re.MULTILINE)
-_INPUT_ERROR = re.compile(r"^(?:[\w.]+\.)?InputError: (.*)$", re.MULTILINE)
+_TOLD = re.compile(r"^(?:[\w.]+\.)?(InputError|ServerError): (.*)$", re.MULTILINE)
 
 
 def log_plainly() -> None:
@@ -65,13 +65,14 @@ def running(runner: str, flags: Sequence[str], output: str) -> Iterator[beam.Pip
 
     Raises:
       InputError: a worker met one, or the disk is full.
+      ServerError: a worker met one.
       KeyboardInterrupt: Ctrl-C stopped a worker.
     """
     try:
         with pipeline(runner, flags) as steps:
             yield steps
-    except InputError as error:
-        raise InputError(_STEP.sub("", str(error))) from error
+    except (InputError, ServerError) as error:
+        raise type(error)(_STEP.sub("", str(error))) from error
     except Exception as error:
         # Beam wraps what stops a worker; its text alone tells.
         text = _STEP.sub("", str(error))
@@ -81,8 +82,9 @@ def running(runner: str, flags: Sequence[str], output: str) -> Iterator[beam.Pip
             raise InputError(
                 f"`output` {output!r} is full. Free space and run the same command again; what is finished is kept."
             ) from error
-        if met := _INPUT_ERROR.findall(text):
-            raise InputError(met[-1]) from error
+        if met := _TOLD.findall(text):
+            kind, message = met[-1]
+            raise {"InputError": InputError, "ServerError": ServerError}[kind](message) from error
         raise
 
 

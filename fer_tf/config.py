@@ -19,12 +19,12 @@ import json
 import os
 import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from fer_tf import start_up
 from fer_tf.environment import check_keras
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, ServerError, not_one_of
 from fer_tf.files import CannotWrite
 
 Config = TypeVar("Config")
@@ -167,8 +167,7 @@ def parse(
     if unknown and not pass_unknown:
         parser.error(f"unknown flag {unknown[0]!r}; --help lists the flags")
     bools = {name for name, flag in flags.items() if flag.type is bool} | {VERBOSE}
-    known = [f"{token}=true" if token.startswith("--") and token[2:] in bools else token for token in known]
-    values = parser.parse_args(known).as_dict()
+    values = parser.parse_args(_joined(known, bools)).as_dict()
     try:
         return _filled(config_class, {}, {name: values[name] for name in flags}), unknown
     except InputError as error:
@@ -228,6 +227,24 @@ def _split(argv: Sequence[str], names: set[str]) -> tuple[list[str], list[str]]:
     return known, unknown
 
 
+def _joined(tokens: Sequence[str], bools: Collection[str]) -> list[str]:
+    """Joins each flag with the value after it; what belongs to no flag comes first, wherever it stood."""
+    free, flags, left = [], [], list(tokens)
+    while left:
+        token = left.pop(0)
+        if not token.startswith("-"):
+            free.append(token)
+        elif "=" in token or not token.startswith("--") or token in ("--help", "--print_config"):
+            flags.append(token)
+        elif token[2:] in bools:
+            told = bool(left) and left[0].lower() in ("true", "false")
+            flags.append(f"{token}={left.pop(0) if told else 'true'}")
+        else:
+            told = bool(left) and not left[0].startswith("-")
+            flags.append(f"{token}={left.pop(0)}" if told else token)
+    return [*free, *flags]
+
+
 def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Runs a command's main: InputError is printed alone with exit code 2, a full disk with 1, Ctrl-C gives 130.
 
@@ -250,7 +267,7 @@ def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str]
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except CannotWrite as error:
+    except (CannotWrite, ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

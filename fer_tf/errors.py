@@ -1,4 +1,4 @@
-"""The one error that a user's input causes, and how its message is written."""
+"""The errors that commands print by their message alone, and how it is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ class InputError(ValueError):
     """Bad user input: the message names the field, the value and where it stands.
 
     Commands print the message alone, without a traceback, and exit with code 2.
+    """
+
+
+class ServerError(Exception):
+    """The server did not answer, or answered with an error; the message says which.
+
+    Commands print the message alone and exit with code 1.
     """
 
 

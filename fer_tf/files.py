@@ -317,6 +317,12 @@ def refuse_patterns(field: str, path: str) -> None:
         raise InputError(f"`{field}` must not hold *, ? or [, which are marks of patterns. Received: {path!r}.")
 
 
+def refuse_remote(field: str, path: str, instead: str = "") -> None:
+    """Raises InputError for a remote path where files of this machine's own are written."""
+    if not is_local(path):
+        raise InputError(f"`{field}` must be a path on this machine{instead}. Received: {path!r}.")
+
+
 def check_writable(folder: str) -> None:
     """Raises InputError when nothing can be written into a folder, or a remote one's name is a pattern."""
     refuse_patterns("output", folder)

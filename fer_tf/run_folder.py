@@ -292,10 +292,17 @@ def network_folders(source: str) -> list[str]:
     Args:
       source: as for `network_folder`, or several; a folder that has a `+` in its name is one.
     """
-    whole = network_folder(source)
-    if PLUS not in source or NetworkFolder(whole).has_spec:
-        return [whole]
-    return [network_folder(part) for part in source.split(PLUS)]
+    return [network_folder(part) for part in parts_of(source)]
+
+
+def parts_of(source: str) -> list[str]:
+    """Returns what a value names with a `+` between; a folder that has one in its name is one."""
+    if PLUS not in source.strip(PLUS):
+        return [source]
+    scheme, _, path = source.partition("://")
+    # `pretrained+gs` is no scheme, but a name and one.
+    is_one_path = not (path and PLUS in scheme) and files.exists(source)
+    return [source] if is_one_path else source.split(PLUS)
 
 
 def _read_json(path: str) -> Any:

@@ -12,7 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fer_tf.config import EXIT_FAILED, group, parse, run_command
+from fer_tf import files
+from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fer_tf.recognition.appearance import Describer
     from fer_tf.recognition.augmented import augmented
     from fer_tf.recognition.looking import LookOptions, look
-    from fer_tf.recognition.server import Connection, ServerError, TlsFiles
+    from fer_tf.recognition.server import Connection, TlsFiles
     from fer_tf.recognition.sources import sources_of
 
     options = LookOptions(
@@ -101,20 +102,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = sources_of(config.inputs)
     names = names_of([source.name for source in sources])
     output = Output(config.output, len(sources) > 1, config.json, config.top_k, names=names)
+    files.refuse_remote("output", config.output, "; beam_pipelines.predict writes into buckets")
     output.check()
     tls = TlsFiles(config.ca_cert, config.client_cert, config.client_key)
     with Connection(config.server, config.model_name, tls, config.timeout) as connection:
-        try:
-            connection.wait()
-            extractor = extractor_for(connection.landmark_model, config.faces)
-            with closing(extractor):
-                items = look(sources, extractor, augmented(connection, config.tta).classify, options, Describer())
-                if config.explain:
-                    items = explained(items, connection.classify)
-                return show(items, output)
-        except ServerError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_FAILED
+        connection.wait()
+        extractor = extractor_for(connection.landmark_model, config.faces)
+        with closing(extractor):
+            items = look(sources, extractor, augmented(connection, config.tta).classify, options, Describer())
+            if config.explain:
+                items = explained(items, connection.classify)
+            return show(items, output)
 
 
 def explained(items: Iterable[Any], ask: Callable[[list[Any]], list[Answer]]) -> Iterator[Any]:

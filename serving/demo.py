@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_tf.config import EXIT_FAILED, EXIT_OK, group, parse, run_command
-from fer_tf.errors import InputError
+from fer_tf.config import EXIT_OK, group, parse, run_command
+from fer_tf.errors import InputError, ServerError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.resources import samples_folder
+from serving import hosts
 from serving.demo_video import VideoLooker, build_tab, styles
 
 if TYPE_CHECKING:
@@ -84,14 +85,10 @@ class DemoConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Shows the page until Ctrl-C."""
     config, _ = parse(DemoConfig, argv, prog="python -m serving.demo", description="Show the model on a web page.")
-    from fer_tf.recognition.server import Connection, ServerError
+    from fer_tf.recognition.server import Connection
 
     with Connection(config.server, config.model_name, timeout_s=config.timeout) as connection:
-        try:
-            connection.wait()
-        except ServerError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_FAILED
+        connection.wait()
         page, url = launch(config, connection)
         print(f"open {url} in a browser; Ctrl-C ends it", flush=True)
         page.block_thread()
@@ -226,7 +223,6 @@ def build_page(config: DemoConfig, explorer: Explorer) -> gr.Blocks:
     import gradio as gr
 
     from fer_tf.evaluation.saliency import METHODS
-    from fer_tf.recognition.server import ServerError
 
     samples = sample_pictures(samples_folder(config.samples))
 
@@ -331,7 +327,7 @@ def launch(config: DemoConfig, connection: Any) -> tuple[gr.Blocks, str]:
     port = config.port or _free_port(config.host)
     _refuse_taken(config.host, port)
     _, url, _ = page.queue(max_size=32).launch(
-        server_name=config.host,
+        server_name=hosts.bare(config.host),
         server_port=port,
         prevent_thread_lock=True,
         share=False,
@@ -365,21 +361,14 @@ class _ContentPolicy:
 
 
 def _refuse_taken(host: str, port: int) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InputError(f"`host` {host!r} with `port` {port} cannot be listened on: {error.strerror}.") from None
+    try:
+        hosts.listener(host, port).close()
+    except OSError as error:
+        raise InputError(f"`host` {host!r} with `port` {port} cannot be listened on: {error.strerror}.") from None
 
 
 def _free_port(host: str) -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind((host, 0))
+    with hosts.listener(host, 0) as probe:
         return probe.getsockname()[1]
 
 

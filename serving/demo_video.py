@@ -194,7 +194,7 @@ def build_tab(looker: VideoLooker, max_upload_mb: int, max_seconds: float, sampl
     """
     import gradio as gr
 
-    from fer_tf.recognition.server import ServerError
+    from fer_tf.errors import ServerError
 
     def watch(path: str | None, request: gr.Request) -> Iterator[tuple]:
         if not path:

@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, _ = parse(
         ExportConfig, argv, prog="python -m serving.export", description="Write a trained Fa-Net for serving."
     )
+    files.refuse_remote("output", config.output, "; copy the version from there")
     fa_net_dir = find_fa_net(config.run_dir)
     if config.format == "saved_model":
         version_dir = export_saved_model(fa_net_dir, config.output, config.version, config.precision)
@@ -138,7 +139,8 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
         signatures.save(module, partial)
         os.makedirs(os.path.join(partial, WEIGHTS_DIR))
         for name in (SPEC_FILE, WEIGHTS_FILE):
-            shutil.copyfile(os.path.join(fa_net_dir, name), os.path.join(partial, WEIGHTS_DIR, name))
+            with files.local_copy(files.join(fa_net_dir, name)) as source:
+                shutil.copyfile(source, os.path.join(partial, WEIGHTS_DIR, name))
         with open(os.path.join(partial, LABELS_FILE), "w") as file:
             file.write("".join(f"{name}\n" for name in spec.expressions))
         facts = {
@@ -162,11 +164,10 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
 
 def _published_card(fa_net_dir: str, facts: dict[str, Any]) -> str:
     """Returns the card that came with published weights, whose run and its metrics are elsewhere; empty without one."""
-    path = os.path.join(fa_net_dir, CARD_FILE)
-    if facts["metrics"] or not os.path.exists(path):
+    path = files.join(fa_net_dir, CARD_FILE)
+    if facts["metrics"] or not files.exists(path):
         return ""
-    with open(path, encoding="utf-8") as file:
-        card = file.read().rstrip()
+    card = files.read_text(path).rstrip()
     return f"{card}\n\nExported as {facts['model_name']}, version {facts['version']}, in {facts['precision']}.\n"
 
 
@@ -211,7 +212,7 @@ def library_versions() -> dict[str, str]:
 
 def read_metrics(fa_net_dir: str) -> dict[str, Any]:
     """Returns the metrics that the run measured, or nothing when it was not evaluated."""
-    for folder in (fa_net_dir, os.path.dirname(os.path.abspath(fa_net_dir))):
+    for folder in (fa_net_dir, os.path.dirname(files.absolute(fa_net_dir))):
         run = RunFolder(folder)
         if metrics := run.read_metrics():
             return {**metrics, "across": run.read_evaluations()}

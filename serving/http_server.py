@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from serving import hosts
 
 HEADER_SECONDS = 10.0
 
@@ -29,7 +30,7 @@ class HttpServer:
     """
 
     def __init__(self, app: Any, host: str, port: int) -> None:
-        self._socket = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket = hosts.listener(host, port)
         self.port = self._socket.getsockname()[1]
         self._server = _Server(
             uvicorn.Config(

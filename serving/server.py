@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
+from serving import hosts
 from serving.config import ServerConfig
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ async def serve(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    print(f"ready: grpc={config.host}:{server.port} http={config.host}:{server.http_port}", flush=True)
+    host = hosts.bracketed(config.host)
+    print(f"ready: grpc={host}:{server.port} http={host}:{server.http_port}", flush=True)
     await stopping.wait()
     logger.info("stopping: no new requests; answering those that were accepted")
     await server.stop()
@@ -117,7 +119,7 @@ class Server:
 
             names = (*SERVICES[1:], health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._grpc)
-        address = f"{config.host}:{config.port}"
+        address = f"{hosts.bracketed(config.host)}:{config.port}"
         credentials = settings.server_credentials(config.ssl_config_file)
         try:
             if credentials:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fer_tf import files
-from fer_tf.config import EXIT_FAILED, group, parse, run_command
+from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
@@ -88,20 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         positional="inputs",
     )
     if config.output:
+        files.refuse_remote("output", config.output, "; beam_pipelines.predict writes into buckets")
         files.check_writable(config.output)
     from fer_tf.recognition.recognizer import Recognizer
-    from fer_tf.recognition.server import ServerError
 
-    try:
-        extractor = dataclasses.asdict(config.extractor) | {"subject": "all"}
-        recognizer = Recognizer.load(
-            config.model, faces=config.faces, unsure_below=config.unsure_below, tta=config.tta, **extractor
-        )
-        with closing(recognizer):
-            return _run(config, recognizer)
-    except ServerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    extractor = dataclasses.asdict(config.extractor) | {"subject": "all"}
+    recognizer = Recognizer.load(
+        config.model, faces=config.faces, unsure_below=config.unsure_below, tta=config.tta, **extractor
+    )
+    with closing(recognizer):
+        return _run(config, recognizer)
 
 
 def _run(config: RecognizeConfig, recognizer: Any) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from fer_tf.errors import InputError
 from fer_tf.models.fa_net import picture_share
 from fer_tf.recognition.answers import Answer, OneView, encode_face
 from fer_tf.recognition.joined import JoinedNetwork
-from fer_tf.run_folder import PLUS, NetworkFolder, network_folder
+from fer_tf.run_folder import PLUS, NetworkFolder, network_folder, parts_of
 
 GRAPH_FILE = "saved_model.pb"
 # Beside an exported graph: what reads a version without running it finds everything here.
@@ -47,7 +47,14 @@ def open_network(source: str | os.PathLike) -> OneView:
     """
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"`source` must be a name, a path or an address. Received: {source!r}.")
-    source = os.fspath(source)
+    parts = parts_of(os.fspath(source))
+    if len(parts) > 1:
+        return _joined(parts)
+    with _readable(parts[0]):
+        return _open_one(parts[0])
+
+
+def _open_one(source: str) -> OneView:
     if _has_fa_net(source):
         return LiveNetwork(network_folder(source))
     if version_dir := newest_version(source):
@@ -62,8 +69,6 @@ def open_network(source: str | os.PathLike) -> OneView:
             connection.close()
             raise
         return connection
-    if PLUS in source.strip(PLUS):
-        return _joined(source)
     raise InputError(
         "`source` (of a command: --model) must be 'pretrained', 'ferplus', a run folder (with spec.json or "
         "fa_net/spec.json), the folder of an export by `python -m serving.export` (with numbered versions), a server's "
@@ -71,9 +76,9 @@ def open_network(source: str | os.PathLike) -> OneView:
     )
 
 
-def _joined(source: str) -> JoinedNetwork:
+def _joined(sources: Sequence[str]) -> JoinedNetwork:
     with contextlib.ExitStack() as opened:
-        networks = [opened.enter_context(contextlib.closing(open_network(part))) for part in source.split(PLUS)]
+        networks = [opened.enter_context(contextlib.closing(open_network(source))) for source in sources]
         joined = JoinedNetwork(networks)
         opened.pop_all()
         return joined
@@ -91,18 +96,31 @@ def newest_version(source: str) -> str:
 
 
 def pinned(source: str) -> str:
-    """Returns the newest version of an export in the place of its folder; other sources as they are."""
-    return source if _has_fa_net(source) else newest_version(source) or source
+    """Returns a source with the newest version of an export in the place of its folder, and the rest as it is."""
+    return PLUS.join(_pinned(part) for part in parts_of(source))
+
+
+def _pinned(source: str) -> str:
+    with _readable(source):
+        return source if _has_fa_net(source) else newest_version(source) or source
 
 
 def landmark_model_of(source: str) -> str:
     """Returns what aligned the faces that a source's network learned from; raises as `open_network` does."""
-    version_dir = pinned(source)
-    if not source.startswith(_WEB) and files.exists(files.join(version_dir, GRAPH_FILE)):
+    if len(parts_of(source)) == 1 and (version_dir := _pinned(source)) == newest_version(source):
         # A graph need not be loaded for it.
         return spec_of(version_dir).get("landmark_model", "")
     with contextlib.closing(open_network(source)) as network:
         return network.landmark_model
+
+
+@contextlib.contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """Names the source where a file system does not answer, or is not known."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"`source` (of a command: --model) {source!r} cannot be read: {error}") from None
 
 
 def _has_fa_net(source: str) -> bool:

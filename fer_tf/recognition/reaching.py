@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 
-START = "start one with `python -m serving.server`, or give --server"
+START = "start one with `python -m serving.server`, or name another"
 # As gRPC looks for them.
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
@@ -25,10 +25,10 @@ def is_loopback(address: str) -> bool:
 def why_no_answer(address: str) -> str:
     """Returns what is known about an address at which no gRPC server answers, with advice."""
     if "://" in address:
-        return f"`server` is HOST:PORT without {address.split('://')[0]}://. Received: {address!r}"
+        return f"a server is HOST:PORT without {address.split('://')[0]}://. Received: {address!r}"
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        return f"`server` is HOST:PORT, such as localhost:8500. Received: {address!r}"
+        return f"a server is HOST:PORT, such as localhost:8500. Received: {address!r}"
     proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "")
     if proxy and not is_loopback(address):
         return (
@@ -45,5 +45,5 @@ def why_no_answer(address: str) -> str:
         return f"no server answers at {address}: {error.strerror or error}; {START}"
     return (
         f"something listens at {address} but speaks no gRPC in the clear: the REST port is another one (8501 where "
-        "gRPC has 8500), and a server with TLS needs --ca_cert"
+        "gRPC has 8500), and one with TLS is asked by serving.client or the demo with --ca_cert"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, ServerError
 from fer_tf.recognition.answers import Answer, encode_face
 from fer_tf.recognition.reaching import is_loopback, why_no_answer
 
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 # A server takes at most 64 images in a request by default.
 MAX_IMAGES = 32
-
-
-class ServerError(Exception):
-    """The server did not answer, or answered with an error; the message says which."""
 
 
 @dataclass(frozen=True)

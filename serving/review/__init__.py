@@ -10,6 +10,7 @@ from typing import Any
 from fer_tf.config import EXIT_OK, parse
 from fer_tf.errors import InputError
 from fer_tf.resources import samples_folder
+from serving import hosts
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -90,16 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(config: ReviewConfig, study: Any) -> int:
     """Serves the page until Ctrl-C."""
-    import socket
 
     import uvicorn
 
     from serving.review.app import ReviewApp
     from serving.review.playback import Playback
 
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        listener = socket.create_server((config.host, config.port), family=family)
+        listener = hosts.listener(config.host, config.port)
     except OSError as error:
         raise InputError(
             f"`host` {config.host!r} with `port` {config.port} cannot be listened on: {error.strerror or error}."
@@ -117,11 +116,11 @@ def serve(config: ReviewConfig, study: Any) -> int:
 
 
 def _say_links(config: ReviewConfig, study: Any, port: int) -> None:
-    host = f"[{config.host}]" if ":" in config.host else config.host
+    host = hosts.bracketed(config.host)
     print(f"{len(study.clips)} clips, {len(study.labels)} expressions, {len(study.left_out)} rows left out", flush=True)
     for row in study.left_out[:5]:
         print(f"  line {row.line}: {row.clip_id} {row.reason} {row.detail}", flush=True)
-    if config.host not in LOOPBACK:
+    if hosts.bare(config.host) not in LOOPBACK:
         print("the page is reachable from other machines and not encrypted: put it behind a proxy with TLS", flush=True)
     print("each reviewer's own link; whoever has it votes in that name:", flush=True)
     tokens = study.store.reviewers()

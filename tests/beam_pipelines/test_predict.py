@@ -14,11 +14,14 @@ import pytest
 import tensorflow as tf
 
 from beam_pipelines import predict
+from fer_tf import config
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, ServerError
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.recognition.networks import ExportedNetwork, newest_version, pinned
+from fer_tf.recognition.reaching import START
 from fer_tf.recognition.recognizer import Recognizer
+from fer_tf.recognition.server import Connection
 from tests.fer_tf.faces.clips import read_frames, write_clip
 from tests.fer_tf.faces.heic import heic
 
@@ -223,3 +226,19 @@ def test_the_newest_version_is_taken_by_number(tmp_path: Path) -> None:
     assert newest_version(str(tmp_path)) == pinned(str(tmp_path)) == str(tmp_path / "10")
     assert newest_version(str(tmp_path / "9")) == pinned(str(tmp_path / "9")) == str(tmp_path / "9")
     assert newest_version(str(tmp_path / "nothing")) == "" and pinned("localhost:8500") == "localhost:8500"
+
+
+def test_a_server_that_is_not_there_or_ends_in_the_middle_is_told_in_a_line(
+    address: str, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    flags = [f"--inputs={samples / 'photo.jpg'}", f"--output={tmp_path}"]
+    assert config.run_command(predict.main, ["--model=localhost:1", *flags]) == config.EXIT_FAILED
+    assert capsys.readouterr().err == f"error: no server answers at localhost:1; {START}\n"
+
+    def gone(self: Connection, images: Any) -> Any:
+        raise ServerError(f"{self.address} answered UNAVAILABLE: Socket closed")
+
+    monkeypatch.setattr(Connection, "classify_encoded", gone)
+    assert config.run_command(predict.main, [f"--model={address}", *flags]) == config.EXIT_FAILED
+    assert f"error: {address} answered UNAVAILABLE: Socket closed\n" in capsys.readouterr().err
+    assert not (tmp_path / "predictions.jsonl").exists()

@@ -141,3 +141,20 @@ def test_a_command_leaves_gpu_memory_to_others_unless_told_otherwise(
     found: list[str] = []
     assert config.run_command(lambda argv: found.append(os.environ["TF_FORCE_GPU_ALLOW_GROWTH"]) or 0, []) == 0
     assert found == [seen]
+
+
+@pytest.mark.parametrize(
+    ("argv", "inputs", "verify", "epochs"),
+    [
+        (["--verify", "a", "b"], ["a", "b"], True, 5),
+        (["--verify", "false", "a"], ["a"], False, 5),
+        (["a", "--verify", "True", "b"], ["a", "b"], True, 5),
+        (["--verify=false", "a", "--epochs", "2", "b", "--data=x"], ["a", "b"], False, 2),
+        (["--epochs", "2", "--verify"], [], True, 2),
+    ],
+)
+def test_a_flags_value_may_follow_it_and_inputs_stand_anywhere(
+    argv: list[str], inputs: list[str], verify: bool, epochs: int
+) -> None:
+    found = parsed(*argv)
+    assert (found.inputs, found.verify, found.own.epochs) == (inputs, verify, epochs)

@@ -10,7 +10,7 @@ import pytest
 from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.resources import PUBLISHED, resource
-from fer_tf.run_folder import RunFolder, network_folder, network_folders
+from fer_tf.run_folder import RunFolder, network_folder, network_folders, parts_of
 
 
 @pytest.fixture(params=["local", "ram://"])
@@ -81,3 +81,13 @@ def test_a_competitors_training_that_was_stopped_binds_its_flags(run: RunFolder)
     assert not run.has_begun
     files.write_text(files.join(run.competitor.backup, "latest.weights.h5"), "")
     assert run.has_begun
+
+
+def test_a_plus_joins_networks_unless_a_folder_has_it_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a+b").mkdir()
+    files.write_text("ram://parts/c+d/spec.json", "")
+    for whole in ("pretrained", str(tmp_path / "a+b"), "ram://parts/c+d", "localhost:8500", "+"):
+        assert parts_of(whole) == [whole]
+    assert parts_of("pretrained+ram://parts/e") == ["pretrained", "ram://parts/e"]
+    assert parts_of("ram://parts/e+ram://parts/f") == ["ram://parts/e", "ram://parts/f"]
+    assert parts_of("pretrained+localhost:8500+runs/a") == ["pretrained", "localhost:8500", "runs/a"]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK
+from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK, run_command
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import FaceExtractor
 from fer_tf.recognition.answers import encode_face
@@ -141,7 +141,7 @@ def test_the_predictor_of_the_network_is_asked_for_and_another_is_refused_or_war
 
 
 def test_a_dead_server_is_named_before_any_work(samples: Path, capsys: pytest.CaptureFixture) -> None:
-    assert client.main([str(samples / "photo.jpg"), "--server=localhost:1"]) == EXIT_FAILED
+    assert run_command(client.main, [str(samples / "photo.jpg"), "--server=localhost:1"]) == EXIT_FAILED
     assert "no server answers at localhost:1" in capsys.readouterr().err
 
 
@@ -150,6 +150,7 @@ def test_a_dead_server_is_named_before_any_work(samples: Path, capsys: pytest.Ca
     [
         (["a.jpg", "b.jpg", "--output=c.jpg"], "must be a folder for several inputs"),
         (["a.jpg", "--output=c.mp4"], r"must end in one of \('.jpg'"),
+        (["a.jpg", "--output=gs://bucket/c"], r"`output` must be a path on this machine.*'gs://bucket/c'"),
     ],
 )
 def test_an_output_that_does_not_fit_is_refused(

@@ -28,10 +28,11 @@ from tensorflow_serving.apis import (
 )
 
 from benchmarks.serving_setup import ServerProcess
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, ServerError
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
-from fer_tf.recognition.server import Connection, ServerError, TlsFiles
+from fer_tf.recognition.server import Connection, TlsFiles
+from serving import demo, hosts
 from serving.export import export_saved_model
 from tests.serving.conftest import EXPRESSIONS, serving
 from tests.serving.load import Load
@@ -161,6 +162,20 @@ def test_readiness_metrics_and_status_are_shown(small: str, faces: list[bytes]) 
         assert 'fer_tf_images_total{model="fa_net"} 3.0' in page
         assert '"state": "AVAILABLE"' in http(server.http, "/v1/models/fa_net")[1]
         assert http(server.http, "/v1/models/nobody")[0] == http(server.http, "/etc/passwd")[0] == 404
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_a_server_listens_on_ipv6_too(small: str, faces: list[bytes], host: str) -> None:
+    with serving(model_base_path=small, host=host) as server:
+        with Connection(f"[::1]:{server.port}", timeout_s=60) as connection:
+            assert len(connection.classify_encoded(faces[:1])) == 1
+        assert http(f"[::1]:{server.http_port}", "/readyz")[0] == 200
+        with pytest.raises(OSError):
+            http(f"127.0.0.1:{server.http_port}", "/readyz")
+    port = demo._free_port(host)
+    demo._refuse_taken(host, port)
+    with hosts.listener(host, port), pytest.raises(InputError, match=r"`host` '\[?::1\]?' with `port` \d+"):
+        demo._refuse_taken(host, port)
 
 
 def test_names_that_callers_invent_do_not_become_metrics(small: str, faces: list[bytes]) -> None:

@@ -25,6 +25,8 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_loaded(tmp_
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"`output` '.*file/out' cannot be written to"):
         command.main(["photo.jpg", f"--output={tmp_path}/file/out"])
+    with pytest.raises(InputError, match=r"`output` must be a path on this machine.*predict.*'gs://bucket/out'"):
+        command.main(["photo.jpg", "--output=gs://bucket/out"])
     for path in (f"{tmp_path}/file/out", f"{tmp_path}/file/a.jpg"):
         with pytest.raises(InputError, match="cannot be written to"):
             Output(path).check()

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf import Recognizer
+from fer_tf import Recognizer, files
 from fer_tf.data.tta import TTA
 from fer_tf.errors import InputError
 from fer_tf.recognition.answers import encode_face
 from fer_tf.recognition.augmented import AugmentedNetwork
-from fer_tf.recognition.networks import landmark_model_of, open_network
+from fer_tf.recognition.networks import landmark_model_of, open_network, pinned
 from fer_tf.recognition.server import Connection
 from tests.serving.conftest import EXPRESSIONS, face_crops
 
@@ -154,5 +154,21 @@ def test_a_network_lies_on_any_filesystem_that_tensorflow_knows(fa_net_dir: str,
             for answer, expected in zip(there.classify(crops), here.classify(crops), strict=True):
                 np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
             assert landmark_model_of(source) == there.landmark_model == here.landmark_model
+    joined = f"{fa_net_dir}+ram://networks/export"
+    assert pinned(joined) == f"{fa_net_dir}+ram://networks/export/7" and pinned("pretrained") == "pretrained"
+    with contextlib.closing(open_network(joined)) as both:
+        assert len(both.classify(crops)) == 2 and landmark_model_of(joined) == both.landmark_model
     with pytest.raises(InputError, match="Received: 'ram://networks/nothing'"):
         open_network("ram://networks/nothing")
+    with pytest.raises(InputError, match="no file system is known for 'nofs://b/m/"):
+        open_network("pretrained+nofs://b/m")
+
+
+def test_a_bucket_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(path: str) -> bool:
+        raise OSError("the bucket does not answer")
+
+    monkeypatch.setattr(files, "exists", silent)
+    for ask in (open_network, pinned, landmark_model_of):
+        with pytest.raises(InputError, match=r"--model\) 'gs://b/m' cannot be read: the bucket does not answer"):
+            ask("gs://b/m")
