@@ -190,9 +190,9 @@ def _found(source: Source, extractor: FaceExtractor, options: LookOptions) -> It
 
 def _keyframes(source: Source, extractor: FaceExtractor, options: LookOptions) -> Iterator[_Found | Unreadable]:
     """A clip's keyframes, or a picture, with their faces as the extractor chooses them."""
-    if isinstance(source.value, np.ndarray):
-        if source.value.ndim == 4:
-            raise InputError(f"`keyframes` are chosen of files and bytes. Received: {source.name}.")
+    if isinstance(source.value, np.ndarray) and source.value.ndim == 4:
+        raise InputError(f"`keyframes` are chosen of files and bytes. Received: {source.name}.")
+    if not isinstance(source.value, (str, bytes)):
         yield from _found(source, extractor, options)
         return
     try:

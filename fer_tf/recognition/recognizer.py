@@ -109,7 +109,7 @@ class Recognizer:
 
         Args:
           inputs: one or a list of: paths of files, of folders, or patterns; uint8 RGB arrays (H, W, 3) or, for a clip,
-            (N, H, W, 3); encoded bytes; Pillow images.
+            (N, H, W, 3); encoded bytes; Pillow images, of a moving one the frame at which it stands.
           frames_per_second: how many frames of a clip's second are looked at, or `all`.
           keyframes: whether a clip's keyframes are looked at instead, as a build keeps them, each alone.
           smoothing: time constant of the smoothing of a followed face's scores, seconds; 0 smooths nothing.
@@ -119,7 +119,7 @@ class Recognizer:
             `folder`, `all`, or `nobody`; see `Faces.relative`.
 
         Raises:
-          InputError: for an input of another kind. A file that cannot be read is listed in `rejected`.
+          InputError: for an input of another kind. What cannot be read or decoded is listed in `rejected`.
         """
         rate = math.inf if frames_per_second == "all" else frames_per_second
         if not isinstance(rate, (int, float)):

@@ -29,7 +29,8 @@ class Source:
 
     Attributes:
       name: the file's path, or `array 3` for the fourth of the inputs.
-      value: the path, the encoded bytes, or pixels: uint8 (H, W), (H, W, 3), (H, W, 4) or, of a clip, (N, H, W, 3).
+      value: the path, the encoded bytes, or pixels: uint8 (H, W), (H, W, 3), (H, W, 4) or, of a clip, (N, H, W, 3);
+        of a Pillow image that cannot be decoded, the ClipError.
     """
 
     name: str
@@ -81,6 +82,8 @@ def pictures_of(source: Source, limits: Limits, max_side: int) -> Iterator[Pictu
         yield from _pictures_of_array(source.value)
         return
     try:
+        if isinstance(source.value, ClipError):
+            raise source.value
         with closing(media.open(source.value, limits)) as file:
             if isinstance(file, media.Still):
                 yield Picture(0, 0.0, lambda: file.frame(PICTURE_SIDE), still=True)
@@ -108,7 +111,7 @@ def sources_of(inputs: Any) -> list[Source]:
     Args:
       inputs: one of these or a list of them: the path of a file, of a folder (searched to its depths; hidden files are
         left out) or a pattern such as `clips/*.mp4`; uint8 RGB or grey arrays (H, W), (H, W, 3) or, for a clip,
-        (N, H, W, 3); encoded bytes or opened files; Pillow images.
+        (N, H, W, 3); encoded bytes or opened files; Pillow images, of a moving one the frame at which it stands.
 
     Raises:
       InputError: when there is nothing, or something of another kind.
@@ -138,7 +141,7 @@ def _sources_of_one(value: Any, number: int) -> list[Source]:
     if isinstance(value, (str, os.PathLike)):
         return [Source(path, path) for path in _files_of(os.fspath(value))]
     if _is_pillow(value):
-        return [Source(f"image {number}", media.open(value).frame().rgb)]
+        return [Source(f"image {number}", _decoded(value))]
     if hasattr(value, "read"):  # An opened file.
         value = value.read()
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -161,6 +164,14 @@ def _files_of(path: str) -> list[str]:
         raise InputError(f"`inputs`: no file matches {path!r}")
     # A missing file is one input's error and listed with the others.
     return found or [path]
+
+
+def _decoded(image: Any) -> np.ndarray | ClipError:
+    # At once: when its turn comes, its file may be closed, as after a `with`, or another of its frames be sought.
+    try:
+        return media.open(image).frame().rgb
+    except ClipError as error:
+        return error
 
 
 def _checked(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import pandas
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import fer_tf
 from fer_tf.errors import InputError
@@ -192,6 +193,22 @@ def test_what_is_left_out_is_listed_and_the_rest_goes_on(
         [str(tmp_path / "broken.jpg"), "not_a_video"],
     ]
     assert len(faces) == 1 and repr(faces) == "<Faces of 4 inputs: 1; 3 left out>"
+
+
+@pytest.mark.parametrize("keyframes", [False, True])
+def test_a_damaged_pillow_image_is_listed_and_of_a_moving_one_its_frame_counts(
+    recognize: fer_tf.Recognizer, photo: str, tmp_path: Path, keyframes: bool
+) -> None:
+    (tmp_path / "cut.jpg").write_bytes(Path(photo).read_bytes()[:4000])
+    whole = Image.open(photo)
+    grey = Image.new("RGB", whole.size, (128, 128, 128))
+    grey.save(tmp_path / "moving.gif", save_all=True, append_images=[whole])
+    with Image.open(tmp_path / "cut.jpg") as cut, Image.open(tmp_path / "moving.gif") as moving:
+        # Each frame is the same image, standing elsewhere.
+        faces = recognize(itertools.chain([cut, whole], ImageSequence.Iterator(moving)), keyframes=keyframes)
+    assert faces.table()["input"].tolist() == ["image 1", "image 3"]
+    listed = faces.rejected[["input", "reason"]].to_numpy().tolist()
+    assert listed == [["image 0", "truncated"], ["image 2", "no_face"]]
 
 
 def test_tables_are_saved_whole_in_three_formats(
