@@ -1,8 +1,9 @@
-"""The decoder's process: reads clips with PyAV and writes their keyframes to a pipe.
+"""The decoder's process: reads clips with PyAV and writes their keyframes, or each frame that is asked for, to a pipe.
 
 `fer_tf.faces.video` starts it as `python -m fer_tf.faces.decoder`. It imports numpy and av alone, so it starts
 fast and stays small, and a decoder that hangs or crashes takes nothing with it. One request is one JSON line on
-standard input; the answer is a sequence of messages, each one JSON line, a frame's followed by its RGB bytes.
+standard input; the answer is a sequence of messages, each one JSON line, a frame's followed by its RGB bytes. Without
+a rule each frame is told first; a line with 1 then asks for its bytes and one with 0 for the next.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, BinaryIO
 
 import av
@@ -77,10 +80,12 @@ class Judge:
 
 
 def answer(request: dict[str, Any], out: BinaryIO) -> None:
-    """Decodes one file and writes its keyframes and its end message; raises ClipError."""
+    """Decodes one file and writes its keyframes, or each frame, and its end message; raises ClipError."""
     limits = Limits(request["max_pixels"], request["max_picture_pixels"])
     with contextlib.closing(media.open(request["path"], limits)) as file:
-        if isinstance(file, Still):
+        if "rule" not in request:
+            answer_each(file, request, out)
+        elif isinstance(file, Still):
             send_frame(out, file.frame(request["max_side"]))
             send(out, {"kind": "end", "decoded": 1, "kept": 1, "duration": 0.0, "corrupt": 0})
         else:
@@ -159,6 +164,26 @@ def answer_video(clip: Clip, request: dict[str, Any], out: BinaryIO) -> None:
             break
     end = {"decoded": decoded, "kept": len(numbers), "duration": clip.duration, "corrupt": clip.corrupt}
     send(out, {"kind": "end", **end})
+
+
+def answer_each(file: Clip | Still, request: dict[str, Any], out: BinaryIO) -> None:
+    """Tells of each frame before it is converted, and writes those that the other side asks for."""
+    if isinstance(file, Still):
+        told: Iterable = [(0, 0.0, 0.0, lambda: file.frame(request["picture_side"]))]
+    else:
+        clip, side = file, request["max_side"]
+        told = ((seen.index, seen.time, clip.declared, partial(seen.frame, side)) for seen in clip.frames())
+    decoded = kept = 0
+    for index, at, seconds, frame in told:
+        send(out, {"kind": "seen", "number": index, "time": at, "seconds": seconds, "still": isinstance(file, Still)})
+        decoded += 1
+        asked = sys.stdin.readline()
+        if not asked:
+            raise BrokenPipeError
+        if asked.strip() == "1":
+            send_frame(out, frame())
+            kept += 1
+    send(out, {"kind": "end", "decoded": decoded, "kept": kept, "duration": 0.0, "corrupt": 0})
 
 
 def _beat(out: BinaryIO, last: float) -> float:

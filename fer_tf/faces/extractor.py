@@ -158,13 +158,14 @@ class FaceExtractor:
     Attributes:
       detector: name and version of the face detector.
       landmark_model: name and version of the landmark predictor.
+      decoder: owns the process that reads clips.
     """
 
     def __init__(self, options: ExtractorOptions | None = None):
         self.options = options or ExtractorOptions()
         self._detector = FaceDetector(self.options.threads)
         self._predictor = LandmarkPredictor(self.options.landmark_model)
-        self._decoder = Decoder(self.options.decode_timeout_s, self.options.limits, self.options.max_side)
+        self.decoder = Decoder(self.options.decode_timeout_s, self.options.limits, self.options.max_side)
         self._lock = threading.Lock()
         self.detector, self.landmark_model = self._detector.name, self._predictor.name
 
@@ -177,29 +178,29 @@ class FaceExtractor:
         Raises:
           ClipError: the clip cannot be read; its `reason` says why. The extractor goes on with the next clip.
         """
-        with self._lock:
-            clip = self._both_rules(path, UPRIGHT)
-            if 2 * len(clip.trusted) < clip.frames_kept and (view := self._better_view(path)) != UPRIGHT:
-                other = self._both_rules(path, view)
+        with self._lock, self.decoder.free() as decoder:
+            clip = self._both_rules(decoder, path, UPRIGHT)
+            if 2 * len(clip.trusted) < clip.frames_kept and (view := self._better_view(decoder, path)) != UPRIGHT:
+                other = self._both_rules(decoder, path, view)
                 clip = _noted(other, view) if len(other.trusted) > len(clip.trusted) else clip
         return clip
 
-    def _both_rules(self, path: str, view: View) -> ClipFaces:
+    def _both_rules(self, decoder: Decoder, path: str, view: View) -> ClipFaces:
         rule = self.options.keyframe_rule
-        clip = self._pass(path, rule, view)
+        clip = self._pass(decoder, path, rule, view)
         if rule != "uniform" and 2 * len(clip.trusted) < clip.frames_kept > 1:
             # Something else moved more than the face: a cut, a camera, the face leaving.
-            even = self._pass(path, "uniform", view)
+            even = self._pass(decoder, path, "uniform", view)
             clip = even if len(even.trusted) > len(clip.trusted) else clip
         return clip
 
-    def _better_view(self, path: str) -> View:
+    def _better_view(self, decoder: Decoder, path: str) -> View:
         """How most of a clip's frames show a face, when few do as they are: not upright, or cut tightly around it.
 
         A clip of which most frames are left out is in doubt as a whole: a detector finds faces that stand on their
         head in a few frames, and believes that they stand upright.
         """
-        frames = [item for item in self._decoder.keyframes(path, "uniform", SAMPLE) if isinstance(item, Frame)]
+        frames = [item for item in decoder.keyframes(path, "uniform", SAMPLE) if isinstance(item, Frame)]
         views = VIEWS if len(frames) > 1 or self.options.turned else VIEWS[:2]
         shown = {view: sum(self._shows_a_face(frame, view) for frame in frames) for view in views}
         best = max(views, key=lambda view: shown[view])
@@ -209,11 +210,11 @@ class FaceExtractor:
         """Whether a frame that is looked at by itself shows a face with its landmarks."""
         return any(face.landmarks_trusted for face in self._look(frame, view, self._picture_finder()))
 
-    def _pass(self, path: str, rule: str, view: View) -> ClipFaces:
+    def _pass(self, decoder: Decoder, path: str, rule: str, view: View) -> ClipFaces:
         finder = ClipFinder(self._detector, self.options.min_score)
         work = _Gathered()
-        items = self._decoder.keyframes(path, rule, self.options.max_keyframes)
-        decoded = ahead(items, CHUNK, cancel=self._decoder.stop)
+        items = decoder.keyframes(path, rule, self.options.max_keyframes)
+        decoded = ahead(items, CHUNK, cancel=decoder.stop)
         try:
             for chunk in _chunks(decoded, work):
                 if work.end is not None and work.end.decoded == 1:
@@ -289,11 +290,11 @@ class FaceExtractor:
     @property
     def decoder_pid(self) -> int | None:
         """The decoder's process id, or None while none runs."""
-        return self._decoder.pid
+        return self.decoder.pid
 
     def close(self) -> None:
         """Ends the decoder's process."""
-        self._decoder.close()
+        self.decoder.close()
 
     def _aligned(self, frame: Frame, found: Detections, number: int, view: View) -> AlignedFace:
         """The face, cut out by its landmarks or, where these do not sit on it, by the detector's five points.

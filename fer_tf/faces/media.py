@@ -60,6 +60,21 @@ def open(source: Any, limits: Limits | None = None) -> Still | Clip:
     raise InputError(f"`source` must be a path, bytes, an image or uint8 pixels. Received: {type(source).__name__}.")
 
 
+def open_picture(source: str | bytes, limits: Limits) -> Still | None:
+    """Opens a picture that needs no video codec; None for a clip, and for formats that only FFmpeg reads.
+
+    Args:
+      source: a path, or a file's bytes.
+      limits: how large it may be.
+
+    Raises:
+      ClipError: it cannot be read; its `reason` says why.
+    """
+    path = _checked(source) if isinstance(source, str) else "bytes"
+    image = _identified(source, path)
+    return None if image is None or stills.is_moving(image) else Still(image, source, path, limits)
+
+
 def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
     """Returns a record's image, uint8 (h, w, 3) RGB or with `channels` 1 grey (h, w).
 
@@ -88,14 +103,19 @@ def _checked(path: str) -> str:
 
 
 def _opened(source: str | bytes, path: str, limits: Limits) -> Still | Clip:
-    if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
-        raise ClipError("empty_file", path, "0 bytes")
-    image = None if _is_video(source) else stills.identified(source)
+    image = _identified(source, path)
     if image is None:
         return _film_or_picture(source, path, limits)
     if stills.is_moving(image):
         return Clip(Animation(image, source, path, limits), path, limits)
     return Still(image, source, path, limits)
+
+
+def _identified(source: str | bytes, path: str) -> Any:
+    """The opened Pillow image of a picture, or None; raises ClipError for an empty file."""
+    if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
+        raise ClipError("empty_file", path, "0 bytes")
+    return None if _is_video(source) else stills.identified(source)
 
 
 def _film_or_picture(source: str | bytes, path: str, limits: Limits) -> Still | Clip:

@@ -1,7 +1,8 @@
-"""A clip's keyframes as RGB arrays, decoded in a process of their own."""
+"""A clip's keyframes, or its frames one by one, as RGB arrays, decoded in a process of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -9,7 +10,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -28,6 +29,25 @@ class ClipEnd:
     kept: int
     duration: float
     corrupt: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """A frame that is not yet converted: those that nobody looks at cost nothing.
+
+    Attributes:
+      number: the frame's number, from 0.
+      time: seconds from the first frame.
+      frame: makes the upright pixels; before the next frame is told.
+      still: whether the file is one picture and no clip.
+      seconds: how long the clip says that it is, 0 when it does not say.
+    """
+
+    number: int
+    time: float
+    frame: Callable[[], Frame]
+    still: bool = False
+    seconds: float = 0.0
 
 
 def ahead(items: Generator[T, None, None], count: int, cancel: Callable[[], None]) -> Generator[T, None, None]:
@@ -98,6 +118,22 @@ class Decoder:
         self.timeout_s, self.limits, self.max_side = timeout_s, limits, max_side
         self._process: subprocess.Popen | None = None
         self._buffer = b""
+        self._used = threading.Lock()
+
+    @contextlib.contextmanager
+    def free(self) -> Iterator[Decoder]:
+        """Gives this decoder, or while it works on another file a second one, which ends with the block."""
+        if self._used.acquire(blocking=False):
+            try:
+                yield self
+            finally:
+                self._used.release()
+            return
+        second = Decoder(self.timeout_s, self.limits, self.max_side)
+        try:
+            yield second
+        finally:
+            second.close()
 
     def keyframes(self, path: str, rule: str, limit: int) -> Generator[Frame | ClipEnd, None, None]:
         """Yields the clip's keyframes as they are decoded, then one ClipEnd.
@@ -105,28 +141,75 @@ class Decoder:
         Raises:
           ClipError: the clip cannot be decoded; the next clip finds a working decoder again.
         """
-        request = {"path": os.path.abspath(path), "rule": rule, "limit": limit}
-        request |= {**asdict(self.limits), "max_side": self.max_side}
         finished = False
         try:
-            self._send(request)
-            while not finished:
-                message = json.loads(self._line())
-                kind = message.pop("kind")
-                finished = kind in ("end", "error")
-                if kind == "error":
-                    raise ClipError(message["reason"], path, message["detail"])
-                if kind == "end":
-                    yield ClipEnd(**message)
-                elif kind == "frame":
-                    yield self._frame(message)
-        except TimeoutError:
-            raise ClipError("decoder_timeout", path, f"silent for {self.timeout_s:g} s, stopped") from None
-        except EOFError:
-            raise ClipError("decoder_died", path, self._how_it_died()) from None
+            with self._told_of(path):
+                self._send(self._request(path) | {"rule": rule, "limit": limit})
+                while not finished:
+                    kind, message = self._message(path)
+                    finished = kind == "end"
+                    if kind == "end":
+                        yield ClipEnd(**message)
+                    elif kind == "frame":
+                        yield self._frame(message)
         finally:
             if not finished:
                 self.close()
+
+    def frames(self, path: str, picture_side: int) -> Generator[Told, None, None]:
+        """Yields each frame of a clip, or a picture as one, before it is converted.
+
+        Args:
+          path: the file.
+          picture_side: a larger picture is shrunk to this long side, pixels.
+
+        Raises:
+          ClipError: the file cannot be decoded, or no further; the next one finds a working decoder again.
+        """
+        finished = taken = False
+
+        def take() -> Frame:
+            nonlocal taken
+            taken = True
+            with self._told_of(path):
+                self._write("1")
+                return self._frame(self._message(path)[1])
+
+        try:
+            with self._told_of(path):
+                self._send(self._request(path) | {"picture_side": picture_side})
+                while not finished:
+                    kind, message = self._message(path)
+                    finished = kind == "end"
+                    if kind == "seen":
+                        taken = False
+                        yield Told(frame=take, **message)
+                        if not taken:
+                            self._write("0")
+        finally:
+            if not finished:
+                self.close()
+
+    def _request(self, path: str) -> dict[str, Any]:
+        return {"path": os.path.abspath(path), **asdict(self.limits), "max_side": self.max_side}
+
+    def _message(self, path: str) -> tuple[str, dict[str, Any]]:
+        """Returns the process's next message, kind and content; raises ClipError where it tells of one."""
+        message = json.loads(self._line())
+        kind = message.pop("kind")
+        if kind == "error":
+            raise ClipError(message["reason"], path, message["detail"])
+        return kind, message
+
+    @contextlib.contextmanager
+    def _told_of(self, path: str) -> Iterator[None]:
+        """Turns what happens to the process into the file's error."""
+        try:
+            yield
+        except TimeoutError:
+            raise ClipError("decoder_timeout", path, f"silent for {self.timeout_s:g} s, stopped") from None
+        except (EOFError, BrokenPipeError):
+            raise ClipError("decoder_died", path, self._how_it_died()) from None
 
     @property
     def pid(self) -> int | None:
@@ -155,12 +238,15 @@ class Decoder:
             if self._process is None:
                 self._start()
             try:
-                self._process.stdin.write(json.dumps(request).encode() + b"\n")
-                self._process.stdin.flush()
+                self._write(json.dumps(request))
                 return
             except BrokenPipeError:
                 self.close()
         raise EOFError
+
+    def _write(self, line: str) -> None:
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
 
     def _start(self) -> None:
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -265,7 +265,7 @@ class Faces:
         if not -len(self._sources) <= number < len(self._sources):
             raise InputError(f"`number` must name one of {len(self._sources)} inputs. Received: {number}.")
         source = self._sources[number]
-        return plot(source, [face for face in self if face.source is source], self._extractor.options)
+        return plot(source, [face for face in self if face.source is source], self._extractor)
 
     def __repr__(self) -> str:
         inputs = f"{len(self._sources)} input{'s' if len(self._sources) != 1 else ''}"
@@ -361,10 +361,9 @@ def _folder(source: Source) -> str | None:
 
 def _crops(source: Source, faces: list[Face], extractor: FaceExtractor | GivenFaces) -> Iterator[np.ndarray]:
     """Yields the crops of one source's faces, which are in order of its frames."""
-    options = extractor.options
     waiting = iter(faces)
     face = next(waiting, None)
-    for picture in pictures_of(source, options.limits, options.max_side):
+    for picture in pictures_of(source, extractor):
         if face is None:
             return
         if picture.number != face.frame:

@@ -9,6 +9,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.extractor import AlignedFace, ClipFaces, ExtractorOptions, Rejected
 from fer_tf.faces.stills import shrunk
+from fer_tf.faces.video import Decoder
 
 MODES = ("found", "given")
 # A picture with a longer side than LARGE, pixels, is asked about with this long side: networks look at 44 to 128 pixels
@@ -31,6 +32,7 @@ class GivenFaces:
 
     def __init__(self, options: ExtractorOptions, share: float = 1.0) -> None:
         self.options = options
+        self.decoder = Decoder(options.decode_timeout_s, options.limits, options.max_side)
         self._share = share
         # Nothing is aligned, so no predictor can be the wrong one.
         self.landmark_model = "none"
@@ -68,4 +70,5 @@ class GivenFaces:
         raise InputError(f"`keyframes` need faces that are found, and `faces` are given. Received: {path!r}.")
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Ends the decoder's process."""
+        self.decoder.close()

@@ -160,7 +160,7 @@ def _found(source: Source, extractor: FaceExtractor, options: LookOptions) -> It
     """A source's frames with the faces in those that are looked at."""
     next_look, since = 0.0, 0
     try:
-        for picture in pictures_of(source, extractor.options.limits, extractor.options.max_side):
+        for picture in pictures_of(source, extractor):
             # Frames between two looks wait for the second: many frames a second must not fill the memory.
             looked_at = picture.time >= next_look or since >= MAX_WAITING
             since = 0 if looked_at else since + int(options.with_pictures)

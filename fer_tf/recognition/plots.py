@@ -15,10 +15,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fer_tf import files
-from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.faces.extractor import FaceExtractor
 from fer_tf.faces.media import Frame
 from fer_tf.recognition.drawing import annotate
 from fer_tf.recognition.face import Face
+from fer_tf.recognition.given import GivenFaces
 from fer_tf.recognition.sources import Source, pictures_of
 
 # Eight colours that a white page shows well; more expressions take them again.
@@ -35,9 +36,9 @@ class Plot(Figure):
         return file.getvalue()
 
 
-def plot(source: Source, faces: Sequence[Face], options: ExtractorOptions) -> Plot:
+def plot(source: Source, faces: Sequence[Face], extractor: FaceExtractor | GivenFaces) -> Plot:
     """Returns a picture with its faces drawn in, or each person's expressions over a clip's time."""
-    with closing(pictures_of(source, options.limits, options.max_side)) as pictures:
+    with closing(pictures_of(source, extractor)) as pictures:
         first = next(pictures)
         return _picture(source.name, first.frame(), faces) if first.still else _course(source.name, faces)
 

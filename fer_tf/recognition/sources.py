@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.faces import media
-from fer_tf.faces.media import ClipError, Frame, Limits
+from fer_tf.faces.media import ClipError, Frame
+from fer_tf.faces.video import Told
+
+if TYPE_CHECKING:
+    from fer_tf.faces.extractor import FaceExtractor
+    from fer_tf.recognition.given import GivenFaces
 
 # An array has no clock: frames of a second stand for it, at a usual rate.
 ARRAY_RATE = 25.0
@@ -48,61 +53,49 @@ class Source:
             yield file.name
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One frame that is not yet converted: those that nobody looks at cost nothing.
-
-    Attributes:
-      number: the frame's number, from 0.
-      time: seconds from the first frame.
-      frame: makes the upright pixels.
-      still: whether the source is one picture and no clip.
-      seconds: how long the clip says that it is, 0 when it does not say.
-    """
-
-    number: int
-    time: float
-    frame: Callable[[], Frame]
-    still: bool = False
-    seconds: float = 0.0
-
-
-def pictures_of(source: Source, limits: Limits, max_side: int) -> Iterator[Picture]:
-    """Yields a source's frames.
+def pictures_of(source: Source, extractor: FaceExtractor | GivenFaces) -> Iterator[Told]:
+    """Yields a source's frames, not yet converted; a clip is decoded in the extractor's process for that.
 
     Args:
       source: what to read.
-      limits: how large its frames may be.
-      max_side: longer frames of a clip are shrunk to this long side, pixels.
+      extractor: whose options say how large frames may be and how long a decoder may be silent.
 
     Raises:
       ClipError: when it cannot be read, or no frame of it.
     """
-    if isinstance(source.value, np.ndarray) and source.value.ndim == 4:
-        yield from _pictures_of_array(source.value)
+    value = source.value
+    if isinstance(value, np.ndarray) and value.ndim == 4:
+        yield from _pictures_of_array(value)
         return
     try:
-        if isinstance(source.value, ClipError):
-            raise source.value
-        with closing(media.open(source.value, limits)) as file:
-            if isinstance(file, media.Still):
-                yield Picture(0, 0.0, lambda: file.frame(PICTURE_SIDE), still=True)
-                return
-            number = -1
-            for seen in file.frames():
-                number = seen.index
-                yield Picture(seen.index, seen.time, partial(seen.frame, max_side), seconds=file.declared)
+        if isinstance(value, ClipError):
+            raise value
+        open_still = media.open if isinstance(value, np.ndarray) else media.open_picture
+        still = open_still(value, extractor.options.limits)
+        if still:
+            with closing(still):
+                yield Told(0, 0.0, lambda: still.frame(PICTURE_SIDE), still=True)
+            return
+        number = -1
+        with (
+            source.path() as path,
+            extractor.decoder.free() as decoder,
+            closing(decoder.frames(path, PICTURE_SIDE)) as frames,
+        ):
+            for told in frames:
+                number = told.number
+                yield told
     except ClipError as error:
         raise ClipError(error.reason, source.name, error.detail) from None
     if number < 0:
         raise ClipError("no_frames", source.name)
 
 
-def _pictures_of_array(frames: np.ndarray) -> Iterator[Picture]:
+def _pictures_of_array(frames: np.ndarray) -> Iterator[Told]:
     seconds = len(frames) / ARRAY_RATE
     for number, rgb in enumerate(frames):
         time = number / ARRAY_RATE
-        yield Picture(number, time, partial(Frame, np.ascontiguousarray(rgb), number, time, 1.0), seconds=seconds)
+        yield Told(number, time, partial(Frame, np.ascontiguousarray(rgb), number, time, 1.0), seconds=seconds)
 
 
 def sources_of(inputs: Any) -> list[Source]:

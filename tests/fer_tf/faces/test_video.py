@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -224,6 +227,72 @@ def test_a_decoder_that_died_between_clips_is_replaced_unnoticed(decoder: Decode
     os.kill(decoder.pid, signal.SIGKILL)
     os.waitid(os.P_PID, decoder.pid, os.WEXITED | os.WNOWAIT)
     assert len(all_of(decoder, path)[0]) == 3
+
+
+def test_of_frames_one_by_one_those_are_converted_that_are_asked_for(decoder: Decoder, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(10))
+    with contextlib.closing(media.open(path)) as clip:
+        expected = [seen.frame(100) for seen in clip.frames()]
+    decoder.max_side = 100
+    got = {}
+    for told in decoder.frames(path, 4000):
+        assert (told.number, told.still) == (len(got), False) and told.seconds == pytest.approx(0.4, abs=0.02)
+        assert told.time == pytest.approx(told.number * 0.04, abs=1e-3)
+        got[told.number] = told.frame() if told.number % 3 == 0 else None
+    assert [number for number, frame in got.items() if frame] == [0, 3, 6, 9] and len(got) == 10
+    for frame in filter(None, got.values()):
+        np.testing.assert_array_equal(frame.rgb, expected[frame.index].rgb)
+        assert frame.shrink == expected[frame.index].shrink == 100 / 128 and frame.time == expected[frame.index].time
+    # Nobody who stops early leaves anything to the next.
+    frames = decoder.frames(path, 4000)
+    next(frames).frame()
+    frames.close()
+    assert len(list(decoder.frames(path, 4000))) == 10 and all_of(decoder, path)[1].decoded == 10
+
+
+def test_a_picture_that_only_ffmpeg_reads_is_one_frame_and_shrunk_as_pictures_are(
+    decoder: Decoder, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "a.dpx")
+    encoder = av.CodecContext.create("dpx", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 128, 96, "rgb24"
+    encoder.time_base = Fraction(1, 25)
+    picture = av.VideoFrame.from_ndarray(drawn(1)[0], "rgb24")
+    Path(path).write_bytes(b"".join(bytes(packet) for packet in encoder.encode(picture)))
+    assert media.open_picture(path, Limits()) is None
+    ((told, frame),) = [(told, told.frame()) for told in decoder.frames(path, 64)]
+    assert told.still and frame.rgb.shape == (48, 64, 3)
+
+
+def test_a_decoder_that_hangs_or_dies_between_frames_costs_the_rest_of_its_clip(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(20))
+    decoder = Decoder(timeout_s=60.0, limits=Limits(), max_side=1920)
+    for number, reason in ((signal.SIGSTOP, "decoder_timeout"), (signal.SIGKILL, "decoder_died")):
+        for where in ("before a frame is made", "before the next is told"):
+            frames = decoder.frames(path, 4000)
+            told = next(frames)
+            os.kill(decoder.pid, number)
+            decoder.timeout_s = 0.5
+            with pytest.raises(ClipError) as caught:
+                told.frame() if where == "before a frame is made" else next(frames)
+            assert caught.value.reason == reason and caught.value.path == path
+            frames.close()
+            decoder.timeout_s = 60.0
+            assert len(list(decoder.frames(path, 4000))) == 20
+    decoder.close()
+
+
+def test_while_a_decoder_works_another_takes_the_next_file_and_ends_with_it(decoder: Decoder, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(5))
+    with decoder.free() as first:
+        frames = first.frames(path, 4000)
+        assert first is decoder and next(frames).number == 0
+        with decoder.free() as second:
+            assert second is not first and len(list(second.frames(path, 4000))) == 5
+        assert second.pid is None
+        assert [told.number for told in frames] == [1, 2, 3, 4]
+    with decoder.free() as again:
+        assert again is decoder
 
 
 def test_a_caller_that_stops_early_gets_the_next_clip_whole(decoder: Decoder, tmp_path: Path) -> None:

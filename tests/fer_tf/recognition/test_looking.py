@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from fer_tf.faces.media import Limits
+from fer_tf.faces.video import Decoder
 from fer_tf.recognition.answers import Answer
 from fer_tf.recognition.looking import LookOptions, SeenFace, SeenFrame, Unreadable, between, look
 from fer_tf.recognition.sources import Source, sources_of
@@ -21,6 +23,9 @@ class OneFace:
     """Finds the same face in every picture; its crop tells which picture it was cut from."""
 
     options = SimpleNamespace(max_side=1024, limits=Limits())
+
+    def __init__(self) -> None:
+        self.decoder = Decoder(60.0, Limits(), 1024)
 
     def search(self, rgb: np.ndarray) -> tuple[list[SimpleNamespace], list]:
         box = np.array([20, 20, 50, 50], np.float32)
@@ -41,7 +46,9 @@ class Asked:
 
 
 def looked(path: str, **options: object) -> list[SeenFrame]:
-    return list(look(sources_of(path), OneFace(), Asked(), LookOptions(**options)))
+    finder = OneFace()
+    with closing(finder.decoder):
+        return list(look(sources_of(path), finder, Asked(), LookOptions(**options)))
 
 
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
@@ -62,7 +69,9 @@ def test_faces_of_many_files_are_asked_about_together_and_each_file_gets_its_own
     grey = [np.full((80, 80, 3), 5 * level, np.uint8) for level in range(40)]
     sources = sources_of([*grey[:20], str(broken), *grey[20:]])
     ask = Asked()
-    items = list(look(sources, OneFace(), ask))
+    finder = OneFace()
+    with closing(finder.decoder):
+        items = list(look(sources, finder, ask))
     assert ask.batches == [31, 9]  # The file that cannot be read waits in line too.
     assert [item.source for item in items] == sources
     assert [type(item) for item in items].index(Unreadable) == 20 and items[20].error.reason == "not_a_video"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pandas
@@ -18,10 +22,10 @@ from PIL import Image, ImageSequence
 import fer_tf
 from fer_tf.errors import InputError
 from fer_tf.faces import eyes
-from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
+from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
 from fer_tf.recognition import tables
 from fer_tf.recognition.pose import head_pose
-from fer_tf.recognition.sources import sources_of
+from fer_tf.recognition.sources import pictures_of, sources_of
 
 CLIP = "take_1/P004/happy/front.mp4"
 FER = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -146,6 +150,33 @@ def _frames(path: Path) -> Iterator[np.ndarray]:
     from tests.fer_tf.faces.clips import read_frames
 
     return iter(read_frames(path))
+
+
+def test_no_clip_is_decoded_in_the_callers_process_and_one_that_hangs_is_given_up(
+    recognize: fer_tf.Recognizer, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codec that a file hangs or crashes must not take the caller with it."""
+
+    def refused(*args: object, **options: object) -> None:
+        raise AssertionError("a clip was opened here")
+
+    monkeypatch.setattr(av, "open", refused)
+    clip = samples / CLIP
+    faces = recognize([clip, clip.read_bytes()])
+    table = faces.table()
+    assert not len(faces.rejected) and len(table) == 2 * (table["input"] == str(clip)).sum() > 0
+    assert len(list(faces.crops)) == len(table) and faces.plot()
+    # While one result is half looked at, the next has a decoder of its own.
+    (source,), decoder = sources_of(clip.read_bytes()), recognize.extractor.decoder
+    with contextlib.closing(pictures_of(source, recognize.extractor)) as frames:
+        assert next(frames).frame().rgb.ndim == 3
+        assert len(recognize(clip).table()) == (table["input"] == str(clip)).sum()
+        os.kill(decoder.pid, signal.SIGSTOP)
+        monkeypatch.setattr(decoder, "timeout_s", 0.5)
+        with pytest.raises(ClipError, match=r"`bytes 0`: decoder timeout"):
+            list(frames)
+    monkeypatch.undo()
+    assert len(recognize(clip).table()) == (table["input"] == str(clip)).sum()
 
 
 def test_every_frame_or_the_keyframes_can_be_asked_for(recognize: fer_tf.Recognizer, samples: Path) -> None:
