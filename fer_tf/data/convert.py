@@ -93,16 +93,9 @@ def _listing(data: str) -> list[tuple[str, int, int]]:
     if os.path.isfile(data):
         about = os.stat(data)
         return [("", about.st_size, about.st_mtime_ns)]
-    found, folders = [], [data]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    folders.append(entry.path)
-                elif entry.is_file():
-                    about = entry.stat()
-                    found.append((entry.path[len(data) :], about.st_size, about.st_mtime_ns))
-    return sorted(found)
+    paths = filter(os.path.isfile, files.matching(data, files.ANY_DEPTH))
+    found = [(os.path.relpath(path, data), os.stat(path)) for path in paths]
+    return [(f"/{name}", about.st_size, about.st_mtime_ns) for name, about in found]
 
 
 class _Facts:

@@ -48,7 +48,7 @@ class ExtractorOptions:
       landmark_model: path of another dlib predictor with 68 points; empty for the packaged one.
       max_pixels: videos with frames of more pixels are refused; the default is 8K.
       max_picture_pixels: pictures with more pixels are refused; larger ones than `max_side` are shrunk while decoded.
-      max_side: longer frames are shrunk to this long side before faces are cut out, pixels.
+      max_side: longer frames are shrunk to this long side before faces are cut out, pixels; 0 shrinks none.
       decode_timeout_s: how long the decoder may stay silent before its clip is given up, seconds.
       turned: whether a picture without a face is also looked at turned by quarter turns; a clip always is.
       threads: threads that TensorFlow may use for one operation; 0 leaves its setting alone. Where TensorFlow does
@@ -77,8 +77,11 @@ class ExtractorOptions:
             raise InputError(f"`max_keyframes` must be at least 1. Received: {self.max_keyframes}.")
         if not 0 <= self.min_score < 1:
             raise InputError(f"`min_score` must be in [0, 1). Received: {self.min_score}.")
-        if self.threads < 0:
-            raise InputError(f"`threads` must be at least 0. Received: {self.threads}.")
+        for name, least in (("max_pixels", 1), ("max_picture_pixels", 1), ("max_side", 0), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        if not self.decode_timeout_s > 0:
+            raise InputError(f"`decode_timeout_s` must be more than 0 seconds. Received: {self.decode_timeout_s}.")
 
     @property
     def limits(self) -> Limits:

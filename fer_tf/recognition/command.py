@@ -230,6 +230,8 @@ class CsvTable:
       path: the table; empty writes nothing.
     """
 
+    FIXED = ("frame", "time", "face", "x", "y", "width", "height", "detector_score", "expression")
+
     def __init__(self, path: str) -> None:
         self._path = path
         self._whole, self._file = files.whole_path(path), None
@@ -244,6 +246,9 @@ class CsvTable:
     def __exit__(self, *error: Any) -> None:
         if not self._file:
             return
+        if not self._header:
+            # Without a face nobody has told which expressions there are.
+            self._writer.writerow((*self.FIXED, "probability"))
         self._file.close()
         self._whole.__exit__(*error)
 
@@ -253,9 +258,8 @@ class CsvTable:
             return
         for face in seen.faces:
             if not self._header:
-                fixed = ("frame", "time", "face", "x", "y", "width", "height", "detector_score", "expression")
                 unsure = ("unsure",) if face.answer.unsure_below else ()
-                self._writer.writerow((*fixed, *unsure, "probability", *face.answer.expressions))
+                self._writer.writerow((*self.FIXED, *unsure, "probability", *face.answer.expressions))
                 self._header = True
             name, probability = face.answer.best()[0]
             box = [f"{value / seen.shrink:.1f}" for value in face.box]

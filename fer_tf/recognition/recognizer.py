@@ -83,8 +83,9 @@ class Recognizer:
                 raise not_one_of("option", name, known)
         LookOptions(unsure_below=unsure_below)  # Refused before anything is loaded.
         chosen = ExtractorOptions(**{"subject": "all", **options})
-        network = augmented(open_network(source), tta)
+        network: Network = open_network(source)
         try:
+            network = augmented(network, tta)
             given = faces == "given"
             extractor = (
                 GivenFaces(chosen, network.picture_share) if given else extractor_for(network.landmark_model, chosen)

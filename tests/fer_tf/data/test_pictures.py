@@ -19,6 +19,7 @@ def test_folders_are_expressions_by_the_names_that_this_project_uses(tmp_path):
         write(f"{tmp_path}/{name}/x/{number}.png", png(number))
     write(f"{tmp_path}/.hidden/1.png", png(4))
     (tmp_path / "sad" / "linked").symlink_to(tmp_path / ".hidden")
+    (tmp_path / "sad" / "x" / "up").symlink_to(tmp_path / "sad")
     faces = public.read("pictures", str(tmp_path), needs=("test",))
     assert faces.expressions == ("angry", "bored", "happy", "sad")
     test = faces.parts["test"]

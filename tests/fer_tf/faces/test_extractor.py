@@ -232,7 +232,8 @@ def test_an_error_in_the_middle_of_a_clip_does_not_leak_into_the_next(
 
 def test_options_are_plain_json_and_wrong_ones_are_named() -> None:
     assert ExtractorOptions(**json.loads(json.dumps(asdict(ExtractorOptions())))) == ExtractorOptions()
-    for wrong in ({"subject": "tallest"}, {"keyframe_rule": "best"}, {"max_keyframes": 0}, {"min_score": 1.5}):
+    numbers = ({"max_keyframes": 0}, {"min_score": 1.5}, {"max_side": -1}, {"max_pixels": 0}, {"decode_timeout_s": 0.0})
+    for wrong in ({"subject": "tallest"}, {"keyframe_rule": "best"}, *numbers):
         with pytest.raises(InputError, match=f"`{next(iter(wrong))}` must be"):
             ExtractorOptions(**wrong)
 

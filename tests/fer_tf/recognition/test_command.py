@@ -26,6 +26,10 @@ def test_a_table_that_is_not_finished_does_not_get_its_name(tmp_path: Path) -> N
     with pytest.raises(RuntimeError), command.CsvTable(str(path)):
         raise RuntimeError
     assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
+    # One without a face has its columns all the same, but for the expressions, which nobody has told.
+    with command.CsvTable(str(path)):
+        pass
+    assert path.read_text() == ",".join((*command.CsvTable.FIXED, "probability")) + "\n"
 
 
 def test_results_of_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
