@@ -72,7 +72,8 @@ def running(runner: str, flags: Sequence[str], output: str) -> Iterator[beam.Pip
         with pipeline(runner, flags) as steps:
             yield steps
     except (InputError, ServerError) as error:
-        raise type(error)(_STEP.sub("", str(error))) from error
+        kind = ServerError if isinstance(error, ServerError) else InputError
+        raise kind(_STEP.sub("", str(error))) from error
     except Exception as error:
         # Beam wraps what stops a worker; its text alone tells.
         text = _STEP.sub("", str(error))

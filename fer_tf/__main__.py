@@ -20,7 +20,7 @@ COMMANDS = {
     "serve": ("serving.server", "the SavedModel over gRPC"),
     "recognize": ("fer_tf.recognition.__main__", "pictures and videos to a table and annotated copies"),
     "client": ("serving.client", "the same by a server"),
-    "predict": ("beam_pipelines.predict", "many files by a SavedModel on a Beam runner"),
+    "predict": ("beam_pipelines.predict", "very many files on a Beam runner"),
     "demo": ("serving.demo", "the web page"),
     "look": ("fer_tf.reports.look", "where a network looks"),
     "report": ("fer_tf.reports.report", "the paper's figures and tables of data and runs"),

@@ -85,6 +85,11 @@ class NetworkFolder:
         """The folder of a competitor's newest epoch, which Keras keeps until the training has come to its end."""
         return files.join(self.path, "backup")
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of the network is there that its lineage tells of: weights, or a checkpoint of them."""
+        return self.has_spec or self.has_checkpoint
+
     def read_history(self) -> Any:
         """Returns what the training noted of its epochs, or None when it noted nothing yet."""
         return _read_json(files.join(self.path, _HISTORY))
@@ -301,8 +306,14 @@ def parts_of(source: str) -> list[str]:
         return [source]
     scheme, _, path = source.partition("://")
     # `pretrained+gs` is no scheme, but a name and one.
-    is_one_path = not (path and PLUS in scheme) and files.exists(source)
+    is_one_path = not (path and PLUS in scheme) and _is_there(source)
     return [source] if is_one_path else source.split(PLUS)
+
+
+def _is_there(folder: str) -> bool:
+    """Whether a folder is there, where buckets have none but by what lies in them: a run, a network or an export."""
+    held = ("*", f"*/{SPEC_FILE}", "*/saved_model.pb")
+    return files.exists(folder) or any(files.matching(folder, pattern) for pattern in held)
 
 
 def _read_json(path: str) -> Any:

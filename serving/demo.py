@@ -327,7 +327,7 @@ def launch(config: DemoConfig, connection: Any) -> tuple[gr.Blocks, str]:
     port = config.port or _free_port(config.host)
     _refuse_taken(config.host, port)
     _, url, _ = page.queue(max_size=32).launch(
-        server_name=hosts.bare(config.host),
+        server_name=hosts.bracketed(config.host),
         server_port=port,
         prevent_thread_lock=True,
         share=False,

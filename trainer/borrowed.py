@@ -44,10 +44,10 @@ def check(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
 def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
     """Writes which images go into the run's network, its own and those of the networks that take part.
 
-    What a training that never came to a checkpoint has left is written anew: it may have had other flags and data.
+    What a training that never came to weights has left is written anew: it may have had other flags and data.
     """
     network = config.folder.fa_net
-    if runtime.is_chief() and not (network.has_checkpoint and lineage.is_recorded(network.path)):
+    if runtime.is_chief() and not (network.has_begun and lineage.is_recorded(network.path)):
         lineage.write(network.path, lineage.of_training(faces, config.task, folders(config)))
 
 

@@ -125,7 +125,8 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], config: TaskConfig)
         if name not in FREE_FLAGS and name in before and before[name] != value:
             raise InputError(
                 f"`{name}` was {before[name]!r} when this run began. Received: {value!r} ({config.folder.config}). "
-                "Give the same flags to go on, or another --run_dir to begin anew."
+                "Give the same flags to go on, or another --run_dir to begin anew; where a table chose them, remove "
+                "the cell's folder."
             )
 
 

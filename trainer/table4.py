@@ -83,7 +83,7 @@ def run(config: TaskConfig) -> None:
     wanted = {cell: _flags_of(config, sets, cell, shared[cell.task]) for cell in cells_of(config, sets)}
     for cell, flags in wanted.items():
         runtime.refuse_other_flags(flags)
-        if cell.start == REAL:
+        if cell.start != FRESH:
             runtime.refuse_other_flags(_corpus_network(config, sets, cell))
     progress = cells.Progress("Table 4", len(wanted), sum(map(cells.is_done, wanted.values())))
     for cell, flags in wanted.items():
@@ -153,24 +153,23 @@ def _corpus_network(config: TaskConfig, sets: Sets, cell: Cell) -> TaskConfig:
     """The flags of the corpus' network that a training begins with, which has the input size of the set's."""
     size = recipe_of(cell.task, config.fa_net).image_size
     folder = f"{cell.recipe}-{size}/{cell.start}"
-    return _on_corpus(config, sets, folder, image_size=size, synthetic=cell.start == SYNTHETIC)
+    flags = _on_corpus(config, sets, folder, image_size=size, synthetic=cell.start == SYNTHETIC)
+    if cell.start != SYNTHETIC:
+        return flags
+    made_in = config.fa_net.synthetic_from or _gan(config, sets).run.run_dir
+    return cells.with_equal_steps(replace(flags, synthetic_from=made_in))
 
 
 def _pretrain(config: TaskConfig, sets: Sets, cell: Cell) -> None:
     """Trains the corpus' network that a training begins with, where that is not done."""
-    flags = _corpus_network(config, sets, cell)
-    if cell.start == SYNTHETIC:
-        made_in = config.fa_net.synthetic_from or _generator(config, sets)
-        flags = cells.with_equal_steps(replace(flags, synthetic_from=made_in))
-    cells.run(config, flags, ("fa_net",))
+    if cell.start == SYNTHETIC and not config.fa_net.synthetic_from:
+        cells.run(config, _gan(config, sets), ("fape_gan", "synthesize"))
+    cells.run(config, _corpus_network(config, sets, cell), ("fa_net",))
 
 
-def _generator(config: TaskConfig, sets: Sets) -> str:
-    """Trains the corpus' FaPE-GAN and makes its faces, where that is not done, and returns its run folder."""
-    # Both recipes of Fa-Net take its faces, so that none of Fa-Net's flags binds it.
-    flags = _on_corpus(config, sets, "gan", **vars(FaNetOptions()))
-    cells.run(config, flags, ("fape_gan", "synthesize"))
-    return flags.run.run_dir
+def _gan(config: TaskConfig, sets: Sets) -> TaskConfig:
+    """The flags of the corpus' FaPE-GAN; both recipes of Fa-Net take its faces, so that none of Fa-Net's binds it."""
+    return _on_corpus(config, sets, "gan", **vars(FaNetOptions()))
 
 
 def _write(config: TaskConfig, sets: Sets) -> str:

@@ -93,8 +93,11 @@ def _listing(data: str) -> list[tuple[str, int, int]]:
     if os.path.isfile(data):
         about = os.stat(data)
         return [("", about.st_size, about.st_mtime_ns)]
-    paths = filter(os.path.isfile, files.matching(data, files.ANY_DEPTH))
-    found = [(os.path.relpath(path, data), os.stat(path)) for path in paths]
+    paths = files.matching(data, files.ANY_DEPTH)
+    # A folder among them is one that cannot be read.
+    if closed := next(filter(os.path.isdir, paths), ""):
+        raise InputError(f"`data`: the folder {closed!r} cannot be read; change its permissions, or move it away.")
+    found = [(os.path.relpath(path, data), os.stat(path)) for path in paths if os.path.isfile(path)]
     return [(f"/{name}", about.st_size, about.st_mtime_ns) for name, about in found]
 
 

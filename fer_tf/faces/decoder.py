@@ -3,7 +3,7 @@
 `fer_tf.faces.video` starts it as `python -m fer_tf.faces.decoder`. It imports numpy and av alone, so it starts
 fast and stays small, and a decoder that hangs or crashes takes nothing with it. One request is one JSON line on
 standard input; the answer is a sequence of messages, each one JSON line, a frame's followed by its RGB bytes. Without
-a rule each frame is told first; a line with 1 then asks for its bytes and one with 0 for the next.
+a rule each frame is told first; a line with 1 then asks for its bytes, one with 0 for the next, and stop ends it.
 """
 
 from __future__ import annotations
@@ -177,10 +177,12 @@ def answer_each(file: Clip | Still, request: dict[str, Any], out: BinaryIO) -> N
     for index, at, seconds, frame in told:
         send(out, {"kind": "seen", "number": index, "time": at, "seconds": seconds, "still": isinstance(file, Still)})
         decoded += 1
-        asked = sys.stdin.readline()
+        asked = sys.stdin.readline().strip()
         if not asked:
             raise BrokenPipeError
-        if asked.strip() == "1":
+        if asked == "stop":
+            break
+        if asked == "1":
             send_frame(out, frame())
             kept += 1
     send(out, {"kind": "end", "decoded": decoded, "kept": kept, "duration": 0.0, "corrupt": 0})

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -103,6 +104,8 @@ def _put(ready: queue.Queue, entry: tuple, stop: threading.Event) -> bool:
 
 # Starting Python and importing the codecs, on a machine that is busy otherwise.
 _START_SECONDS = 120.0
+# Decoding a frame more, before a process that is not needed further is ended rather than waited for.
+_LEAVE_SECONDS = 2.0
 
 
 class Decoder:
@@ -118,22 +121,25 @@ class Decoder:
         self.timeout_s, self.limits, self.max_side = timeout_s, limits, max_side
         self._process: subprocess.Popen | None = None
         self._buffer = b""
-        self._used = threading.Lock()
+        self._guard = threading.Lock()
+        self._others: list[Decoder] = []
+        self._working: list[Decoder] = []
 
     @contextlib.contextmanager
     def free(self) -> Iterator[Decoder]:
-        """Gives this decoder, or while it works on another file a second one, which ends with the block."""
-        if self._used.acquire(blocking=False):
-            try:
-                yield self
-            finally:
-                self._used.release()
-            return
-        second = Decoder(self.timeout_s, self.limits, self.max_side)
+        """Gives this decoder, or while it works on another file a further one, which ends with this one."""
+        with self._guard:
+            others = [self, *self._others]
+            chosen = next((other for other in others if other not in self._working), None)
+            if chosen is None:
+                chosen = Decoder(self.timeout_s, self.limits, self.max_side)
+                self._others.append(chosen)
+            self._working.append(chosen)
         try:
-            yield second
+            yield chosen
         finally:
-            second.close()
+            with self._guard:
+                self._working.remove(chosen)
 
     def keyframes(self, path: str, rule: str, limit: int) -> Generator[Frame | ClipEnd, None, None]:
         """Yields the clip's keyframes as they are decoded, then one ClipEnd.
@@ -166,14 +172,20 @@ class Decoder:
         Raises:
           ClipError: the file cannot be decoded, or no further; the next one finds a working decoder again.
         """
-        finished = taken = False
+        finished = False
+        # Of the frame that was told last: its number, and whether it is not asked for, on its way, or here.
+        told, state = -1, "told"
 
-        def take() -> Frame:
-            nonlocal taken
-            taken = True
+        def take(number: int) -> Frame:
+            nonlocal state
+            if (number, state) != (told, "told"):
+                raise RuntimeError("a frame is made once, before the next one is told")
+            state = "on its way"
             with self._told_of(path):
                 self._write("1")
-                return self._frame(self._message(path)[1])
+                frame = self._frame(self._message(path)[1])
+            state = "here"
+            return frame
 
         try:
             with self._told_of(path):
@@ -182,13 +194,30 @@ class Decoder:
                     kind, message = self._message(path)
                     finished = kind == "end"
                     if kind == "seen":
-                        taken = False
-                        yield Told(frame=take, **message)
-                        if not taken:
+                        told, state = message["number"], "told"
+                        yield Told(frame=partial(take, told), **message)
+                        if state == "told":
                             self._write("0")
+        except GeneratorExit:
+            finished = state != "on its way" and self._left(path, state == "told")
+            raise
         finally:
             if not finished:
                 self.close()
+
+    def _left(self, path: str, is_asked: bool) -> bool:
+        """Has the process stop in the middle of a file; returns whether it has, soon enough, for the next file."""
+        patience, self.timeout_s = self.timeout_s, min(self.timeout_s, _LEAVE_SECONDS)
+        try:
+            kind = "seen" if is_asked else self._message(path)[0]
+            if kind == "seen":
+                self._write("stop")
+                kind = self._message(path)[0]
+            return kind == "end"
+        except (OSError, EOFError, ClipError):
+            return False
+        finally:
+            self.timeout_s = patience
 
     def _request(self, path: str) -> dict[str, Any]:
         return {"path": os.path.abspath(path), **asdict(self.limits), "max_side": self.max_side}
@@ -224,7 +253,9 @@ class Decoder:
             process.wait()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process, and those that helped it; who still waits for a frame is told that the decoder died."""
+        for other in self._others:
+            other.close()
         if self._process is None:
             return
         process, self._process, self._buffer = self._process, None, b""
@@ -245,6 +276,8 @@ class Decoder:
         raise EOFError
 
     def _write(self, line: str) -> None:
+        if self._process is None:
+            raise EOFError
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
@@ -289,10 +322,14 @@ class Decoder:
         return line
 
     def _wait(self, timeout_s: float | None = None) -> None:
+        if self._process is None:
+            raise EOFError
         if not select.select([self._process.stdout], [], [], timeout_s or self.timeout_s)[0]:
             raise TimeoutError
 
     def _how_it_died(self) -> str:
+        if self._process is None:
+            return "it was closed"
         try:
             code = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:

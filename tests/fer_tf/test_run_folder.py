@@ -86,7 +86,8 @@ def test_a_competitors_training_that_was_stopped_binds_its_flags(run: RunFolder)
 def test_a_plus_joins_networks_unless_a_folder_has_it_in_its_name(tmp_path: Path) -> None:
     (tmp_path / "a+b").mkdir()
     files.write_text("ram://parts/c+d/spec.json", "")
-    for whole in ("pretrained", str(tmp_path / "a+b"), "ram://parts/c+d", "localhost:8500", "+"):
+    (tmp_path / "e+f" / "fa_net").mkdir(parents=True)
+    for whole in ("pretrained", str(tmp_path / "e+f"), str(tmp_path / "a+b"), "ram://parts/c+d", "localhost:8500", "+"):
         assert parts_of(whole) == [whole]
     assert parts_of("pretrained+ram://parts/e") == ["pretrained", "ram://parts/e"]
     assert parts_of("ram://parts/e+ram://parts/f") == ["ram://parts/e", "ram://parts/f"]

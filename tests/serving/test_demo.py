@@ -46,6 +46,17 @@ def launched(exported: str, address: str, samples: Path) -> Iterator[tuple[str, 
     monkey.undo()
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_the_page_is_there_on_ipv6_too(exported: str, address: str, samples: Path, host: str) -> None:
+    config = demo.DemoConfig(server=address, model_base_path=exported, samples=str(samples), port=0, host=host)
+    with Connection(address, timeout_s=60) as connection:
+        page, url = demo.launch(config, connection)
+        try:
+            assert url.startswith("http://[::1]:") and urllib.request.urlopen(url, timeout=30).status == 200
+        finally:
+            page.close()
+
+
 @pytest.fixture(scope="module")
 def page_url(launched: tuple[str, demo.Explorer]) -> str:
     return launched[0]

@@ -34,6 +34,24 @@ def test_folders_are_expressions_by_the_names_that_this_project_uses(tmp_path):
         public.read("pictures", str(tmp_path))
 
 
+def test_a_folder_of_a_set_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    for number, name in enumerate(("sad", "happy")):
+        write(f"{tmp_path}/{name}/{number}.png", png(number))
+    walk = os.walk
+
+    def closed(folder, onerror=None):
+        """Root may read every folder, so that the one that others may not is told of here."""
+        for where, folders, names in walk(folder, onerror=onerror):
+            if where.endswith("happy"):
+                onerror(PermissionError(13, "Permission denied", where))
+                continue
+            yield where, folders, names
+
+    monkeypatch.setattr(os, "walk", closed)
+    with pytest.raises(InputError, match=r"`data`: the folder '.*happy' cannot be read"):
+        public.read("pictures", str(tmp_path), needs=("test",))
+
+
 def test_pictures_as_people_have_them_are_upright_records_and_the_rest_is_listed(tmp_path):
     bright = np.zeros((60, 40, 3), np.uint8)
     bright[:20] = 250

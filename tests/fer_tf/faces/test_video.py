@@ -243,11 +243,26 @@ def test_of_frames_one_by_one_those_are_converted_that_are_asked_for(decoder: De
     for frame in filter(None, got.values()):
         np.testing.assert_array_equal(frame.rgb, expected[frame.index].rgb)
         assert frame.shrink == expected[frame.index].shrink == 100 / 128 and frame.time == expected[frame.index].time
-    # Nobody who stops early leaves anything to the next.
+    # Nobody who stops early leaves anything to the next, or costs it another process.
+    process = decoder.pid
+    for asks in (True, False):
+        for count in (1, 10):
+            frames = decoder.frames(path, 4000)
+            for _ in range(count):
+                told = next(frames)
+                if asks:
+                    told.frame()
+            frames.close()
+            assert len(list(decoder.frames(path, 4000))) == 10 and all_of(decoder, path)[1].decoded == 10
+    assert decoder.pid == process
+    # A frame that was told before, or made already, is no longer there.
     frames = decoder.frames(path, 4000)
-    next(frames).frame()
+    first, second = next(frames), next(frames)
+    second.frame()
+    for gone in (first, second):
+        with pytest.raises(RuntimeError, match="made once, before the next"):
+            gone.frame()
     frames.close()
-    assert len(list(decoder.frames(path, 4000))) == 10 and all_of(decoder, path)[1].decoded == 10
 
 
 def test_a_picture_that_only_ffmpeg_reads_is_one_frame_and_shrunk_as_pictures_are(
@@ -287,12 +302,22 @@ def test_while_a_decoder_works_another_takes_the_next_file_and_ends_with_it(deco
     with decoder.free() as first:
         frames = first.frames(path, 4000)
         assert first is decoder and next(frames).number == 0
-        with decoder.free() as second:
-            assert second is not first and len(list(second.frames(path, 4000))) == 5
-        assert second.pid is None
+        for _ in range(2):
+            with decoder.free() as second:
+                assert second is not first and len(list(second.frames(path, 4000))) == 5
+        helped = second.pid
         assert [told.number for told in frames] == [1, 2, 3, 4]
     with decoder.free() as again:
         assert again is decoder
+        frames = again.frames(path, 4000)
+        told = next(frames)
+        decoder.close()
+        assert not Path(f"/proc/{helped}").exists() and second.pid is None
+        # Who still waits is told so.
+        for ask in (told.frame, lambda: next(frames)):
+            with pytest.raises(ClipError, match="decoder died"):
+                ask()
+    assert len(list(decoder.frames(path, 4000))) == 5
 
 
 def test_a_caller_that_stops_early_gets_the_next_clip_whole(decoder: Decoder, tmp_path: Path) -> None:

@@ -165,7 +165,10 @@ def test_no_clip_is_decoded_in_the_callers_process_and_one_that_hangs_is_given_u
     faces = recognize([clip, clip.read_bytes()])
     table = faces.table()
     assert not len(faces.rejected) and len(table) == 2 * (table["input"] == str(clip)).sum() > 0
-    assert len(list(faces.crops)) == len(table) and faces.plot()
+    process = recognize.extractor.decoder.pid
+    assert len(list(faces.crops)) == len(table) and faces.plot() and len(faces.crop(0))
+    # Reading no further than is needed costs no process.
+    assert recognize.extractor.decoder.pid == process
     # While one result is half looked at, the next has a decoder of its own.
     (source,), decoder = sources_of(clip.read_bytes()), recognize.extractor.decoder
     with contextlib.closing(pictures_of(source, recognize.extractor)) as frames:
