@@ -19,7 +19,8 @@ JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunn
 
 # What Beam adds to an error's text, and how its text of what stopped a worker names an error.
 _STEP = re.compile(r" \[while running '[^']*'\]$", re.MULTILINE)
-_TOLD = re.compile(r"^(?:[\w.]+\.)?(InputError|ServerError): (.*)$", re.MULTILINE)
+_TOLD = {kind.__name__: kind for kind in (InputError, ServerError)}
+_TOLD_AS = re.compile(rf"^(?:[\w.]+\.)?({'|'.join(_TOLD)}): (.*)$", re.MULTILINE)
 
 
 def log_plainly() -> None:
@@ -83,9 +84,9 @@ def running(runner: str, flags: Sequence[str], output: str) -> Iterator[beam.Pip
             raise InputError(
                 f"`output` {output!r} is full. Free space and run the same command again; what is finished is kept."
             ) from error
-        if met := _TOLD.findall(text):
+        if met := _TOLD_AS.findall(text):
             kind, message = met[-1]
-            raise {"InputError": InputError, "ServerError": ServerError}[kind](message) from error
+            raise _TOLD[kind](message) from error
         raise
 
 

@@ -146,11 +146,11 @@ def speed(config: BenchmarkConfig) -> None:
         boxes = {path: loop.run(path, wanted[path]) for path in paths}
         loop_cpu.append(cpu_seconds() - cpu)
         loop_wall.append(time.perf_counter() - clock)
-        clock, cpu, child = time.perf_counter(), cpu_seconds(), cpu_seconds(ours.decoder_pid)
+        clock, cpu, child = time.perf_counter(), cpu_seconds(), cpu_seconds(ours.decoder.pid)
         for path in paths:
             for face in ours.extract(path).faces:
                 encoded(face.image)
-        decoder.append(cpu_seconds(ours.decoder_pid) - child)
+        decoder.append(cpu_seconds(ours.decoder.pid) - child)
         ours_cpu.append(cpu_seconds() - cpu + decoder[-1])
         ours_wall.append(time.perf_counter() - clock)
     share = loop.seconds_in_mtcnn / sum(loop_cpu)
@@ -315,7 +315,7 @@ def _peak(path: str) -> None:
     extractor = FaceExtractor()
     result = extractor.extract(path)
     peaks = []
-    for pid in (os.getpid(), extractor.decoder_pid):
+    for pid in (os.getpid(), extractor.decoder.pid):
         with open(f"/proc/{pid}/status") as file:
             peaks.append(next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM")))
     extractor.close()

@@ -42,12 +42,9 @@ def check(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
 
 
 def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
-    """Writes which images go into the run's network, its own and those of the networks that take part.
-
-    What a training that never came to weights has left is written anew: it may have had other flags and data.
-    """
+    """Writes which images go into the run's network, its own and those of the networks that take part."""
     network = config.folder.fa_net
-    if runtime.is_chief() and not (network.has_begun and lineage.is_recorded(network.path)):
+    if runtime.is_chief() and not lineage.is_settled(network):
         lineage.write(network.path, lineage.of_training(faces, config.task, folders(config)))
 
 

@@ -136,8 +136,7 @@ def _check_lineage(config: TaskConfig, folder: NetworkFolder) -> None:
     for flag, source in compared.items():
         for note in lineage.check(flag, source, faces, config.task):
             logging.warning("%s", note)
-    # What an attempt that never came to weights has left may be of other flags and data.
-    if not (folder.has_begun and lineage.is_recorded(folder.path)):
+    if not lineage.is_settled(folder):
         lineage.write(folder.path, lineage.of_training(faces, config.task, compared))
 
 

@@ -203,8 +203,8 @@ def _settings(run: Run) -> dict[str, Any]:
     borrowed = run.synthetic_fingerprint if run.flags.get("synthetic_from") else ""
     if int(run.flags.get("split_seed", -1)) < 0:
         return {**flags, "data": run.fingerprint, "borrowed": borrowed}
-    # The draws of a table stand side by side; each has as many real faces, and so steps, as it has. Before version 0.2
-    # had `epoch_faces`, as many steps were fewer epochs.
+    # The draws of a table stand side by side; each has as many real faces, and so steps, as it has. Before there was
+    # `epoch_faces`, as many steps were fewer epochs.
     as_many_steps = {"epochs": 0, "decay_epochs": 0.0, "epoch_faces": 0}
     of_table = {"data": os.path.dirname(str(run.flags.get("data", ""))), **as_many_steps}
     return {**flags, **of_table, "borrowed": bool(borrowed)}

@@ -290,11 +290,6 @@ class FaceExtractor:
         sides = [side] if side >= SIDES[-1] else [side, SIDES[-1]]
         return ClipFinder(self._detector, self.options.min_score, sides)
 
-    @property
-    def decoder_pid(self) -> int | None:
-        """The decoder's process id, or None while none runs."""
-        return self.decoder.pid
-
     def close(self) -> None:
         """Ends the decoder's process."""
         self.decoder.close()

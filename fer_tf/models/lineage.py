@@ -24,7 +24,7 @@ from fer_tf.data.mixed import NAME as MIXED
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net
-from fer_tf.run_folder import LINEAGE_FILE, RunFolder, network_folders
+from fer_tf.run_folder import LINEAGE_FILE, NetworkFolder, RunFolder, network_folders
 
 # Smallest hashes kept of each training: a part that shares 0.2 % of its faces is missed in 1.6 % of cases, and a set
 # of fewer faces is known whole.
@@ -94,6 +94,11 @@ def merged(*parts: Training | Lineage) -> Lineage:
 def write(folder: str, lineage: Lineage) -> None:
     """Writes `lineage.json` in one step."""
     files.write_json(files.join(folder, LINEAGE_FILE), {"trainings": [training.to_dict() for training in lineage]})
+
+
+def is_settled(network: NetworkFolder) -> bool:
+    """Whether a network's lineage is there, and not what an attempt of other flags and data left before any weights."""
+    return network.has_begun and is_recorded(network.path)
 
 
 def is_recorded(folder: str) -> bool:

@@ -14,7 +14,7 @@ from fer_tf.reports.wording import percent
 DATA = {
     "fer2013": (
         "FER2013 (Goodfellow et al., ICML 2013 challenge): 28,709 Training and 3,589 PublicTest faces, 48 x 48 grey, "
-        "collected by image search{private}. The set is distributed for research; the rights of its "
+        "collected by image search; PrivateTest was not used. The set is distributed for research; the rights of its "
         "pictures stay with their owners, and none is part of this repository."
     ),
     "ferplus": (
@@ -221,13 +221,12 @@ def _training(metrics: dict[str, Any], machine: dict[str, Any], libraries: str) 
 
 def _rights(spec: dict[str, Any], tasks: Sequence[str], metrics: dict[str, Any]) -> list[str]:
     fingerprint = spec.get("data_fingerprint") or metrics.get("data_fingerprint") or "unknown"
-    tested = any("PrivateTest" in note for note in metrics.get("notes", ()))
     lines = [
-        DATA.get(task, f"The data of the task {task or 'that was not recorded'}, fingerprint {fingerprint}.").format(
-            private="; PrivateTest was used as the notes say" if tested else "; PrivateTest was not used"
-        )
+        DATA.get(task, f"The data of the task {task or 'that was not recorded'}, fingerprint {fingerprint}.")
         for task in tasks
     ]
+    if any("PrivateTest" in note for note in metrics.get("notes", ())):
+        lines = [line.replace("PrivateTest was not used", "PrivateTest was used as the notes say") for line in lines]
     weights = next((WEIGHTS[task] for task in tasks if task in WEIGHTS), "Weights: as the training data allows.")
     lines.append(f"Code: Apache-2.0. {weights}")
     return [*lines, IBUG] if "68_face_landmarks" in spec.get("landmark_model", "") else lines

@@ -210,8 +210,8 @@ def test_faces_in_an_image_come_biggest_first(extractor: FaceExtractor, samples:
 def test_after_a_decoder_that_died_the_extractor_goes_on(extractor: FaceExtractor, samples: Path) -> None:
     path = str(samples / "take_1/P001/happy/front.mp4")
     before = extractor.extract(path)
-    os.kill(extractor.decoder_pid, signal.SIGSTOP)
-    threading.Timer(0.3, os.kill, (extractor.decoder_pid, signal.SIGKILL)).start()
+    os.kill(extractor.decoder.pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (extractor.decoder.pid, signal.SIGKILL)).start()
     with pytest.raises(ClipError) as caught:
         extractor.extract(path)
     assert caught.value.reason == "decoder_died"
