@@ -63,9 +63,16 @@ class Run:
 
     @property
     def synthetic(self) -> bool:
-        """Whether FaPE-GAN's faces were in its training part."""
+        """Whether FaPE-GAN's faces were in its training part; of a run that did not record it, what its flags say."""
+        if "synthetic_fingerprint" in self.metrics:
+            return bool(self.synthetic_fingerprint)
         borrowed = bool(self.flags.get("synthetic_from"))
         return bool(self.flags.get("synthetic", True)) and (borrowed or self.folder.has_synthetic)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether its weights are other runs', or their mean, so that its flags say nothing of a training."""
+        return bool(self.config.get("averaged"))
 
     @property
     def fingerprint(self) -> str | None:

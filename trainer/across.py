@@ -151,11 +151,15 @@ def judged(source: str, faces: FaceSet, task: str) -> tuple[Part, str]:
     """All faces of a set of which the network has seen none, else its test part."""
     whole = joined([faces.parts[split] for split in SPLITS if len(faces.parts[split])])
     same = {"fer2013", "ferplus"} if task in ("fer2013", "ferplus") else {task, *(TASKS if task in TASKS else ())}
-    for training in lineage.read(source):
-        # A mixture does not say of which sets.
-        if training.task in same or (training.task == mixed.NAME and lineage.shares_images(training, whole)):
-            return faces.parts["test"], "test part"
-    return whole, "all faces"
+    trainings = lineage.read(source)
+    # A mixture that does not tell its images does not tell its sets either.
+    unknown = any(training.task == mixed.NAME and training.images is None for training in trainings)
+    if unknown or any(training.task in same for training in trainings):
+        return faces.parts["test"], "test part"
+    # Another set, under another name, may have the same pictures.
+    images, _ = lineage.hashes_of(whole)
+    seen = any(lineage.has_seen(training, images) for training in trainings)
+    return (faces.parts["test"], "test part") if seen else (whole, "all faces")
 
 
 Logits = tuple[dict[float, np.ndarray], np.ndarray]

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from fer_tf.data.folder import fingerprint_of
 from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURE_DENSE_LAYER, LOGITS_LAYER, can_grow, convolution_name
 from fer_tf.run_folder import RunFolder, network_folder, network_folders
+from fer_tf.synthesis import shards
 from trainer import runtime
 from trainer.config import TaskConfig
 
@@ -39,6 +41,26 @@ def check(config: TaskConfig, faces: FaceSet) -> tuple[str, ...]:
     for note in notes:
         logging.warning("%s", note)
     return notes
+
+
+def check_finished(config: TaskConfig) -> None:
+    """Refuses to pass a finished Fa-Net for one of synthetic faces that were made, or made anew, after it.
+
+    Raises:
+      InputError: then; of a run of before 0.2, which recorded none, nothing is told.
+    """
+    known = (config.folder.fa_net.read_history() or {}).get("synthetic_fingerprint")
+    if known is None or config.is_public or not config.fa_net.synthetic:
+        return
+    made_in = RunFolder(config.fa_net.synthetic_from or config.run.run_dir)
+    now = fingerprint_of(shards.faces_of(made_in))
+    if now and now != known:
+        trained_on = f"synthetic faces with fingerprint {known[:12]}" if known else "no synthetic faces"
+        raise InputError(
+            f"{config.folder.fa_net.path} is finished and was trained on {trained_on}. Received: those in "
+            f"{made_in.synthetic}, fingerprint {now[:12]}, which were made since. To train on them take another "
+            f"--run_dir, with --synthetic_from={made_in.path}."
+        )
 
 
 def record_lineage(config: TaskConfig, faces: FaceSet) -> None:

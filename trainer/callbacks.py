@@ -32,6 +32,7 @@ class State:
       best_score: accuracy on the validation part of the weights that are kept: the best so far, or the last; -1 before
         the first epoch and without such a part.
       best_epoch: the epoch, from 1, that they are from.
+      steps: of the optimizer, over all sittings.
       seconds: time spent in training and validation, over all sittings.
       history: a row of numbers per epoch.
       fingerprint: of the real data.
@@ -47,6 +48,7 @@ class State:
     epoch: int = 0
     best_score: float = -1.0
     best_epoch: int = 0
+    steps: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     fingerprint: str = ""
@@ -206,6 +208,7 @@ class EpochEnd(keras.callbacks.Callback):
             self._keep()
         swap.on_test_end()
         state.epoch = epoch + 1
+        state.steps = int(keras.ops.convert_to_numpy(self._optimizer.iterations))
         state.seconds += time.monotonic() - self._started
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
@@ -225,10 +228,14 @@ class EpochEnd(keras.callbacks.Callback):
 
     def _averages(self) -> keras.callbacks.Callback:
         """Keras' own swap of the averaged weights, or a callback that does nothing when none are kept."""
-        optimizer = self.model.optimizer
-        # Under mixed_float16 Keras wraps it in a LossScaleOptimizer, whose own `use_ema` is always False.
-        if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+        if not self._optimizer.use_ema:
             return keras.callbacks.Callback()
         swap = keras.callbacks.SwapEMAWeights()
         swap.set_model(self.model)
         return swap
+
+    @property
+    def _optimizer(self) -> keras.optimizers.Optimizer:
+        # Under mixed_float16 Keras wraps it in a LossScaleOptimizer, whose own `use_ema` is always False.
+        optimizer = self.model.optimizer
+        return getattr(optimizer, "inner_optimizer", optimizer)

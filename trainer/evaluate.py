@@ -14,6 +14,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data import mixed
 from fer_tf.data.copies import test_copies
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
 from fer_tf.evaluation.scores import among, score, score_distribution
@@ -69,6 +70,8 @@ def run(config: TaskConfig) -> None:
         splits[split] = score(part, logits, faces.expressions, judged.temperature)
         splits[split] |= score_distribution(whole, answers, judged.temperature)
         if faces.set_classes:
+            # A face is answered among its own set's classes.
+            splits[split]["chance"] = float(np.mean([1 / len(faces.set_classes[name]) for name in part.sets]))
             splits[f"{split}_by_set"] = _by_set(faces, whole, answers, judged.temperature)
     if faces.may_repeat:
         splits |= _without_copies(faces, part, logits, judged.temperature)
@@ -83,6 +86,7 @@ def run(config: TaskConfig) -> None:
         **judged.about,
         "images_per_second": speed,
         "data_fingerprint": faces.fingerprint,
+        **_drawn_from(config),
         "notes": [*faces.notes, *judged.notes],
         **splits,
     }
@@ -148,6 +152,12 @@ def _competitor(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[P
     return Judged(fitted.logits, spec["temperature"], about, ()), lambda part, logits: None
 
 
+def _drawn_from(config: TaskConfig) -> dict[str, str]:
+    """The fingerprint of the corpus that a draw of the splits is of, since several draws are one table."""
+    known = {} if config.is_public else DataFolder(config.data).dataset.get("draw", {})
+    return {"drawn_from": known["fingerprint"]} if known else {}
+
+
 def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
     """The scores of all faces, each answered by a method that never saw its person; empty where that was not done."""
     found = run.read_predictions(PERSONS)
@@ -199,5 +209,5 @@ def _record_lineage(config: TaskConfig, faces: FaceSet) -> None:
 
 def _training(state: dict[str, Any]) -> dict[str, Any]:
     """What the training left: epochs, seconds, the best epoch, notes."""
-    names = ("epoch", "best_epoch", "best_score", "seconds", "notes", "averaged")
+    names = ("epoch", "best_epoch", "best_score", "steps", "seconds", "notes", "averaged")
     return {name: state[name] for name in names if name in state}

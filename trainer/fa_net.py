@@ -39,6 +39,7 @@ STATISTICS_BATCHES = 30
 def run(config: TaskConfig) -> None:
     """Trains to the end, going on where an earlier call stopped; does nothing when finished."""
     if config.folder.fa_net.is_finished and not config.fa_net.persons_left_out:
+        borrowed.check_finished(config)
         logging.info("fa_net is finished in %s", config.folder.fa_net.path)
         return
     faces = read_faces(config)
@@ -47,6 +48,7 @@ def run(config: TaskConfig) -> None:
         return
     # What cannot be is said before hours of training.
     persons_out.check(faces, config.task)
+    borrowed.check(config, persons_out.all_tested(faces, config.task))
     train(config, faces)
     leave_persons_out(config, faces)
 
@@ -176,7 +178,7 @@ def _train_phase(
     sampling = sampling_of(config.fa_net)
     whole = pass_faces(train, len(faces.expressions), sampling)
     steps = max(1, (config.fa_net.epoch_faces or recipe.passes * whole) // batch_size)
-    spec = with_size(spec_of(config, recipe, faces), image_size)
+    spec = dataclasses.replace(spec_of(config, recipe, faces), image_size=image_size)
     model, checkpoints = _restored(config, recipe, faces, strategy, state, spec, steps, phase.augmentation.flip)
     if state.epoch >= end:
         return
@@ -348,11 +350,6 @@ class _Judge:
         """Saves the weights that were judged last, for use at the size they were judged at."""
         if runtime.is_chief():
             fa_net.save(self._folder, self._judged, self._spec)
-
-
-def with_size(spec: FaNetSpec, image_size: int) -> FaNetSpec:
-    """Returns the spec at another input size."""
-    return dataclasses.replace(spec, image_size=image_size)
 
 
 def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: TtaName = "none") -> np.ndarray:

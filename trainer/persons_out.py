@@ -45,6 +45,15 @@ def check(faces: FaceSet, task: str) -> None:
         raise InputError(f"`persons_left_out` trains on one worker; TF_CONFIG names {runtime.workers()}.")
 
 
+def all_tested(faces: FaceSet, task: str) -> FaceSet:
+    """Returns a set with every face of a known person in its test part: what a network that takes part must not know.
+
+    In turn each person is the one whose faces are tested, so nobody's faces may have taught a network that the
+    trainings without persons begin with or learn from.
+    """
+    return _as(faces, task, dict.fromkeys(with_persons(faces).image_ids.tolist(), "test"), "each person left out")
+
+
 def answer_all(
     run: RunFolder, network: NetworkFolder, faces: FaceSet, answers: Callable[[str, Part], np.ndarray]
 ) -> None:
@@ -88,10 +97,17 @@ def without(faces: FaceSet, task: str, person: str) -> FaceSet:
     whole = with_persons(faces)
     owners = zip(whole.image_ids.tolist(), whole.persons.tolist(), strict=True)
     # Faces of nobody knows whom may be the person's, so they are in no part.
-    tags = dict.fromkeys((name for part in faces.parts.values() for name in part.image_ids.tolist()), "")
-    tags |= {image_id: "test" if owner == person else "train" for image_id, owner in owners}
+    tags = {image_id: "test" if owner == person else "train" for image_id, owner in owners}
+    return _as(faces, task, tags, f"without {person}")
+
+
+def _as(faces: FaceSet, task: str, tags: dict[str, str], how: str) -> FaceSet:
+    """The set with other parts, by image id; it has a fingerprint of its own, for it trains and tests other faces."""
+    nowhere = dict.fromkeys((name for part in faces.parts.values() for name in part.image_ids.tolist()), "")
     records = list(dict.fromkeys(path for part in faces.parts.values() for at in part.stored for path in at.files))
-    return dataclasses.replace(faces, parts=survey(records, task, len(faces.expressions), tags=tags))
+    parts = survey(records, task, len(faces.expressions), tags=nowhere | tags)
+    fingerprint = hashlib.sha256(f"{faces.fingerprint} {how}".encode()).hexdigest()
+    return dataclasses.replace(faces, parts=parts, fingerprint=fingerprint)
 
 
 def with_persons(faces: FaceSet) -> Part:

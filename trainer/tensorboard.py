@@ -118,22 +118,24 @@ def write_evaluation(
       config: the run's flags.
       model: the finished Fa-Net.
       spec: its spec.
-      part: the faces that were scored.
+      part: the part that was scored, of whose faces those without a majority of votes count in no score.
       logits: float (N, num_classes), in the part's order.
       step: the epoch that the weights come from.
     """
     folder = files.join(runtime.tensorboard_dir(config.folder), EVALUATION)
     files.delete_folder(folder)
-    if not len(part):
+    clear = part.has_majority
+    if not clear.any():
         return
+    judged, answers = part.rows(clear), logits[clear]
     writer = tf.summary.create_file_writer(folder)
     with writer.as_default(step):
-        _scores(spec, part, logits)
-        _pr_curves(spec, part.labels, calibration.softmax(logits, spec.temperature))
+        _scores(spec, judged, answers)
+        _pr_curves(spec, judged.labels, calibration.softmax(answers, spec.temperature))
         _graph(model)
         faces, chosen = _sample(part, spec, PROJECTOR_FACES)
         _saliency(model, spec, faces, part.labels[chosen])
-        _hparams(config, part, logits)
+        _hparams(config, judged, answers)
     writer.close()
     _projector(folder, model, spec, faces, part.rows(chosen), logits[chosen])
 
@@ -146,11 +148,13 @@ def _scores(spec: FaNetSpec, part: Part, logits: np.ndarray) -> None:
         if not np.isnan(value):
             tf.summary.scalar(f"test_accuracy_of/{name}", value)
     right = (logits.argmax(1) == part.labels).astype(float)
+    persons, _ = metrics.units(part.persons, part.image_ids)
     names = [name for name, value in zip(spec.expressions, recalls, strict=True) if not np.isnan(value)]
-    chosen = [right[part.labels == spec.expressions.index(name)] for name in names]
-    lows, highs = zip(*(metrics.bootstrap_interval(values, samples=300) for values in chosen), strict=True)
-    means = [values.mean() for values in chosen]
-    # A class with one face has no interval.
+    of_class = [part.labels == spec.expressions.index(name) for name in names]
+    drawn = ((right[own], None if persons is None else persons[own]) for own in of_class)
+    lows, highs = zip(*(metrics.bootstrap_interval(*values, samples=300) for values in drawn), strict=True)
+    means = [right[own].mean() for own in of_class]
+    # A class of one person, or with one face, has no interval.
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
     _picture("test/class_accuracy", figures.rates_with_intervals(names, means, lows, highs, "Accuracy by expression"))
     for title, temperature in (("uncalibrated", 1.0), ("calibrated", spec.temperature)):

@@ -39,6 +39,7 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
     if len(paths) < 2:
         raise InputError(f"`data` must name two sets or more, such as ferplus=PATH,jaffe=PATH. Received: {data!r}.")
     sets = {task: read_set(task, path, held_out) for task, path in paths.items()}
+    _refuse_same_data(sets)
     names = names_of(sets, entries("mapping", mapping))
     times = _weights(sets, entries("set_weights", weights))
     expressions = tuple(dict.fromkeys(name for new in names.values() for name in new if name != LEFT_OUT))
@@ -71,6 +72,18 @@ def read(data: str, mapping: str = "", weights: str = "", held_out: float = publ
         may_repeat=True,
         set_classes={task: tuple(sorted(set(new) - {-1})) for task, new in classes.items()},
     )
+
+
+def _refuse_same_data(sets: dict[str, FaceSet]) -> None:
+    """Refuses one corpus under two of its tasks: what the one trains on the other tests."""
+    first: dict[str, str] = {}
+    for task, faces in sets.items():
+        if task in TASKS and faces.fingerprint in first:
+            raise InputError(
+                f"`data` gives the same faces to {first[faces.fingerprint]} and {task}, whose parts are others: what "
+                "one trains on the other tests. Name a data folder once."
+            )
+        first[faces.fingerprint] = task
 
 
 def read_set(

@@ -185,7 +185,7 @@ class PairStream:
         """Returns the same batches each time, with what is needed to measure them, the last one possibly smaller.
 
         Args:
-          limit: how many pairs at most, mixed; 0 takes all in the files' order.
+          limit: how many pairs at most, drawn from all of the split's; 0 takes all in the files' order.
 
         Returns:
           tf.data.Dataset of dicts: those of `epoch`, and `source_face` uint8 (B, 256, 256, 3), ids, poses,
@@ -203,10 +203,7 @@ class PairStream:
             }
 
         dataset = self._serialized(list(DataFolder(self.data).pair_files))
-        # A shard holds one person's pairs side by side: the first ones would all be alike.
-        dataset = (
-            dataset.shuffle(SHUFFLE_BUFFER, seed=0, reshuffle_each_iteration=False).take(limit) if limit else dataset
-        )
+        dataset = _drawn(dataset, limit) if limit else dataset
         return dataset.batch(self.batch_size).map(measurable).prefetch(2)
 
     def _serialized(self, files: list[str]) -> Any:
@@ -233,6 +230,22 @@ class PairStream:
                 images = tf.where(flips[:, None, None, None], images[:, :, ::-1], images)
             batch[name] = mask_input(images) if name == "mask" else face_input(images)
         return batch
+
+
+def _drawn(dataset: Any, limit: int) -> Any:
+    """Returns so many elements of a dataset, always the same ones, each as likely as any other.
+
+    A shard holds one person's pairs side by side, so the first ones, even of a buffer, would be of the first persons.
+    """
+    import tensorflow as tf
+
+    count = int(dataset.reduce(np.int64(0), lambda seen, _: seen + 1))
+    if count <= SHUFFLE_BUFFER:
+        return dataset.shuffle(SHUFFLE_BUFFER, seed=0, reshuffle_each_iteration=False).take(limit)
+    chosen = np.zeros(count, bool)
+    chosen[np.random.default_rng(0).permutation(count)[:limit]] = True
+    taken = tf.constant(chosen)
+    return dataset.enumerate().filter(lambda place, _: taken[place]).map(lambda _, element: element)
 
 
 def face_input(images: Any) -> Any:

@@ -203,33 +203,42 @@ def _targets(stored: Stored, num_classes: int, sampling: Sampling, factor: np.nd
         label = fields["expression_id"]
         own_seed = tf.stack([tf.cast(seed, tf.int64), step])
         draws = tf.random.stateless_uniform([2, tf.shape(raw)[0]], own_seed)
-        shares, clear = _shares(fields["distribution"], label, kept, sampling, draws[0])
+        shares, clear = _shares(fields["distribution"], label, tf.constant(to_part), sampling, draws[0])
         rate = tf.where(clear & stored.includes(fields), tf.gather(tf.constant(rates), label), 0.0)
         # A rate of 2.3 is two or three times.
         times = tf.cast(tf.floor(rate + draws[1]), tf.int32)
         index = tf.repeat(tf.range(tf.shape(raw)[0]), times)
-        targets = tf.matmul(shares, tf.constant(to_part)) + tf.constant(unknown)
-        return tf.gather(fields["image"], index), tf.gather(targets, index), tf.fill(tf.shape(index), stored.kept)
+        targets = tf.gather(shares + tf.constant(unknown), index)
+        return tf.gather(fields["image"], index), targets, tf.fill(tf.shape(index), stored.kept)
 
     return record_batches(stored.files, seed).enumerate().map(of_split, num_parallel_calls=2).unbatch()
 
 
-def _shares(distribution: Any, label: Any, kept: np.ndarray, sampling: Sampling, draw: Any) -> tuple[Any, Any]:
-    """What a target gives each class of the records, float32 (B, K), and whether the face has a target."""
+def _shares(distribution: Any, label: Any, to_part: Any, sampling: Sampling, draw: Any) -> tuple[Any, Any]:
+    """What a target gives each class of the part, float32 (B, num_classes), and whether the face has a target.
+
+    Args:
+      distribution: votes on the records' classes, float32 (B, K), or (B, 0).
+      label: int (B,), of the records' classes.
+      to_part: float32 (K, num_classes), 1 where a class of the records is one of the part; left out without a 1.
+      sampling: what a target is.
+      draw: float32 (B,), 0 to 1.
+    """
     import tensorflow as tf
 
-    one = tf.one_hot(label, len(kept))
+    classes = to_part.shape[1]
+    one = tf.gather(to_part, label)
     width = tf.shape(distribution)[1]
-    votes = tf.cond(width > 0, lambda: distribution, lambda: tf.zeros_like(one))
-    voted = tf.reduce_sum(votes, axis=1) > 0
+    votes = tf.cond(width > 0, lambda: tf.matmul(distribution, to_part), lambda: tf.zeros_like(one))
+    most = tf.reduce_max(votes, axis=1)
+    voted = most > 0
     if sampling.labels == "majority":
-        return one, ~voted | (tf.reduce_max(votes, axis=1) > MAJORITY)
-    votes = votes * tf.constant(kept, tf.float32)
+        return tf.where(voted[:, None], tf.one_hot(tf.argmax(votes, axis=1), classes), one), ~voted | (most > MAJORITY)
     votes = tf.where(voted[:, None], votes, one)
     shares = tf.math.divide_no_nan(votes, tf.reduce_sum(votes, axis=1, keepdims=True))
     if sampling.labels == "draw":
         above = tf.reduce_sum(tf.cast(tf.cumsum(shares, axis=1) < draw[:, None], tf.int32), axis=1)
-        shares = tf.one_hot(tf.minimum(above, len(kept) - 1), len(kept))
+        shares = tf.one_hot(tf.minimum(above, classes - 1), classes)
     return shares, tf.ones_like(voted)
 
 
@@ -366,7 +375,12 @@ def renamed(
         start += place.faces
         stored.append(replace(place, faces=faces, classes=tuple(int(new) for new in classes), weight=weight, kept=seen))
     named = np.full(len(table), name, object)
-    return replace(table, labels=classes[table.labels], votes=votes, sets=named, stored=tuple(stored))
+    labels = classes[table.labels]
+    if votes.shape[1]:
+        # Classes that became one have their votes together, which may outnumber those of the class that led before.
+        led = np.take_along_axis(votes, labels[:, None], axis=1)[:, 0] < votes.max(axis=1)
+        labels[led] = votes[led].argmax(axis=1)
+    return replace(table, labels=labels, votes=votes, sets=named, stored=tuple(stored))
 
 
 def _decoded(values: np.ndarray) -> np.ndarray:

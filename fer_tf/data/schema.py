@@ -19,6 +19,8 @@ SCHEMA_VERSION = 1
 FACE_SIZE = 256
 NUM_LANDMARKS = 68
 NO_SPLIT = ""
+# How the image_id of a generated face begins; it goes on with its source's, a `>` and its target's.
+SYNTHETIC = "synthetic/"
 
 FACES_PATTERN = "records/faces-{shard:05d}-of-{shards:05d}.tfrecord"
 PAIRS_PATTERN = "pairs/pairs-{shard:05d}-of-{shards:05d}.tfrecord"

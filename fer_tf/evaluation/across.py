@@ -41,13 +41,13 @@ def score_found(
     answers = np.where(found, logits.argmax(axis=1), len(expressions))
     right = (answers == part.labels).astype(float)
     confusion = metrics.confusion_matrix(part.labels, answers, len(expressions) + 1)[:-1]
-    persons = part.persons if set(part.persons.tolist()) - {""} else None
+    persons, over = metrics.units(part.persons, part.image_ids)
     return {
         "faces": len(part),
         "lost": int((~found).sum()),
         "accuracy": float(right.mean()),
         "accuracy_interval": interval(right, persons),
-        "interval_over": "faces" if persons is None else "persons",
+        "interval_over": over,
         "chance": 1.0 / len(expressions),
         **mean_class(right, part.labels, persons),
         "confusion": confusion.tolist(),

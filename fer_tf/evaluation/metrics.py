@@ -61,6 +61,27 @@ def _kinds(classes: Sequence[int] | np.ndarray | None, count: int) -> np.ndarray
     return np.zeros(count, int) if classes is None else np.unique(classes, return_inverse=True)[1]
 
 
+def units(persons: Sequence[str], image_ids: Sequence[str]) -> tuple[np.ndarray | None, str]:
+    """Returns what a bootstrap draws whole, and what it is called.
+
+    A face whose person is unknown is drawn by itself: all of them together would be one person of many faces.
+
+    Args:
+      persons: (N,) empty where unknown.
+      image_ids: (N,) of the same faces.
+
+    Returns:
+      str (N,), None where no person is known and single faces are drawn; and `persons`, `faces` or both.
+    """
+    who, faces = np.asarray(persons, str), np.asarray(image_ids, str)
+    known = who != ""
+    if not known.any():
+        return None, "faces"
+    # No person's name has the sign that stands before a face's.
+    own = np.where(known, who, np.char.add("\x1f", faces))
+    return own, "persons" if known.all() else "persons and faces of unknown ones"
+
+
 def bootstrap_interval(
     values: np.ndarray,
     groups: Sequence[str] | None = None,
@@ -75,7 +96,8 @@ def bootstrap_interval(
     Faces of one person are not independent, so an interval over faces would be too narrow: persons are drawn.
 
     Args:
-      values: float (N,), such as 1 for a right prediction and 0 for a wrong one.
+      values: float (N,), such as 1 for a right prediction and 0 for a wrong one; or (seeds, N) of several trainings,
+        of which each draw takes its seeds with replacement too.
       groups: (N,) the person of each value; None draws single values.
       classes: (N,) the true class of each value, for the interval of `mean_over_classes`; None for that of the mean.
       samples: bootstrap draws.
@@ -85,7 +107,7 @@ def bootstrap_interval(
     Returns:
       (low, high); (nan, nan) with fewer than two values, or fewer than two groups.
     """
-    means = _bootstrap_means([np.asarray(values, float)[None]], groups, classes, samples, seed)
+    means = _bootstrap_means([np.atleast_2d(np.asarray(values, float))], groups, classes, samples, seed)
     if means is None:
         return float("nan"), float("nan")
     tail = (1 - level) / 2

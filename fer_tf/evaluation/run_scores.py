@@ -9,7 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from fer_tf.evaluation.metrics import bootstrap_interval, bootstrap_over_draws, mean_over_classes, paired_bootstrap
+from fer_tf.evaluation.metrics import (
+    bootstrap_interval,
+    bootstrap_over_draws,
+    mean_over_classes,
+    paired_bootstrap,
+    units,
+)
 from fer_tf.runs import Run
 
 # Flags that say where a run stands and how far it went, not what it is.
@@ -23,6 +29,20 @@ _OF_NO_MATTER = (
     "seeds",
     "draws",
     "persons_left_out",
+    # What a run was last scored with stands among its scores.
+    "tta",
+)
+# Flags of which faces are generated, and of how many faces an epoch shows: two runs, one with FaPE-GAN's faces and one
+# without, are compared all the same.
+_OF_SYNTHETIC_FACES = (
+    "synthetic",
+    "borrowed",
+    "epoch_faces",
+    "synthetic_ratio",
+    "mirror_targets",
+    "mirror_pairs",
+    "max_identity_distance",
+    "max_landmark_error",
 )
 OVER_DRAWS = "persons, draws and seeds"
 # Of all faces, or the mean of the classes' own, by their names in metrics.json.
@@ -44,7 +64,7 @@ class Accuracy:
     Attributes:
       value, low, high: mean and its 95 % bootstrap interval, %; nan where unknown.
       faces: test faces.
-      over: what the bootstrap draws, `persons` or `faces`.
+      over: what the bootstrap draws (see `metrics.units`).
       runs: the runs.
       p: of a difference, the two-sided p value; nan where unknown.
     """
@@ -61,8 +81,8 @@ class Accuracy:
 def accuracy_of(runs: Sequence[Run], measure: Measure = "accuracy") -> Accuracy | None:
     """Returns the accuracy of runs that differ in their seed or their draw of the splits, or None without test face.
 
-    Each face counts with its mean over the runs, and whole persons are drawn where they are known. Over several draws
-    of the splits it is the mean of theirs.
+    Each face counts with its mean over the runs; whole persons are drawn where they are known, and seeds where there
+    are several. Over several draws of the splits it is the mean of theirs.
     """
     runs = tuple(run for run in runs if run.test.get("faces"))
     if not runs:
@@ -78,35 +98,35 @@ def accuracy_of(runs: Sequence[Run], measure: Measure = "accuracy") -> Accuracy 
         low, high = known or (np.nan, np.nan)
         value = float(np.mean([run.test.get(measure, np.nan) for run in runs]))
         return Accuracy(100 * value, 100 * low, 100 * high, test["faces"], test["interval_over"], runs)
-    right = _mean_hits(runs)
-    values = np.array(list(right.values()))
-    groups, classes = _persons(right), _classes(right, measure)
-    low, high = bootstrap_interval(values, groups, classes=classes)
-    over = "faces" if groups is None else "persons"
-    value = mean_over_classes(values, classes)
-    return Accuracy(100 * value, 100 * low, 100 * high, len(values), over, runs)
+    seen, (rows,) = _right(runs)
+    (groups, over), classes = _units(seen), _classes(seen, measure)
+    low, high = bootstrap_interval(rows, groups, classes=classes)
+    value = mean_over_classes(rows.mean(0), classes)
+    return Accuracy(100 * value, 100 * low, 100 * high, len(seen), over, runs)
 
 
 def difference_of(first: Sequence[Run], second: Sequence[Run], measure: Measure = "accuracy") -> Accuracy | None:
     """Returns how much more accurate the second runs are on the same faces, in points; None without such faces.
 
     Each face that all runs have is compared with itself; persons are drawn, and seeds where there are several. Over
-    several draws of the splits it is the mean of the draws that both have.
+    several draws of the splits it is the mean of the draws that both have, and nothing is said of the others.
     """
     if not first or not second or any(run.predictions is None for run in (*first, *second)):
         return None
     draws = [by_draw(runs) for runs in (first, second)]
-    if len(both := [draw for draw in draws[0] if draw in draws[1]]) > 1:
-        return _over_draws([(draws[0][draw], draws[1][draw]) for draw in both], (*first, *second), measure)
-    hits = [[_mean_hits([run]) for run in runs] for runs in (first, second)]
-    seen = [face for face in hits[0][0] if all(face in run for runs in hits for run in runs)]
+    if any(len(of_draw) > 1 or is_drawn(runs[0]) for of_draw, runs in zip(draws, (first, second), strict=True)):
+        both = [draw for draw in draws[0] if draw in draws[1]]
+        first, second = ([run for draw in both for run in of_draw[draw]] for of_draw in draws)
+        if len(both) > 1:
+            return _over_draws([(draws[0][draw], draws[1][draw]) for draw in both], (*first, *second), measure)
+        if not both:
+            return None
+    seen, rows = _right(first, second)
     if not seen:
         return None
-    groups = _persons(seen)
-    rows = (np.array([[run[face] for face in seen] for run in runs]) for runs in hits)
+    groups, over = _units(seen)
     found = paired_bootstrap(*rows, groups, classes=_classes(seen, measure))
     low, high, value = (100 * found[name] for name in ("low", "high", "difference"))
-    over = "faces" if groups is None else "persons"
     return Accuracy(value, low, high, len(seen), over, (*first, *second), found["p"])
 
 
@@ -118,21 +138,21 @@ def by_draw(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return found
 
 
+def is_drawn(run: Run) -> bool:
+    """Whether a run is of a draw of the splits, and not of the data's own."""
+    return int(run.flags.get("split_seed", -1)) >= 0
+
+
 def is_choosing(run: Run) -> bool:
     """Whether a run's draw of the splits is one that settings are chosen on, so that nothing is reported of it."""
-    return int(run.flags.get("split_seed", -1)) >= 0 and run.flags.get("draws") == 0
+    return is_drawn(run) and run.flags.get("draws") == 0
 
 
 def _over_draws(draws: Sequence[tuple[Sequence[Run], ...]], runs: Sequence[Run], measure: Measure) -> Accuracy | None:
     """The mean over draws of one method's accuracy, or of what the second of two adds to the first's."""
     if any(run.predictions is None for run in runs):
         return None
-    rights, tested = [], []
-    for methods in draws:
-        hits = [[_mean_hits([run]) for run in method] for method in methods]
-        seen = [face for face in hits[0][0] if all(face in run for method in hits for run in method)]
-        rights.append([np.array([[run[face] for face in seen] for run in method]) for method in hits])
-        tested.append(seen)
+    tested, rights = zip(*(_right(*methods) for methods in draws), strict=True)
     classes = [_classes(seen, measure) for seen in tested]
     points = np.mean(
         [
@@ -141,7 +161,9 @@ def _over_draws(draws: Sequence[tuple[Sequence[Run], ...]], runs: Sequence[Run],
         ],
         axis=0,
     )
-    means = bootstrap_over_draws(rights, [[face.person for face in seen] for seen in tested], classes=classes)
+    groups, _ = _units([face for seen in tested for face in seen])
+    ends = np.cumsum([len(seen) for seen in tested])[:-1]
+    means = None if groups is None else bootstrap_over_draws(rights, np.split(groups, ends), classes=classes)
     value = points[-1] - (points[0] if len(points) > 1 else 0.0)
     low = high = np.nan
     if means is not None:
@@ -150,30 +172,30 @@ def _over_draws(draws: Sequence[tuple[Sequence[Run], ...]], runs: Sequence[Run],
     return Accuracy(100 * float(value), 100 * float(low), 100 * float(high), faces, OVER_DRAWS, tuple(runs))
 
 
-def _mean_hits(runs: Sequence[Run]) -> dict[Face, float]:
-    """The share of runs that are right, by face."""
-    hits: dict[Face, list[float]] = {}
-    for run in runs:
-        found = run.predictions
-        columns = (found["image_id"], found["person"], found["label"], _hits(found))
-        for name, person, label, hit in zip(*columns, strict=True):
-            hits.setdefault(Face(str(name), str(person), int(label)), []).append(hit)
-    return {face: float(np.mean(values)) for face, values in hits.items()}
+def _right(*methods: Sequence[Run]) -> tuple[list[Face], list[np.ndarray]]:
+    """The faces that all runs of all methods have, and whether each run is right of them, float (runs, N) a method."""
+    hits = [[_hits_of(run) for run in runs] for runs in methods]
+    seen = [face for face in hits[0][0] if all(face in run for runs in hits for run in runs)]
+    return seen, [np.array([[run[face] for face in seen] for run in runs]) for runs in hits]
 
 
-def _persons(faces: Iterable[Face]) -> list[str] | None:
-    """The person of each face, or None when they are not known; one person alone gives no interval, as in `scores`."""
-    persons = [face.person for face in faces]
-    return persons if set(persons) - {""} else None
+def _hits_of(run: Run) -> dict[Face, float]:
+    found = run.predictions
+    right = (found["logits"].argmax(1) == found["label"]).astype(float)
+    columns = (found["image_id"], found["person"], found["label"], right)
+    return {
+        Face(str(name), str(person), int(label)): float(hit) for name, person, label, hit in zip(*columns, strict=True)
+    }
+
+
+def _units(faces: Sequence[Face]) -> tuple[np.ndarray | None, str]:
+    """What is drawn whole of some faces (see `metrics.units`); one person alone gives no interval, as in `scores`."""
+    return units([face.person for face in faces], [face.image_id for face in faces])
 
 
 def _classes(faces: Iterable[Face], measure: Measure) -> list[int]:
     """What a mean is taken over: each face's class, or one class of all."""
     return [face.label if measure == "mean_class_accuracy" else 0 for face in faces]
-
-
-def _hits(predictions: dict[str, np.ndarray]) -> np.ndarray:
-    return (predictions["logits"].argmax(1) == predictions["label"]).astype(float)
 
 
 def best(runs: Sequence[Run]) -> Run | None:
@@ -190,21 +212,30 @@ def same_but_seed(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run is first or (run.flags and _settings(run) == _settings(first))]
 
 
-def differ_only_in(flag: str, first: Sequence[Run], second: Sequence[Run]) -> bool:
-    """Whether runs have the same settings, but for their seeds and one flag."""
-    settings = [{**_settings(run), flag: None} for run in (*first, *second)]
-    return all(other == settings[0] for other in settings)
+def differences(first: Sequence[Run], second: Sequence[Run], *but: str) -> list[str]:
+    """Returns the names of the flags, `data` among them, in which runs differ, but for seeds and some named."""
+    settings = [_settings(run) for run in (*first, *second)]
+    names = dict.fromkeys(name for known in settings for name in known)
+    return [name for name in names if name not in but and any(s.get(name) != settings[0].get(name) for s in settings)]
+
+
+def differences_beside_synthetic_faces(first: Sequence[Run], second: Sequence[Run], *but: str) -> list[str]:
+    """Returns what `differences` does of runs without and with FaPE-GAN's faces; how they are made does not count."""
+    found = differences(first, second, *_OF_SYNTHETIC_FACES, *but)
+    return [name for name in found if not name.startswith("gan_")]
 
 
 def _settings(run: Run) -> dict[str, Any]:
     # A flag that is off is as one that was not there yet when the run was made.
     flags = {name: value for name, value in run.flags.items() if name not in _OF_NO_MATTER and value}
+    asked = run.metrics.get("tta", "none")
+    flags |= {"tta": asked} if asked != "none" else {}
     # A run's own synthetic faces follow from its flags, data and seed; another's are known by their fingerprint alone.
     borrowed = run.synthetic_fingerprint if run.flags.get("synthetic_from") else ""
-    if int(run.flags.get("split_seed", -1)) < 0:
+    if not is_drawn(run):
         return {**flags, "data": run.fingerprint, "borrowed": borrowed}
-    # The draws of a table stand side by side; each has as many real faces, and so steps, as it has. Before there was
+    # The draws of one corpus stand side by side; each has as many real faces, and so steps, as it has. Before there was
     # `epoch_faces`, as many steps were fewer epochs.
     as_many_steps = {"epochs": 0, "decay_epochs": 0.0, "epoch_faces": 0}
-    of_table = {"data": os.path.dirname(str(run.flags.get("data", ""))), **as_many_steps}
-    return {**flags, **of_table, "borrowed": bool(borrowed)}
+    corpus = run.metrics.get("drawn_from") or os.path.dirname(str(run.flags.get("data", "")))
+    return {**flags, "data": corpus, **as_many_steps, "borrowed": bool(borrowed)}

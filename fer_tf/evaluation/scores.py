@@ -47,14 +47,14 @@ def score(part: Part, logits: np.ndarray, expressions: Sequence[str], temperatur
     confusion = metrics.confusion_matrix(part.labels, predictions, len(expressions))
     known = set(part.persons.tolist()) - {""}
     ages = age_groups(part.ages)
-    persons = part.persons if known else None
+    persons, over = metrics.units(part.persons, part.image_ids)
     counts = confusion.sum(axis=1)
     return {
         "faces": len(part),
         "persons": len(known),
         "accuracy": float(right.mean()),
         "accuracy_interval": interval(right, persons),
-        "interval_over": "faces" if persons is None else "persons",
+        "interval_over": over,
         "chance": 1.0 / len(expressions),
         "majority": float(counts.max() / counts.sum()),
         **mean_class(right, part.labels, persons),

@@ -21,6 +21,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.mixed import NAME as MIXED
+from fer_tf.data.schema import SYNTHETIC
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net
@@ -77,6 +78,9 @@ def of_training(faces: FaceSet, task: str, borrowed: Mapping[str, str]) -> Linea
     """
     train = faces.parts["train"]
     images, names = hashes_of(train)
+    # A generated face is in no other data, and its name would make the others seem strange there.
+    real = np.array([not name.startswith(SYNTHETIC) or ">" not in name for name in train.image_ids], bool)
+    images, names = images[real], names[real]
     own = Training(task, faces.fingerprint, "", len(train), _sample(images), _sample(names))
     return merged(own, *(_borrowed(read(source), flag) for flag, source in borrowed.items()))
 
@@ -181,9 +185,14 @@ def hashes_of(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(list(batches.as_numpy_iterator())), names
 
 
-def shares_images(training: Training, part: Part) -> bool:
-    """Whether a training saw images of a part, as far as its sample tells; one that recorded none may have."""
-    return training.images is None or bool(np.isin(training.images, hashes_of(part)[0]).any())
+def has_seen(training: Training, images: np.ndarray) -> bool:
+    """Whether a training saw some images, by their hashes, as far as its sample tells; one that recorded none has not.
+
+    Args:
+      training: the training.
+      images: int64 (N,), as `hashes_of` gives them.
+    """
+    return training.images is not None and bool(np.isin(training.images, images).any())
 
 
 def _check_one(who: str, training: Training, faces: FaceSet, task: str, part_hashes: dict[str, Any]) -> str:

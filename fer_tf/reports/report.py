@@ -17,7 +17,7 @@ from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.evaluation.run_scores import best
-from fer_tf.reports import competitor_tables, figures, page, paper_tables, sheets, tables, wording
+from fer_tf.reports import competitor_tables, figures, page, paper_tables, sheets, table_5, tables, wording
 from fer_tf.reports.corpus import Corpus, read_corpus
 from fer_tf.reports.page import Picture
 from fer_tf.reports.section import NEEDS_DATA, NO_LANDMARKS, Section, section
@@ -25,7 +25,7 @@ from fer_tf.reports.sheets import Sheet
 from fer_tf.reports.tables import MISSING, OWN, Cell, Table
 from fer_tf.runs import Run, find_gans, find_runs
 
-OF_RUNS = (paper_tables.table_5, competitor_tables.table_2, competitor_tables.table_3, paper_tables.table_4)
+OF_RUNS = (table_5.table_5, competitor_tables.table_2, competitor_tables.table_3, paper_tables.table_4)
 PAGE_FILE, TABLES_FOLDER = "report.html", "tables"
 # With one pose, the maps of this many expressions fit in one row.
 ROW_EXPRESSIONS = 8
@@ -195,7 +195,8 @@ def confusion_pictures(runs: Sequence[Run]) -> list[Picture]:
         for letter, pretrained in (("a", False), ("b", True)):
             how = "pre-trained" if pretrained else "from scratch"
             title = f"Fig. {number}({letter}). {paper_tables.SET_NAMES[task]}, {how}"
-            run = best([run for run in runs if run.task == task and run.pretrained == pretrained])
+            trained = paper_tables.trained(runs)
+            run = best([run for run in trained if run.task == task and run.pretrained == pretrained])
             start = " --init_from=RUN" if pretrained else ""
             pictures.append(_confusion(run, title) if run else Picture(title, paper_tables.needs_set(task, start)))
     for task, name in {**paper_tables.TASK_NAMES, "ckplus": "CK+", "kdef": "KDEF"}.items():

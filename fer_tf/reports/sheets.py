@@ -148,12 +148,14 @@ def mean_saliency(
 
 def _first_of(data: str, wanted: set[Kind], count: int, task: str = "") -> dict[Kind, list[tuple[Any, ...]]]:
     """Image, mask and id of the first real faces of each kind, of a task's test part when one is named."""
-    tag = tag_of(task) if task else ""
+    data_folder = DataFolder(data)
+    tag, drawn = (tag_of(task), data_folder.tags(task)) if task else ("", None)
     found: dict[Kind, list[tuple[Any, ...]]] = {}
     missing = {kind: count for kind in wanted}
-    for face in DataFolder(data).faces():
+    for face in data_folder.faces():
         kind = face.expression, face.pose
-        if face.synthetic or kind not in missing or (tag and getattr(face, tag) != "test"):
+        part = "" if not tag else getattr(face, tag) if drawn is None else drawn.get(face.image_id, "")
+        if face.synthetic or kind not in missing or (tag and part != "test"):
             continue
         found.setdefault(kind, []).append((face.image, face.mask, face.image_id))
         missing[kind] -= 1

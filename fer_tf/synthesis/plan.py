@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fer_tf import files
 from fer_tf.data import schema
-from fer_tf.data.schema import FaceRecord
+from fer_tf.data.schema import SYNTHETIC, FaceRecord
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import TASKS, mirrored_pose
@@ -72,7 +72,7 @@ class Item:
     @property
     def image_id(self) -> str:
         """The synthetic face's own id."""
-        return f"synthetic/{self.source_id}>{'mirrored ' if self.mirrored else ''}{self.target_id}"
+        return f"{SYNTHETIC}{self.source_id}>{'mirrored ' if self.mirrored else ''}{self.target_id}"
 
 
 def level(counts: dict[Cell, int], budget: int) -> dict[Cell, int]:

@@ -154,8 +154,9 @@ def test_a_network_that_has_seen_the_test_part_is_refused(toy_data, tmp_path):
         main([*flags, "--task=er_zid"])
 
 
+@pytest.mark.parametrize("task", ["mixed", "kdef"])
 @pytest.mark.parametrize(("seen", "which"), [("pictures", "test part"), ("other", "all faces")])
-def test_of_a_mixture_the_images_tell_whether_it_has_seen_the_set(seen, which, tmp_path):
+def test_the_images_tell_whether_a_network_of_another_set_has_seen_this_one(task, seen, which, tmp_path):
     from fer_tf.data import mixed
     from trainer.across import judged
 
@@ -168,9 +169,9 @@ def test_of_a_mixture_the_images_tell_whether_it_has_seen_the_set(seen, which, t
         (tmp_path / name / "annotations.csv").write_text("\n".join(rows))
     faces = mixed.read_set("pictures", str(tmp_path / "pictures"))
     trained_on = mixed.read_set("pictures", str(tmp_path / seen))
-    spec = FaNetSpec(("happy", "sad"), image_size=33, task="mixed")
-    fa_net.save(str(tmp_path / "network"), fa_net.build(spec), spec)
-    lineage.write(str(tmp_path / "network"), lineage.of_training(trained_on, "mixed", {}))
+    spec = FaNetSpec(("happy", "sad"), image_size=33, task=task)
+    fa_net.save_spec(str(tmp_path / "network"), spec)
+    lineage.write(str(tmp_path / "network"), lineage.of_training(trained_on, task, {}))
     part, told = judged(str(tmp_path / "network"), faces, "pictures")
     assert told == which and len(part) == (2 if seen == "pictures" else 4)
 

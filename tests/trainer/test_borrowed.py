@@ -242,7 +242,7 @@ def test_a_teacher_sees_faces_at_its_own_size(tmp_path):
     networks.save(str(tmp_path), model, spec)
     # Of even light in each quarter: at half the size still the same, but at the borders of the quarters.
     faces = np.random.default_rng(0).random((6, 2, 2, 1), np.float32).repeat(32, 1).repeat(32, 2)
-    teacher = borrowed.load_teacher(str(tmp_path), fa_net.with_size(spec, 64))
+    teacher = borrowed.load_teacher(str(tmp_path), dataclasses.replace(spec, image_size=64))
     found = mixed_labels(teacher, faces, np.eye(2, dtype=np.float32)[[0, 1] * 3], 1.0)
     answers = calibration.softmax(model.predict(faces[:, ::2, ::2], verbose=0))
     assert np.ptp(answers[:, 0]) > 0.05

@@ -197,6 +197,8 @@ def test_a_training_does_not_go_on_with_synthetic_faces_that_were_made_again(tin
     assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
     # As many faces of the same names as before.
     make(quality=50)
+    with pytest.raises(InputError, match=r"trained on synthetic faces with fingerprint .* which were made since\."):
+        main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)])
     os.remove(tmp_path / "fa_net" / "FINISHED")
     with pytest.raises(InputError, match=r"synthetic faces with fingerprint .* they were made again since"):
         main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)])

@@ -11,7 +11,9 @@ import pytest
 
 from fer_tf.data import inputs, public
 from fer_tf.errors import InputError
+from fer_tf.models import fa_net as networks
 from fer_tf.models import lineage
+from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.run_folder import RunFolder
 from fer_tf.runs import find_runs
 from tests.toy_data import part_of as part
@@ -66,6 +68,19 @@ def test_every_face_is_answered_without_its_person_by_the_trainings_that_are_lef
     assert "each person left out of training in turn" in (run / "evaluation.html").read_text()
     # What was trained without a person is no run of its own, that a report would show.
     assert [known.name for known in find_runs(str(tmp_path))] == ["run"]
+
+
+def test_nobody_is_left_out_by_the_pupil_of_a_network_that_has_seen_them(drawn_jaffe: Path, tmp_path: Path) -> None:
+    faces = public.read("jaffe", str(drawn_jaffe), 0.05)
+    spec = FaNetSpec(faces.expressions, image_size=16, task="jaffe", data_fingerprint=faces.fingerprint)
+    networks.save_spec(str(tmp_path / "known"), spec)
+    lineage.write(str(tmp_path / "known"), lineage.of_training(faces, "jaffe", {}))
+    for flag in ("teacher", "init_from"):
+        # The published split's own test part is unseen; the other persons' parts are not.
+        assert lineage.check(flag, str(tmp_path / "known"), faces, "jaffe") == ()
+        with pytest.raises(InputError, match=rf"`{flag}` .* was trained on faces that 'jaffe' tests here"):
+            train(drawn_jaffe, tmp_path / "run", f"--{flag}={tmp_path}/known", "--persons_left_out=true")
+    assert not (tmp_path / "run" / "fa_net").exists()
 
 
 def test_no_person_can_be_left_out_where_the_parts_share_none(toy_data: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from fer_tf.evaluation.run_scores import is_choosing
 from fer_tf.labels import TASKS
-from fer_tf.reports import paper_tables
+from fer_tf.reports import table_5
 from fer_tf.runs import find_runs
 from trainer import cells, runtime, table5
 from trainer.config import TaskConfig
@@ -68,7 +68,7 @@ def half_done(tmp_path: Path) -> TaskConfig:
 
 
 def test_the_difference_is_paired_by_face_and_its_interval_drawn_by_person(half_done: TaskConfig) -> None:
-    found = paper_tables.numbers_5(find_runs(half_done.run.run_dir))
+    found = table_5.numbers_5(find_runs(half_done.run.run_dir))
     both = [50.0, 50.0]
     expected = {"accuracy": both, "mean_class_accuracy": both, "seeds": [0, 1], "draws": [-1, -1]}
     assert found["er_ue"]["Fa-Net"] == expected
@@ -190,7 +190,7 @@ def test_the_plain_remedy_is_chosen_on_one_draw_and_all_rows_are_reported_on_oth
         100 / 3
     )
     assert entry["beside_remedy"]["difference"] == pytest.approx(100 / 12)
-    notes = str(paper_tables.notes_5(find_runs(config.run.run_dir)))
+    notes = str(table_5.notes_5(find_runs(config.run.run_dir)))
     assert "Draw 0 chose the plain remedy (balanced softmax for ER-SS" in notes
     # One face of one of six persons: no proof.
     assert "not shown to add more than the plain remedy on ER-SS, ER-UE" in notes
@@ -245,7 +245,7 @@ def test_a_table_of_one_draw_without_a_choice_is_reported(tmp_path: Path) -> Non
     write_run(tmp_path / cell.folder, np.arange(12) < 6, np.arange(12))
     (tmp_path / cell.folder / "config.json").write_text(json.dumps({"flags": to_dict(own)}))
     (run,) = find_runs(str(tmp_path))
-    assert not is_choosing(run) and paper_tables.runs_5([run], "Fa-Net", "er_ue") == [run]
+    assert not is_choosing(run) and table_5.runs_5([run], "Fa-Net", "er_ue") == [run]
     chooses = table5.cell_config(config, replace(config, draws=3), table5.Cell("er_ue", 2, 0, "Fa-Net", chooses=True))
     assert chooses.run.draws == 0
 

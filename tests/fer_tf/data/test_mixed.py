@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf.data import inputs, mixed
+from fer_tf.data import inputs, mixed, parts
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.parts import UNKNOWN, Sampling
 from fer_tf.data.preprocess import preprocess
 from fer_tf.data.public.fer2013 import EXPRESSIONS
 from fer_tf.errors import InputError
 from tests.fer_tf.data.test_public import png, write
+from tests.toy_data import part_of
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +122,32 @@ def test_sets_are_cut_alike_and_seen_so_in_training_and_when_they_are_judged(dat
         ({"data": "fer2013=x,face=y"}, "`data` must be one of .*'face'"),
         ({"data": "fer2013"}, "`data` must be key=value"),
         ({"mapping": "er_ss.smile=happy"}, r"`mapping` must be one of .*'er_ss\.smile'"),
+        ({"data": "er_ss={toy},fer2013={fer},er_zid={toy}"}, "`data` gives the same faces to er_ss and er_zid"),
         ({"weights": "jaffe=2"}, "`set_weights` must be one of .*'jaffe'"),
         ({"weights": "fer2013=0"}, "`set_weights` of fer2013 must be a number above 0. Received: '0'"),
     ],
 )
-def test_wrong_flags_are_named(data, given, message):
+def test_wrong_flags_are_named(data, fer2013, toy_data, given, message):
+    given = {name: value.format(toy=toy_data, fer=fer2013) for name, value in given.items()}
     with pytest.raises(InputError, match=message):
         mixed.read(**{"data": data, **given})
+
+
+@pytest.mark.parametrize(
+    ("votes", "label", "clear"),
+    [((0.4, 0.35, 0.25), 1, True), ((0.5, 0.3, 0.2), 0, False), ((0.2, 0.5, 0.3), 1, True), ((0, 0, 0), 0, True)],
+)
+def test_votes_on_classes_that_became_one_count_together(votes, label, clear):
+    """A face's label is the class that most votes are for when the second and third class are one."""
+    face = dataclasses.replace(part_of(["a"], [0], [b""]), votes=np.array([votes], np.float32))
+    face = dataclasses.replace(face, labels=np.array([int(np.argmax(votes))]))
+    renamed = parts.renamed(face, [0, 1, 1], 2, "set")
+    assert (renamed.labels.tolist(), renamed.has_majority.tolist()) == ([label], [clear])
+    to_part = tf.constant([[1, 0], [0, 1], [0, 1]], tf.float32)
+    for labels in ("majority", "distribution"):
+        sampling = parts.Sampling(labels)
+        target, learned = parts._shares(face.votes, face.labels, to_part, sampling, tf.zeros(1))
+        assert target.numpy()[0].argmax() == label and bool(learned[0]) == (clear or labels == "distribution")
 
 
 def test_the_fingerprint_changes_with_data_names_and_weights(data, fer2013):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf.data import schema
+from fer_tf.data import pairs, schema
 from fer_tf.data.pairs import PairStream, images_of, survey
 from fer_tf.data.schema import FACE_SIZE, PairRecord
 from fer_tf.errors import InputError
@@ -122,6 +122,20 @@ def test_held_out_pairs_come_in_the_same_order_with_what_is_measured(toy_data: s
     for first, second in zip(batches, dataset.as_numpy_iterator(), strict=True):
         assert np.array_equal(first["source_id"], second["source_id"])
     assert {person.decode() for batch in batches for person in batch["person"]} == {"T003"}
+
+
+def test_held_out_pairs_are_drawn_from_all_of_the_part(toy_data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer of the first pairs alone would never reach those of the last persons."""
+    monkeypatch.setattr(pairs, "SHUFFLE_BUFFER", 4)
+
+    def ids(limit: int) -> list[tuple[bytes, bytes]]:
+        batches = stream_of(toy_data, split="train").in_order(limit).as_numpy_iterator()
+        return [pair for batch in batches for pair in zip(batch["source_id"], batch["target_id"], strict=True)]
+
+    every, some = ids(0), ids(24)
+    assert len(set(some)) == 24 < len(every) and some == ids(24)
+    places = [every.index(pair) for pair in some]
+    assert max(places) > 0.8 * len(every) and min(places) < 0.2 * len(every)
 
 
 def test_a_jpeg_and_a_png_shrink_alike() -> None:

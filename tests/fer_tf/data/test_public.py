@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from fer_tf.data import public, schema
 from fer_tf.data.copies import test_copies as copies_in_test
-from fer_tf.data.public import ckplus, jaffe, kdef
+from fer_tf.data.public import ckplus, fer2013, jaffe, kdef
 from fer_tf.data.public.fer2013 import EXPRESSIONS as FER2013_EXPRESSIONS
 from fer_tf.errors import InputError
 
@@ -76,6 +77,12 @@ def test_fer2013_folders_without_private_test_hold_a_part_of_training_out(fer_fo
     assert 0 < len(val) < 25
     assert not set(train.image_ids) & set(val.image_ids)
     assert "PublicTest" in " ".join(faces.notes)
+
+
+def test_of_fer2013s_folder_test_the_number_of_faces_tells_whether_both_test_sets_are_in_it():
+    """Many copies have `train` and `test` alone, where test holds 7,178 faces."""
+    for faces, told in ((3589, "test is PublicTest"), (7178, "test is PublicTest and PrivateTest together")):
+        assert fer2013.parts(Counter({"Training": 28709, "PublicTest": faces}), "fer").notes[-1] == told
 
 
 def test_fer2013_may_train_on_all_of_training(fer_folders):

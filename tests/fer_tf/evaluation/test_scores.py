@@ -62,6 +62,25 @@ def test_unknown_persons_give_an_interval_over_faces():
     assert result["interval_over"] == "faces" and result["by_person"] == {} and result["by_pose"] == {}
 
 
+def test_faces_of_unknown_persons_are_drawn_one_by_one_beside_known_persons():
+    # 400 faces of nobody knows whom, nine in ten right, and one person's ten faces, all wrong.
+    persons = [""] * 400 + ["P"] * 10
+    part = Part(
+        image_ids=np.array([f"i{number}" for number in range(410)], object),
+        labels=np.zeros(410, int),
+        persons=np.array(persons, object),
+        poses=np.full(410, "", object),
+        genders=np.full(410, "", object),
+        ages=np.full(410, -1),
+    )
+    answers = np.where((np.arange(410) % 10 == 0) | (np.array(persons) == "P"), 1, 0)
+    result = score(part, np.eye(3)[answers], EXPRESSIONS, temperature=1.0)
+    low, high = result["accuracy_interval"]
+    # As one person the 400 would make it 0 to 0.9.
+    assert 0.78 < low < result["accuracy"] == 360 / 410 < high < 0.95
+    assert (result["interval_over"], result["persons"]) == ("persons and faces of unknown ones", 1)
+
+
 def test_an_empty_part_has_no_scores():
     part = part_of([], [], [])
     assert score(part, np.zeros((0, 3)), EXPRESSIONS, 1.0) == {"faces": 0}

@@ -105,6 +105,20 @@ def test_faces_that_were_encoded_anew_are_known_by_their_names(data, network, tm
         lineage.check("teacher", network, other, "er_zid")
 
 
+def test_synthetic_faces_do_not_hide_that_the_real_ones_are_known(data, faces, tmp_path):
+    """Most names of a training may be of generated faces, which are in no other data."""
+    ids = faces.parts["train"].image_ids
+    images = list(map(bytes, (image for image, _ in faces.parts["train"].encoded().as_numpy_iterator())))
+    names = [*ids, *(f"synthetic/{name}>{name}" for name in ids for _ in range(3))]
+    both = part(names, [0] * len(names), [*images, *(image + b" " for image in images for _ in range(3))])
+    network = saved(tmp_path / "network", dataclasses.replace(faces, parts={**faces.parts, "train": both}), "er_zid")
+    other = read_records(
+        rebuilt(data, tmp_path, lambda record: dataclasses.replace(record, image=record.image + b"+")), "er_zid"
+    )
+    with pytest.raises(InputError, match=r"trained on faces that 'er_zid' tests here.*about 50\.0%"):
+        lineage.check("teacher", network, other, "er_zid")
+
+
 def test_faces_of_other_clips_with_some_equal_names_are_no_reason(data, network, tmp_path):
     rng = np.random.default_rng(0)
 

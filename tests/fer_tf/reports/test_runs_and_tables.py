@@ -12,9 +12,9 @@ import pytest
 
 from fer_tf import competitors
 from fer_tf.errors import InputError
-from fer_tf.evaluation.run_scores import accuracy_of, best, differ_only_in, difference_of, same_but_seed
-from fer_tf.reports import competitor_tables, paper_tables, tables
-from fer_tf.reports.tables import MISSING, OWN, PAPER
+from fer_tf.evaluation.run_scores import accuracy_of, best, difference_of, differences, same_but_seed
+from fer_tf.reports import competitor_tables, paper_tables, table_5, tables
+from fer_tf.reports.tables import MISSING, OWN, PAPER, Cell
 from fer_tf.run_folder import NetworkFolder
 from fer_tf.runs import find_runs
 
@@ -120,7 +120,7 @@ def test_an_interval_that_cannot_be_had_is_said_in_words(tmp_path: Path) -> None
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     metrics["test"]["accuracy_interval"] = None
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
-    table = paper_tables.table_5(find_runs(str(tmp_path)))
+    table = table_5.table_5(find_runs(str(tmp_path)))
     cell = table.rows[3][1]
     assert (cell.text, cell.note) == ("50.0", "no interval: fewer than two persons; seed 0")
     shown = tables.to_csv(table) + tables.to_latex(table) + tables.to_markdown(table) + tables.numbers_to_csv([table])
@@ -170,7 +170,7 @@ def test_table_5_parts_runs_with_and_without_synthetic_faces(tmp_path: Path) -> 
     write_run(tmp_path / "real", "er_up", [1, 0, 0, 0], synthetic=False)
     write_run(tmp_path / "gan", "er_up", [1, 1, 0, 0], synthetic=True, synthetic_from="runs/gan")
     write_run(tmp_path / "no_faces_yet", "er_zid", [1, 1, 1, 0], synthetic=True)
-    table = paper_tables.table_5(find_runs(str(tmp_path)))
+    table = table_5.table_5(find_runs(str(tmp_path)))
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     assert rows["Fa-Net, this system"][2:] == ["25.0", "75.0"]
     assert rows["FaPE-GAN+Fa-Net, this system"][2] == "50.0"
@@ -192,7 +192,7 @@ def test_table_5_has_the_mean_over_the_classes_beside_each_accuracy(tmp_path: Pa
         kept["label"][4], kept["logits"][4] = 1, np.eye(2)[right[4]]
         np.savez(path, **kept)
     runs = find_runs(str(tmp_path))
-    rows = {row[0].text: row[2] for row in paper_tables.table_5(runs).rows}
+    rows = {row[0].text: row[2] for row in table_5.table_5(runs).rows}
     # 1 of 2 and 3 of 4, then 2 of 2 and 3 of 4.
     assert rows["mean class: Fa-Net"].text == "62.5"
     assert rows["mean class: FaPE-GAN+Fa-Net"].text == "87.5"
@@ -201,14 +201,14 @@ def test_table_5_has_the_mean_over_the_classes_beside_each_accuracy(tmp_path: Pa
     assert gained.accuracy.over == "persons" and gained.note.startswith("[")
     assert accuracy_of(runs[:1], "mean_class_accuracy").value == pytest.approx(87.5)
     # Without a run there is nothing to take a mean of.
-    assert not [row for row in paper_tables.table_5([]).rows if row[0].text.startswith("mean class")]
+    assert not [row for row in table_5.table_5([]).rows if row[0].text.startswith("mean class")]
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus_sign(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "er_ss", [1] * 3000, synthetic=False)
     # One face of 3,000 is lost.
     write_run(tmp_path / "b", "er_ss", [0] + [1] * 2999, synthetic=True, synthetic_from="runs/gan")
-    table = paper_tables.table_5(find_runs(str(tmp_path)))
+    table = table_5.table_5(find_runs(str(tmp_path)))
     assert [row[1].text for row in table.rows if "difference" in row[0].text] == ["+0.9", "+0.0", "+0.0"]
 
 
@@ -314,7 +314,7 @@ def test_without_data_table_1_says_what_it_needs() -> None:
 
 def test_numbers_csv_has_interval_seed_and_command(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "er_ss", [1, 1, 1, 0], synthetic=False, seed=7)
-    rows = list(csv.DictReader(io.StringIO(tables.numbers_to_csv([paper_tables.table_5(find_runs(str(tmp_path)))]))))
+    rows = list(csv.DictReader(io.StringIO(tables.numbers_to_csv([table_5.table_5(find_runs(str(tmp_path)))]))))
     assert {row["source"] for row in rows} == {PAPER, OWN}
     own, mean_class = [row for row in rows if row["source"] == OWN]
     assert (own["row"], own["column"], own["value"], own["seeds"]) == ("Fa-Net, this system", "ER-SS", "75.000", "7")
@@ -335,7 +335,7 @@ def test_a_flag_that_was_not_there_yet_is_as_one_that_is_off(tmp_path: Path) -> 
     write_run(tmp_path / "c", "er_ss", [1, 0, 0, 1], seed=2, gan_augment=True)
     runs = find_runs(str(tmp_path))
     assert [run.name for run in same_but_seed(runs)] == ["a", "b"]
-    assert differ_only_in("init_from", runs[:1], runs[1:2]) and not differ_only_in("init_from", runs[:1], runs[2:])
+    assert not differences(runs[:1], runs[1:2], "init_from") and differences(runs[:1], runs[2:], "init_from")
 
 
 def test_table_5_keeps_remedies_and_synthetic_faces_apart(tmp_path: Path) -> None:
@@ -347,8 +347,86 @@ def test_table_5_keeps_remedies_and_synthetic_faces_apart(tmp_path: Path) -> Non
     for number, flags in enumerate(({"balance": "softmax"}, {"balance": "softmax_real"}, {"mixup": 0.1})):
         write_run(tmp_path / f"mixed_{number}", "er_ue", [0, 0, 0, 0], val=0.9, **made, **flags)
     runs = find_runs(str(tmp_path))
-    rows = ("Fa-Net", "FaPE-GAN+Fa-Net", paper_tables.REMEDY)
-    found = [[run.name for run in paper_tables.runs_5(runs, row, "er_ue")] for row in rows]
+    rows = ("Fa-Net", "FaPE-GAN+Fa-Net", table_5.REMEDY)
+    found = [[run.name for run in table_5.runs_5(runs, row, "er_ue")] for row in rows]
     assert found == [["real"], ["both"], ["remedied"]]
-    text = tables.to_markdown(paper_tables.table_5(runs))
+    text = tables.to_markdown(table_5.table_5(runs))
     assert text.rstrip().splitlines()[-1].startswith("The paper's corpus has 54 expressions")
+
+
+def draw_of(folder: Path, draw: int, right: list[int], **flags: object) -> None:
+    """A run of one draw of the splits of corpus `c`, which has faces and a fingerprint of its own."""
+    write_run(folder, "er_up", right, split_seed=draw, draws=3, data=f"{folder}/draws/{draw}", **flags)
+    path = folder / "metrics.json"
+    known = {"data_fingerprint": f"draw {draw}", "drawn_from": "c"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | known))
+    predictions = folder / "fa_net" / "predictions_test.npz"
+    columns = dict(np.load(predictions))
+    np.savez(predictions, **{**columns, "image_id": [f"draw {draw} {name}" for name in columns["image_id"]]})
+
+
+def test_a_table_in_progress_compares_only_draws_that_both_rows_have(tmp_path: Path) -> None:
+    for draw, right in ((1, [1, 1, 0, 0]), (2, [1, 1, 1, 1])):
+        draw_of(tmp_path / f"real-{draw}", draw, right, synthetic=False)
+    draw_of(tmp_path / "both-1", 1, [1, 1, 0, 0], synthetic=True, synthetic_from="gan")
+    real, both = (table_5.runs_5(find_runs(str(tmp_path)), row, "er_up") for row in table_5.TABLE_5)
+    assert [run.name for run in real] == ["real-1", "real-2"] and [run.name for run in both] == ["both-1"]
+    # The same on the only common draw: draw 2, which is easier, says nothing.
+    assert difference_of(real, both).value == 0 and difference_of(real[1:], both) is None
+    draw_of(tmp_path / "both-2", 2, [1, 1, 1, 1], synthetic=True, synthetic_from="gan")
+    runs = find_runs(str(tmp_path))
+    assert difference_of(real, table_5.runs_5(runs, "FaPE-GAN+Fa-Net", "er_up")).value == 0
+    # Their runs' folders differ, and the corpus is one; only what stands in a cell is named as a draw.
+    draw_of(tmp_path / "left-3", 3, [1, 1, 1, 1], synthetic=True, synthetic_from="gan", recipe="best")
+    assert "Mean over the draws 1, 2 of the splits" in table_5.notes_5(find_runs(str(tmp_path)))[0]
+
+
+def test_table_5_compares_runs_that_differ_in_synthetic_faces_alone(tmp_path: Path) -> None:
+    made = {"synthetic": True, "gan_epochs": 3, "synthetic_ratio": 0.4}
+    write_run(tmp_path / "real", "er_ss", [1, 1, 0, 1], synthetic=False, epochs=3)
+    write_run(tmp_path / "both", "er_ss", [1, 1, 1, 1], synthetic_from="gan", epochs=3, epoch_faces=9, **made)
+    for name, steps in (("real", 100), ("both", 101)):
+        path = tmp_path / name / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"training": {"steps": steps}}))
+
+    def difference() -> Cell:
+        rows = {row[0].text: row[1] for row in table_5.table_5(find_runs(str(tmp_path))).rows}
+        return rows["difference, this system"]
+
+    assert difference().text == "+25.0" and difference().note.endswith("same faces")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"training": {"steps": 190}}))
+    assert difference().note.endswith("same faces, 1.9 times the steps")
+    write_run(tmp_path / "better", "er_ss", [1, 1, 1, 1], 0.9, epochs=60, init_from="pretrained", **made)
+    write_run(tmp_path / "better" / "x", "er_ss", [1, 1, 1, 1])
+    path = tmp_path / "better" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"synthetic_fingerprint": "s"}))
+    assert difference().text == "not compared: the rows differ in epochs, init_from"
+    assert "difference" not in table_5.numbers_5(find_runs(str(tmp_path)))["er_ss"]
+
+
+def test_what_a_run_was_trained_on_and_scored_with_counts_and_not_what_lies_in_its_folder(tmp_path: Path) -> None:
+    for name, more in (("real", {"synthetic_fingerprint": ""}), ("views", {"tta": "views"})):
+        write_run(tmp_path / name, "er_ss", [1, 1, 0, 1], synthetic_from="gan", synthetic=True)
+        path = tmp_path / name / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    real, views = find_runs(str(tmp_path))
+    assert not real.synthetic and views.synthetic
+    assert differences([real], [views]) == ["tta"] and "--tta=views" in paper_tables.own_cell([views], "-").note
+
+
+def test_a_mean_of_trainings_is_none_of_table_4s_rows(tmp_path: Path) -> None:
+    write_run(tmp_path / "fresh", "jaffe", [1, 1, 0, 0], recipe="paper")
+    write_run(tmp_path / "mean", "jaffe", [1, 1, 1, 1], 0.9, recipe="paper")
+    path = tmp_path / "mean" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"averaged": ["runs/a", "runs/b"]}))
+    runs = find_runs(str(tmp_path))
+    assert [row["accuracy"] for row in paper_tables.numbers_4(runs, ("jaffe",))] == [[50.0]]
+    assert table_5.runs_5(runs, "Fa-Net", "jaffe") == runs[:1]
+
+
+def test_an_interval_of_several_seeds_draws_them_too(tmp_path: Path) -> None:
+    for seed, right in enumerate(([1, 0, 0, 0], [1, 1, 1, 1])):
+        write_run(tmp_path / str(seed), "er_ss", right * 8, seed=seed)
+    pooled = accuracy_of(find_runs(str(tmp_path)))
+    # One person alone is always right, the others in one of two seeds: 62.5 %, and all from 25 to 100 over seeds.
+    assert pooled.value == pytest.approx(62.5) and pooled.low < 30 and pooled.high > 95
