@@ -261,7 +261,10 @@ class Build:
         pair_counts, _ = write.read_receipts(pair_files)
         seen = set(corpus.keys.person.tolist())
         persons = {name: who for name, who in census.persons.items() if assign.stable_hash(name) in seen}
-        tasks = {task: statistics.part_sizes(splits[task]) for task in TASKS}
+        tasks: dict[str, dict[str, Any]] = {task: statistics.part_sizes(splits[task]) for task in TASKS}
+        tasks["er_ss"]["unit"] = self.settings.tasks.er_ss_unit
+        tasks["er_ue"]["rare_expressions"] = [labels.expressions[place] for place in plan.limits.rare_expressions]
+        tasks["er_up"]["rare_pose"] = self.settings.tasks.rare_pose
         pair_tasks = {
             task: {part: pair_counts[f"{task}/{part}"] for part in ("train", "val", "test")} for task in TASKS
         }
@@ -273,15 +276,7 @@ class Build:
             "expressions": list(labels.expressions),
             "poses": list(labels.poses),
             "persons": list(persons),
-            "tasks": {
-                "er_ss": {**tasks["er_ss"], "unit": self.settings.tasks.er_ss_unit},
-                "er_ue": {
-                    **tasks["er_ue"],
-                    "rare_expressions": [labels.expressions[i] for i in plan.limits.rare_expressions],
-                },
-                "er_up": {**tasks["er_up"], "rare_pose": self.settings.tasks.rare_pose},
-                "er_zid": tasks["er_zid"],
-            },
+            "tasks": tasks,
             "counts": {
                 "rows": census.rows,
                 "clips_kept": census.clips,

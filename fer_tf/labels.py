@@ -76,6 +76,10 @@ def in_order(poses: Iterable[str]) -> tuple[str, ...]:
     return (*(pose for pose in POSES if pose in distinct), *sorted(distinct - set(POSES)))
 
 
-# Section 4.1.
-TASKS = ("er_ss", "er_ue", "er_up", "er_zid")
+# Section 4.1: what each task asks.
+SETTINGS = {"er_ss": "standard setting", "er_ue": "rare expressions", "er_up": "rare pose", "er_zid": "unseen persons"}
+TASKS = tuple(SETTINGS)
+TASK_NAMES = {task: task.upper().replace("_", "-") for task in TASKS}
+# Their validation parts have none of what is rare, and so cannot choose an epoch.
+RARE_TASKS = ("er_ue", "er_up")
 SPLITS = ("train", "val", "test")

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer_tf import files
-from fer_tf.data import inputs, public
+from fer_tf.data import inputs, mixed, public
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
@@ -133,10 +133,13 @@ def read_faces(fa_net_dir: str, spec: FaNetSpec, data: str) -> FaceSet:
     """
     flags = RunFolder.of_network(fa_net_dir).read_flags()
     data = data or flags.get("data", "") or "data/faces"
+    held_out = flags.get("held_out", public.HELD_OUT)
     if spec.task in TASKS:
         faces = inputs.read_records(data, spec.task)
+    elif spec.task == mixed.NAME:
+        faces = mixed.read(data, flags.get("mapping", ""), flags.get("set_weights", ""), held_out)
     else:
-        faces = public.read(spec.task, data, flags.get("held_out", public.HELD_OUT))
+        faces = public.read(spec.task, data, held_out)
     if faces.expressions != spec.expressions:
         raise InputError(f"`data` {data!r} has the labels {faces.expressions}; the network has {spec.expressions}.")
     lineage.check_judged(spec, faces, fa_net_dir)
@@ -147,7 +150,7 @@ def forward_fn(model: Any, spec: FaNetSpec) -> Any:
     """Returns the tf.function that is converted: uint8 crops at the network's size to calibrated probabilities."""
     size = spec.image_size
 
-    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name=INPUT)])
+    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name=INPUT)], autograph=False)
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(preprocess(images, size, spec.channels), training=False)
         return {OUTPUT: tf.nn.softmax(logits / spec.temperature)}

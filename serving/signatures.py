@@ -138,22 +138,22 @@ class FaNetModule(tf.Module):
             "picture_share": tf.repeat(self.picture_share[None], count),
         }
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)], autograph=False)
     def predict_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return self.described(*self.prepare_encoded(image_bytes))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name=IMAGES)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name=IMAGES)], autograph=False)
     def predict_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([within_limit(tf.shape(images, tf.int64)[1:3])]):
             images = tf.identity(images)
             return self.described(self.prepare(images), windows(images))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)], autograph=False)
     def embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         features, _ = self.trunk(self.prepare_encoded(image_bytes)[0], training=False)
         return {"features": tf.cast(features, tf.float32)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")], autograph=False)
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         key = key_of(FaceRecord, "image")
         parsed = tf.io.parse_example(inputs, {key: tf.io.FixedLenFeature([], tf.string)})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,21 @@ def two_faces(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return path
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder, read only, that all processes of the tests share: the first that asks for it makes what is in it."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / name, base / f"{name}.done"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def other_predictor(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A landmark predictor with a name of its own: `of_our_own.dat`."""
@@ -107,9 +124,8 @@ def exported(fa_net_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model folder with version 1; read only."""
     from serving.export import export_saved_model
 
-    output = str(tmp_path_factory.mktemp("models") / "fa_net")
-    export_saved_model(fa_net_dir, output)
-    return output
+    folder = made_once(tmp_path_factory, "models", lambda made: export_saved_model(fa_net_dir, str(made / "fa_net")))
+    return str(folder / "fa_net")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from fer_tf.data.schema import FACE_SIZE, FaceRecord, PairRecord
 from fer_tf.labels import F2ED_POSES, TASKS
 
 EXPRESSIONS = ("angry", "happy", "sad", "surprise")
+# Removed when the process ends.
+_PARTS = tempfile.TemporaryDirectory(prefix="part_of")
 YAW = {"front": 0, "half_left": 14, "half_right": -14, "bird_view": 0}
 PITCH = {"front": 0, "half_left": 0, "half_right": 0, "bird_view": 12}
 # Mouth curve (px, + is a smile), mouth opening (px), brow slope (px, + is inner end down).
@@ -70,7 +72,7 @@ def part_of(
     image_ids: Sequence[str], labels: Sequence[int], images: Sequence[bytes], **columns: Sequence[str]
 ) -> parts.Part:
     """A training part of records with these images; `persons` and `poses` may be given too."""
-    folder = tempfile.mkdtemp(prefix="part_of")
+    folder = tempfile.mkdtemp(dir=_PARTS.name)
     path = os.path.join(folder, "faces-00000-of-00001.tfrecord")
     texts = {name: columns.get(f"{name}s", [""] * len(labels)) for name in ("person", "pose")}
     face = _face(0, 1, EXPRESSIONS[0], "front", 0, ("front",))

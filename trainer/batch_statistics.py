@@ -25,7 +25,7 @@ class BatchStatistics:
         self._layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
         self._batches = batches
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def forward(faces: Any) -> None:
             model(faces, training=True)
 

@@ -19,7 +19,7 @@ from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import TASKS, mirror_pairs_of
+from fer_tf.labels import RARE_TASKS, TASKS, mirror_pairs_of
 from fer_tf.run_folder import RunFolder
 
 PUBLIC_TASKS = (*public.NAMES, mixed.NAME)
@@ -349,7 +349,7 @@ class TaskConfig:
     @property
     def keeps_last(self) -> bool:
         """Whether Fa-Net keeps its last epoch, not the one that is best on the validation part."""
-        return self.fa_net.keep == "last" or (self.fa_net.keep == "auto" and self.task in ("er_ue", "er_up"))
+        return self.fa_net.keep == "last" or (self.fa_net.keep == "auto" and self.task in RARE_TASKS)
 
     @property
     def is_competitor(self) -> bool:

@@ -59,10 +59,13 @@ def survey(data: str, task: str) -> PairSurvey:
     """
     if task not in TASKS:
         raise not_one_of("task", task, TASKS)
+    import tensorflow as tf
+
     tally, folder = _Tally(), DataFolder(data)
     split_of = _split_of(folder, task)
     dataset = records_of(folder.pair_files).batch(READ_BATCH)
-    dataset = dataset.map(lambda batch: _facts(batch, split_of(batch)))
+    facts = tf.autograph.experimental.do_not_convert(lambda batch: _facts(batch, split_of(batch)))
+    dataset = dataset.map(facts)
     for batch in dataset.as_numpy_iterator():
         _count(batch, tally)
     found = PairSurvey(
@@ -173,9 +176,10 @@ class PairStream:
         dataset = self._serialized(files).shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
         # Skipped before anything is decoded, so a resumed epoch starts at once.
         dataset = dataset.batch(self.batch_size, drop_remainder=True).skip(skip)
-        flips = tf.data.Dataset.counter(skip).map(lambda step: self._flips(number, step))
+        plain = tf.autograph.experimental.do_not_convert
+        flips = tf.data.Dataset.counter(skip).map(plain(lambda step: self._flips(number, step)))
         dataset = tf.data.Dataset.zip(dataset, flips)
-        dataset = dataset.map(self._decode, os.cpu_count() or 1, deterministic=True).prefetch(2)
+        dataset = dataset.map(plain(self._decode), os.cpu_count() or 1, deterministic=True).prefetch(2)
         # Autotuning's thread sleeps for up to a minute and can miss the end of an epoch: training then waits for it.
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -191,9 +195,12 @@ class PairStream:
           tf.data.Dataset of dicts: those of `epoch`, and `source_face` uint8 (B, 256, 256, 3), ids, poses,
           expression, person and landmarks.
         """
+        import tensorflow as tf
+
         names = ("source_id", "target_id", "source_pose", "target_pose", "expression", "person")
         names += ("source_landmarks", "target_landmarks", "source")
 
+        @tf.autograph.experimental.do_not_convert
         def measurable(serialized: Any) -> dict[str, Any]:
             facts = schema.parse(serialized, PairRecord, names)
             return {
@@ -207,8 +214,11 @@ class PairStream:
         return dataset.batch(self.batch_size).map(measurable).prefetch(2)
 
     def _serialized(self, files: list[str]) -> Any:
+        import tensorflow as tf
+
         split_of = _split_of(DataFolder(self.data), self.task)
-        return records_of(files).filter(lambda record: split_of(record) == self.split)
+        plain = tf.autograph.experimental.do_not_convert
+        return records_of(files).filter(plain(lambda record: tf.equal(split_of(record), self.split)))
 
     def _flips(self, epoch: int, step: Any) -> Any:
         import tensorflow as tf

@@ -51,7 +51,7 @@ class Networks:
     def _propose(self) -> Any:
         tf, w = self._tf, _weights("pnet")
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], autograph=False)
         def propose(images: Any) -> Any:
             x = _normalized(tf, images)
             x = tf.nn.max_pool2d(_conv(tf, x, w[0:3]), 2, 2, "SAME")
@@ -64,7 +64,7 @@ class Networks:
     def _refine(self) -> Any:
         tf, w = self._tf, _weights("rnet")
 
-        @tf.function(input_signature=_crop_signature(tf))
+        @tf.function(input_signature=_crop_signature(tf), autograph=False)
         def refine(images: Any, boxes: Any, owners: Any) -> Any:
             x = _normalized(tf, tf.image.crop_and_resize(images, boxes, owners, (24, 24), extrapolation_value=127.5))
             x = tf.nn.max_pool2d(_conv(tf, x, w[0:3]), 3, 2, "SAME")
@@ -78,7 +78,7 @@ class Networks:
     def _output(self) -> Any:
         tf, w = self._tf, _weights("onet")
 
-        @tf.function(input_signature=_crop_signature(tf))
+        @tf.function(input_signature=_crop_signature(tf), autograph=False)
         def output(images: Any, boxes: Any, owners: Any) -> Any:
             return output_network(face_windows(images, boxes, owners), w)
 

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fer_tf.data.tasks import UNITS
-from fer_tf.labels import TASKS
+from fer_tf.labels import SETTINGS, TASK_NAMES, TASKS
 from fer_tf.reports import agreement_section
 from fer_tf.reports.page import render
-from fer_tf.reports.paper_tables import TASK_NAMES
 from fer_tf.reports.section import section
 from fer_tf.reports.sheets import SheetFace, sheet
 from fer_tf.reports.tables import MARKED, OWN, PLAIN, Cell, Table
 
-SETTINGS = {"er_ss": "standard setting", "er_ue": "rare expressions", "er_up": "rare pose", "er_zid": "unseen persons"}
 REASONS = {
     "reviewers_disagree": "the reviewers do not agree",
     "reviewers_contradict_label": "the reviewers agree on another label",

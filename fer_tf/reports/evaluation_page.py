@@ -6,9 +6,10 @@ from typing import Any
 
 from fer_tf import competitors
 from fer_tf.evaluation.across import VIEWS
+from fer_tf.labels import TASK_NAMES
 from fer_tf.reports import figures, wording
 from fer_tf.reports.page import Picture, render, svg
-from fer_tf.reports.paper_tables import SET_NAMES, TASK_NAMES
+from fer_tf.reports.paper_tables import SET_NAMES
 from fer_tf.reports.tables import Cell, Table
 from fer_tf.reports.wording import percent
 

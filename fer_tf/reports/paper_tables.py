@@ -38,7 +38,6 @@ PERSONS_OUT_NOTE = "Persons left out: all 213 faces, each answered by a method t
 # Table 4: without and with pre-training on F2ED.
 TABLE_4 = {"fer2013": (62.3, 71.1), "jaffe": (82.9, 95.7)}
 SET_NAMES = public.titles()
-TASK_NAMES = {"er_ss": "ER-SS", "er_ue": "ER-UE", "er_up": "ER-UP", "er_zid": "ER-ZID"}
 
 
 def table_1(statistics: dict[str, Any] | None, name: str = "this corpus") -> Table:

@@ -17,6 +17,7 @@ from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 from fer_tf.evaluation.run_scores import best
+from fer_tf.labels import TASK_NAMES
 from fer_tf.reports import competitor_tables, figures, page, paper_tables, sheets, table_5, tables, wording
 from fer_tf.reports.corpus import Corpus, read_corpus
 from fer_tf.reports.page import Picture
@@ -189,19 +190,19 @@ def _held_out(run: Run) -> str:
 
 
 def confusion_pictures(runs: Sequence[Run]) -> list[Picture]:
-    """Returns Figs. 7 and 8 (without and with pre-training), and the confusion of every other task."""
-    pictures = []
-    for number, task in ((7, "fer2013"), (8, "jaffe")):
+    """Returns Figs. 7 and 8 (without and with pre-training), and the confusion of every other task and set."""
+    pictures, printed = [], {"fer2013": 7, "jaffe": 8}
+    trained = paper_tables.trained(runs)
+    for task, number in printed.items():
         for letter, pretrained in (("a", False), ("b", True)):
             how = "pre-trained" if pretrained else "from scratch"
             title = f"Fig. {number}({letter}). {paper_tables.SET_NAMES[task]}, {how}"
-            trained = paper_tables.trained(runs)
             run = best([run for run in trained if run.task == task and run.pretrained == pretrained])
             start = " --init_from=RUN" if pretrained else ""
             pictures.append(_confusion(run, title) if run else Picture(title, paper_tables.needs_set(task, start)))
-    for task, name in {**paper_tables.TASK_NAMES, "ckplus": "CK+", "kdef": "KDEF"}.items():
+    for task, name in {**TASK_NAMES, **paper_tables.SET_NAMES}.items():
         run = best([run for run in runs if run.task == task])
-        if run:
+        if run and task not in printed:
             pictures.append(_confusion(run, f"Confusion, {name}"))
     return pictures
 

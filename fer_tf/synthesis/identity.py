@@ -41,7 +41,8 @@ class IdentityNetwork:
         convolutions, head = weights_of(path or model_path())
         self._convolutions = [(tf.constant(kernel), tf.constant(bias)) for kernel, bias in convolutions]
         self._head = tf.constant(head)
-        self._run = tf.function(self._descriptors, input_signature=[tf.TensorSpec([None, CHIP_SIZE, CHIP_SIZE, 3])])
+        chips = tf.TensorSpec([None, CHIP_SIZE, CHIP_SIZE, 3])
+        self._run = tf.function(self._descriptors, input_signature=[chips], autograph=False)
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Returns descriptors, float32 (B, 128), of aligned faces, uint8 or float (B, 150, 150, 3), RGB 0 to 255."""

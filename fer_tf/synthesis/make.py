@@ -89,7 +89,9 @@ class Synthesizer:
         from fer_tf.models.fape_gan import load_generator
 
         self._model, self.spec = load_generator(gan_folder)
-        self._generate = tf.function(self._faces, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+        self._generate = tf.function(
+            self._faces, input_signature=[tf.TensorSpec([None], tf.string)] * 2, autograph=False
+        )
         self._task, self._limits = task, limits or QualityLimits()
         self._meter = FaceMeter(landmark_model, processes)
         self._warned = False

@@ -12,6 +12,7 @@ import pytest
 
 from beam_pipelines import build
 from fer_tf.data import schema
+from tests.conftest import made_once
 
 PERSONS, EXPRESSIONS = ("P001", "P003", "P009", "P010"), ("happy", "surprise")
 # Two frames a clip keep the suite fast.
@@ -68,8 +69,12 @@ def read(folder: Path, pattern: str, kind: type) -> list:
 @pytest.fixture(scope="session")
 def built(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A few real clips of the samples, built by one worker in this process; read only."""
-    folder = tmp_path_factory.mktemp("built")
-    annotations = write_rows(folder / "annotations.csv", sample_rows(samples))
-    extracted = folder / "extracted"
-    code = run(annotations, samples, folder / "out", f"--extracted={extracted}")
-    return Built(folder / "out", annotations, samples, extracted, code)
+
+    def make(folder: Path) -> None:
+        annotations = write_rows(folder / "annotations.csv", sample_rows(samples))
+        code = run(annotations, samples, folder / "out", f"--extracted={folder / 'extracted'}")
+        (folder / "code").write_text(str(code))
+
+    folder = made_once(tmp_path_factory, "built", make)
+    code = int((folder / "code").read_text())
+    return Built(folder / "out", folder / "annotations.csv", samples, folder / "extracted", code)

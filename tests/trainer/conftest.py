@@ -60,14 +60,16 @@ def small_networks() -> Iterator[None]:
 
 
 def leave_out_board(patch: pytest.MonkeyPatch) -> None:
-    """Leaves out what an evaluation draws for TensorBoard, three seconds of CPU: for tests of something else."""
+    """Leaves out what trainings and evaluations draw for TensorBoard, seconds of CPU: for tests of something else."""
     patch.setattr(tensorboard, "write_evaluation", lambda *_: None)
+    for name in ("inputs", "validation"):
+        patch.setattr(tensorboard.TrainingPictures, name, lambda *_: None)
 
 
 @pytest.fixture
 def no_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """See `leave_out_board`."""
-    leave_out_board(monkeypatch)
+    """Leaves out what an evaluation draws for TensorBoard."""
+    monkeypatch.setattr(tensorboard, "write_evaluation", lambda *_: None)
 
 
 @pytest.fixture

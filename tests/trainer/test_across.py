@@ -27,7 +27,7 @@ from trainer.task import main
 def pictures(samples, tmp_path_factory):
     """The last frame of each front view by expression, one as of a class that FER2013 lacks, and one of noise."""
     folder = tmp_path_factory.mktemp("pictures")
-    for number, clip in enumerate(sorted(samples.glob("take_1/*/*/front.mp4"))):
+    for number, clip in enumerate(sorted(samples.glob("take_1/P00[134]/*/front.mp4"))):
         video, frames = cv2.VideoCapture(str(clip)), []
         while (read := video.read())[0]:
             frames.append(read[1])
@@ -74,7 +74,7 @@ def test_what_is_scored_end_to_end_is_what_a_user_is_answered(run_dir, pictures)
 
 def test_the_mean_answer_to_several_views_is_scored_as_a_user_is_answered(pictures, tmp_path):
     some = tmp_path / "some"
-    for picture in sorted(pictures.glob("*/*.png"))[::3]:
+    for picture in sorted(pictures.glob("*/*.png"))[::2]:
         write(some / picture.parent.name / picture.name, picture.read_bytes())
     flags = ["--stage=evaluate", "--task=pictures", "--init_from=pretrained", f"--run_dir={tmp_path}/run"]
     assert main([*flags, f"--data={some}", "--tta=views"]) == 0

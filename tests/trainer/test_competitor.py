@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_a_finished_run_is_scored_again_alike_and_its_method_is_bound(
 
 
 def test_leaving_persons_out_goes_on_where_it_stopped(
-    drawn_jaffe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_jaffe: Path, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, built = competitors.build, []
 
@@ -96,10 +97,16 @@ def test_leaving_persons_out_goes_on_where_it_stopped(
     monkeypatch.setattr(competitors, "build", build_some)
     with pytest.raises(KeyboardInterrupt):
         train(drawn_jaffe, tmp_path / "run", "--task=jaffe", "--method=hog_knn", "--stage=fa_net")
-    assert not (tmp_path / "run" / "competitor" / "FINISHED").exists()
+    network = tmp_path / "run" / "competitor"
+    assert not (network / "FINISHED").exists() and len(list(network.glob("persons/*.npy"))) == 2
+    # Six persons more are answered, as an unbroken run does.
+    for path in sorted(run_dir.glob("competitor/persons/*.npy"))[2:8]:
+        shutil.copy(path, network / "persons")
     assert train(drawn_jaffe, tmp_path / "run", "--task=jaffe", "--method=hog_knn", "--stage=fa_net") == 0
-    # The whole, then eight persons; two were answered before.
-    assert len(built) == 4 + 1 + 8 and (tmp_path / "run" / "competitor" / "FINISHED").exists()
+    # The whole, then the two persons who are left.
+    assert len(built) == 4 + 1 + 2 and (network / "FINISHED").exists()
+    unbroken, own = (np.load(run / "predictions_persons.npz")["logits"] for run in (run_dir / "competitor", network))
+    np.testing.assert_array_equal(own, unbroken)
 
 
 def test_a_task_of_the_pipeline_is_learned_from_its_records(toy_data: str, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
+from fer_tf.models import fa_net
+from serving import portable
 from tests.fer_tf.data.test_ferplus import write_folders
 from tests.trainer.conftest import small_networks
 from trainer.config import FaNetOptions, TaskConfig
@@ -41,9 +43,17 @@ def test_each_sets_scores_stand_apart_among_its_own_classes(run_dir):
     # Of its two test faces, one has a majority.
     assert by_set["ferplus"]["faces"] == 1 and by_set["ferplus"]["distribution"]["faces"] == 2
     assert metrics["test"]["faces"] == 33
+    # A face is answered among its own set's classes: 32 among four, one among eight.
+    assert metrics["test"]["chance"] == pytest.approx((32 / 4 + 1 / 8) / 33)
     page = (run_dir / "evaluation.html").read_text()
     assert "test, FER+ alone" in page and "test, ER-SS alone" in page and "the mean over the classes is" in page
     assert any(note == "er_ss: surprise is delight" for note in metrics["notes"])
+
+
+def test_the_portable_exports_are_compared_on_the_sets_that_were_mixed(run_dir):
+    folder = str(run_dir / "fa_net")
+    faces = portable.read_faces(folder, fa_net.load_spec(folder), "")
+    assert faces.expressions[-1] == "delight" and len(faces.parts["test"]) == 34
 
 
 def test_framing_and_mixing_are_checked_and_reach_the_recipe():
