@@ -70,8 +70,9 @@ def run(config: TaskConfig) -> None:
         splits[split] = score(part, logits, faces.expressions, judged.temperature)
         splits[split] |= score_distribution(whole, answers, judged.temperature)
         if faces.set_classes:
-            # A face is answered among its own set's classes.
-            splits[split]["chance"] = float(np.mean([1 / len(faces.set_classes[name]) for name in part.sets]))
+            if len(part):
+                # A face is answered among its own set's classes.
+                splits[split]["chance"] = float(np.mean([1 / len(faces.set_classes[name]) for name in part.sets]))
             splits[f"{split}_by_set"] = _by_set(faces, whole, answers, judged.temperature)
     if faces.may_repeat:
         splits |= _without_copies(faces, part, logits, judged.temperature)

@@ -122,7 +122,7 @@ def test_a_network_of_another_task_of_this_data_neither_begins_nor_teaches(netwo
         with pytest.raises(InputError, match=rf"`{flag}` .* this data for the task 'er_ss', whose training part has"):
             main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", f"--{flag}={network}")])
     # Nothing was made, so the flags bind nobody: the same folder takes others.
-    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", "--epochs=1")]) == 0
+    assert main(["--stage=fa_net", *flags(toy_data, tmp_path, "--task=er_zid", "--epochs=1", "--recipe=paper")]) == 0
     assert read(tmp_path, "config.json")["flags"]["init_from"] == ""
 
 

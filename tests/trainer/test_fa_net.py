@@ -190,7 +190,7 @@ def test_a_training_does_not_go_on_with_synthetic_faces_that_were_made_again(tin
         files.write_records(made, [schema.encode(synthetic_copy(face, quality)) for face in faces])
         files.write_json(str(tmp_path / "synthetic" / "plan.json"), {"options": {"gan": "weights"}})
 
-    more = ("--synthetic=true", "--gan_recipe=paper", "--synthetic_ratio=0.1", "--epochs=1")
+    more = ("--synthetic=true", "--recipe=paper", "--synthetic_ratio=0.1", "--epochs=1")
     make(quality=95)
     assert main(["--stage=fa_net", *flags(toy_data, tmp_path, *more)]) == 0
     os.remove(tmp_path / "fa_net" / "FINISHED")
@@ -302,7 +302,7 @@ def test_a_resumed_float16_run_keeps_its_loss_scale(tiny, toy_data, tmp_path, mo
     assert watch.seen == [(64.0, first + step) for step in range(2 * steps)]
 
 
-def test_nan_stops_the_run_with_step_and_learning_rate(toy_data, tmp_path, capfd):
+def test_nan_stops_the_run_with_step_and_learning_rate(tiny, toy_data, tmp_path, capfd):
     code = main(["--stage=fa_net", "--recipe=paper", *flags(toy_data, tmp_path, "--learning_rate=1e30")])
     assert code == 1
     error = capfd.readouterr().err
@@ -317,7 +317,7 @@ def test_a_class_without_a_training_face_is_warned_of_and_scored_zero(tiny, toy_
     run_dir = tmp_path / "run"
     with caplog.at_level("WARNING"):
         for stage in ("fa_net", "evaluate"):
-            assert main([f"--stage={stage}", *flags(data, run_dir, "--epochs=1")]) == 0
+            assert main([f"--stage={stage}", *flags(data, run_dir, "--epochs=1", "--recipe=paper")]) == 0
     assert "no training face of sad, which the test part has" in caplog.text
     assert read(run_dir, "metrics.json")["test"]["by_class"]["sad"]["accuracy"] == 0.0
 
@@ -325,7 +325,7 @@ def test_a_class_without_a_training_face_is_warned_of_and_scored_zero(tiny, toy_
 def test_a_run_lives_on_any_filesystem_that_tensorflow_knows(tiny, toy_data):
     run_dir = "ram://fa_net_runs/er_ss"
     for stage in ("fa_net", "evaluate"):
-        assert main([f"--stage={stage}", *flags(toy_data, run_dir, "--epochs=1")]) == 0
+        assert main([f"--stage={stage}", *flags(toy_data, run_dir, "--epochs=1", "--recipe=paper")]) == 0
     assert files.read_json(f"{run_dir}/metrics.json")["test"]["faces"] == 32
 
 

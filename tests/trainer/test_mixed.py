@@ -29,7 +29,7 @@ def run_dir(toy_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed") / "run"
     flags = [f"--data=ferplus={folders},er_ss={toy_data}", "--held_out=0", "--mapping=er_ss.surprise=delight"]
     flags += ["--set_weights=ferplus=0.5", "--balance=softmax", "--framing=0.7,1.1", "--keep=last"]
-    size = ["--epochs=1", "--batch_size=32", "--image_size=33", "--precision=float32"]
+    size = ["--recipe=paper", "--epochs=1", "--batch_size=32", "--image_size=33", "--precision=float32"]
     assert main(["--task=mixed", f"--run_dir={folder}", *flags, *size]) == 0
     return folder
 
