@@ -317,7 +317,7 @@ def test_a_class_without_a_training_face_is_warned_of_and_scored_zero(tiny, toy_
     run_dir = tmp_path / "run"
     with caplog.at_level("WARNING"):
         for stage in ("fa_net", "evaluate"):
-            assert main([f"--stage={stage}", *flags(data, run_dir, "--epochs=1", "--recipe=paper")]) == 0
+            assert main([f"--stage={stage}", *flags(data, run_dir, "--epochs=1")]) == 0
     assert "no training face of sad, which the test part has" in caplog.text
     assert read(run_dir, "metrics.json")["test"]["by_class"]["sad"]["accuracy"] == 0.0
 
