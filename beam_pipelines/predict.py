@@ -20,6 +20,7 @@ from apache_beam.utils.shared import Shared
 from beam_pipelines import runner
 from beam_pipelines.extract import found_faces
 from fer_tf import config, files
+from fer_tf.data.public_set import PICTURES
 from fer_tf.data.tasks import stable_hash
 from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
@@ -37,7 +38,7 @@ PREDICTIONS, REJECTED, SUMMARY = "predictions.jsonl", "rejected.jsonl", "summary
 # others are listed alone.
 MEDIA = (
     *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts", ".wmv", ".flv", ".3gp", ".ogv"),
-    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"),
+    *PICTURES,
 )
 TAGS = ("files", "bad", "other", "left_out")
 
