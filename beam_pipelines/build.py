@@ -104,6 +104,7 @@ class BuildConfig:
             raise not_one_of("subject", "all", SUBJECTS[:-1], "a label is one person's")
 
 
+@config.resuming
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds the data folder; returns 0, or 3 when it is complete but for clips that could not be used."""
     settings, beam_flags = config.parse(

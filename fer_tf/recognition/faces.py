@@ -262,6 +262,21 @@ class Faces:
         self._all()
         return tables.save(os.fspath(path), tables.REJECTED, self._rejected)
 
+    def save_found(self, path: str | os.PathLike, rejected: str | os.PathLike) -> list[str]:
+        """Writes the faces found so far and what was left out, for when an error or Ctrl-C has ended the looking.
+
+        Relative answers, which need all faces, are empty. Returns the paths, none where nothing was found yet.
+
+        Args:
+          path, rejected: end as for `save`, and should say that not all is in them.
+        """
+        unknown = () if self._options.relative_to == "nobody" else (None, None)
+        rows = ((*tables.row_of(face, self._options.head_pose), *unknown) for face in self._found)
+        if not self._found and not self._rejected:
+            return []
+        written = tables.save(os.fspath(path), self.columns, rows)
+        return [written, tables.save(os.fspath(rejected), tables.REJECTED, self._rejected)]
+
     def plot(self, number: int = 0) -> Any:
         """Returns a figure of one input: a picture with its faces, or the course of a clip's expressions.
 
