@@ -6,6 +6,7 @@ import collections
 import contextlib
 import importlib.metadata
 import logging
+import os
 import platform
 import sys
 import time
@@ -104,6 +105,7 @@ class BuildConfig:
             raise not_one_of("subject", "all", SUBJECTS[:-1], "a label is one person's")
 
 
+@config.resuming
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds the data folder; returns 0, or 3 when it is complete but for clips that could not be used."""
     settings, beam_flags = config.parse(
@@ -138,6 +140,8 @@ class Build:
         start = time.monotonic()
         for name in ("output", "extracted", "annotations"):
             files.refuse_patterns(name, getattr(self, name))
+        if files.is_local(self.videos.root) and not os.path.isdir(self.videos.root):
+            raise InputError(f"`videos_root` must be the clips' folder, or a glob in it. {self.videos.root!r} is none.")
         if not files.exists(self.annotations):
             raise InputError(
                 f"`annotations` {self.annotations!r} does not exist; name the CSV with --annotations "
@@ -167,10 +171,10 @@ class Build:
         corpus = assign.load(self.building, census, labels)
         if not len(corpus.keys):
             self.data.write_rejected(chunks.rejected_paths(self.building))
-            raise InputError(
-                f"no face was found in any of {census.clips} clips: {_words(summary['rejected'])}. "
-                f"See {self.data.rejected}."
-            )
+            none = f"no face was found in any of {census.clips} clips"
+            if summary["rejected"].get("missing") == census.clips:
+                none = f"none of the {census.clips} clips lies below `videos_root` {self.videos.root!r}"
+            raise InputError(f"{none}: {_words(summary['rejected'])}. See {self.data.rejected}.")
         limits, splits = assign.all_splits(corpus, labels, self.settings.tasks)
         leaks = assign.check_leaks(corpus, splits)
         plan = self._write_plan(corpus, labels, limits)

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from apache_beam.utils.shared import Shared
 from beam_pipelines import runner
 from beam_pipelines.extract import found_faces
 from fer_tf import config, files
+from fer_tf.data.public_set import PICTURES
 from fer_tf.data.tasks import stable_hash
 from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
@@ -37,7 +39,7 @@ PREDICTIONS, REJECTED, SUMMARY = "predictions.jsonl", "rejected.jsonl", "summary
 # others are listed alone.
 MEDIA = (
     *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts", ".wmv", ".flv", ".3gp", ".ogv"),
-    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"),
+    *PICTURES,
 )
 TAGS = ("files", "bad", "other", "left_out")
 
@@ -87,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Every worker opens the version that is the newest now.
     model = networks.pinned(settings.model)
     inputs = samples_folder(settings.inputs)
-    if not files.listed(inputs):
+    if not _files_of(inputs, settings.output):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
     alignment.check(networks.landmark_model_of(model), settings.faces)
@@ -117,6 +119,15 @@ def _delete_earlier(settings: PredictConfig) -> None:
     files.delete(*earlier)
 
 
+def _files_of(inputs: str, output: str) -> list[str]:
+    """The files to read: all that inputs name, but those that an earlier run wrote into the output."""
+    stem, suffix = os.path.splitext(PREDICTIONS)
+    own = re.compile(rf"{stem}(-\d{{5}}-of-\d{{5}})?{re.escape(suffix)}|{re.escape(REJECTED)}|{re.escape(SUMMARY)}")
+    folder = files.absolute(output).rstrip("/")
+    found = [os.path.split(path) for path in files.listed(inputs)]
+    return [os.path.join(*path) for path in found if files.absolute(path[0]) != folder or not own.fullmatch(path[1])]
+
+
 class Predict:
     """The pipeline: files to faces, faces in batches through the network, one line a file.
 
@@ -130,14 +141,14 @@ class Predict:
         self.settings, self.model, self.inputs = settings, model, inputs
 
     def apply_to(self, pipeline: beam.Pipeline) -> None:
-        settings = self.settings
+        settings, output = self.settings, self.settings.output
         # Of the files of a folder nobody said that each is a video or a picture.
         find = FindFaces(settings.faces, named=not files.is_folder(self.inputs), tta=settings.tta)
         found = (
             pipeline
             # Names travel as bytes: not every name is text.
             | "Inputs" >> beam.Create([os.fsencode(self.inputs)])
-            | "List" >> beam.FlatMap(lambda inputs: map(os.fsencode, files.listed(os.fsdecode(inputs))))
+            | "List" >> beam.FlatMap(lambda inputs: map(os.fsencode, _files_of(os.fsdecode(inputs), output)))
             | "Spread" >> beam.Reshuffle()
             | "Faces" >> beam.ParDo(find).with_outputs(*TAGS, main="faces")
         )
@@ -211,7 +222,7 @@ class FindFaces(beam.DoFn):
         except (ClipError, OSError) as error:
             reason = error.reason if isinstance(error, ClipError) else "unreadable"
             detail = error.detail if isinstance(error, ClipError) else str(error)
-            other = reason == "not_a_video" and not self.named and not path.lower().endswith(MEDIA)
+            other = reason in ("not_a_video", "empty_file") and not self.named and not path.lower().endswith(MEDIA)
             line = files.json_line({"input": path, "reason": reason, "detail": detail})
             yield pvalue.TaggedOutput("other" if other else "bad", line)
             return

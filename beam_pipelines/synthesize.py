@@ -119,6 +119,7 @@ class Synthesize(beam.PTransform):
         )
 
 
+@config.resuming
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     settings, beam_flags = config.parse(

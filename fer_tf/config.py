@@ -28,6 +28,8 @@ from fer_tf.errors import InputError, ServerError, not_one_of
 from fer_tf.files import CannotWrite
 
 Config = TypeVar("Config")
+Main = Callable[[Sequence[str] | None], int]
+_RESUMING: set[Main] = set()
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
 VERBOSE = "verbose"
@@ -245,7 +247,13 @@ def _joined(tokens: Sequence[str], bools: Collection[str]) -> list[str]:
     return [*free, *flags]
 
 
-def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+def resuming(main: Main) -> Main:
+    """Marks the main of a command that goes on where it was stopped, so that Ctrl-C says so."""
+    _RESUMING.add(main)
+    return main
+
+
+def run_command(main: Main, argv: Sequence[str] | None = None) -> int:
     """Runs a command's main: InputError is printed alone with exit code 2, a full disk with 1, Ctrl-C gives 130.
 
     What TensorFlow says while it starts would bury the command's own lines; --verbose shows it.
@@ -271,5 +279,6 @@ def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str]
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("stopped: Ctrl-C; the same command goes on where this one stopped", file=sys.stderr)
+        rest = "; the same command goes on where this one stopped" if main in _RESUMING else ""
+        print(f"stopped: Ctrl-C{rest}", file=sys.stderr)
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 
 
@@ -17,6 +18,11 @@ class ServerError(Exception):
 
     Commands print the message alone and exit with code 1.
     """
+
+
+def is_number(value: object, kind: type = numbers.Real) -> bool:
+    """Returns whether a value is a number of a kind, NumPy's too; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def not_one_of(field: str, received: object, allowed: Iterable[object], where: str = "") -> InputError:

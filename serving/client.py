@@ -17,7 +17,7 @@ from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
-from fer_tf.recognition.command import Output, names_of, show
+from fer_tf.recognition.command import Output, inputs_of, names_of, show
 
 if TYPE_CHECKING:
     from fer_tf.recognition.answers import Answer
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with_pictures=bool(config.output) or config.explain,
         unsure_below=config.unsure_below,
     )
-    sources = sources_of(config.inputs)
+    sources = sources_of(inputs_of(config.inputs, config.output))
     names = names_of([source.name for source in sources])
     output = Output(config.output, len(sources) > 1, config.json, config.top_k, names=names)
     files.refuse_remote("output", config.output, "; beam_pipelines.predict writes into buckets")

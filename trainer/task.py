@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
-from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
+from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, resuming, run_command
 from fer_tf.files import CannotWrite, cannot_write
 from trainer.config import PUBLIC_TASKS, STAGES, TABLE_4, TABLE_5, TaskConfig
 
@@ -39,6 +39,7 @@ def module_of(config: TaskConfig, stage: str) -> str:
     return "trainer.competitor" if stage == "fa_net" and config.is_competitor else STAGE_MODULES[stage]
 
 
+@resuming
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     config, _ = parse(

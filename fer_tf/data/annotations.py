@@ -232,12 +232,14 @@ def _read_row(
     )
 
 
+def forward(path: str) -> str:
+    """Returns a path that Windows wrote with slashes; one that has them is left alone."""
+    return path if "/" in path else path.replace("\\", "/")
+
+
 def _clip_id(video: str, root: str) -> str:
     """A clip's path below the root, in one Unicode form; empty when it lies elsewhere."""
-    path = unicodedata.normalize("NFC", video)
-    if "\\" in path and "/" not in path:  # As Windows writes it.
-        path = path.replace("\\", "/")
-    path = posixpath.normpath(path)
+    path = posixpath.normpath(forward(unicodedata.normalize("NFC", video)))
     if root and path.startswith(root.rstrip("/") + "/"):
         path = path[len(root.rstrip("/")) + 1 :]
     outside = path.startswith(("../", "/")) or path in ("..", ".") or "\0" in path or "://" in video

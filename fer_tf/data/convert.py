@@ -26,7 +26,7 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.data.folder import DataFolder
-from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source
+from fer_tf.data.public_set import DAMAGED, FAULTS, LeftOut, PublicSet, Row, Source, faults
 from fer_tf.data.schema import NUM_LANDMARKS, SCHEMA_VERSION, FaceRecord, encode
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.errors import InputError
@@ -34,7 +34,7 @@ from fer_tf.labels import POSES, SPLITS
 from fer_tf.lock import only_writer
 
 # Changes when equal files would give other records.
-VERSION = 2
+VERSION = 3
 ROOT, ROOT_VARIABLE = "data/public", "FER_TF_PUBLIC"
 # A set with more damaged images than this is itself damaged, or not the set.
 MAX_DAMAGED = 0.05
@@ -193,7 +193,7 @@ def _spool(rows: Iterable[Row | LeftOut], facts: _Facts, data: str, spool: str, 
     """Decodes each row's image and puts the row down in the shard of its hash.
 
     Raises:
-      InputError: when more than MAX_DAMAGED of the images are damaged.
+      InputError: when more than MAX_DAMAGED of the images are damaged, missing or otherwise at fault.
     """
     damaged: list[LeftOut] = []
     with contextlib.ExitStack() as stack:
@@ -201,7 +201,7 @@ def _spool(rows: Iterable[Row | LeftOut], facts: _Facts, data: str, spool: str, 
         told = time.monotonic()
         for row in rows:
             size = row if isinstance(row, LeftOut) else decoded_size(row)
-            if isinstance(size, LeftOut) and size.reason == DAMAGED:
+            if isinstance(size, LeftOut) and size.reason in FAULTS:
                 damaged.append(size)
                 logging.warning("%s: %s is left out, because %s: %s", data, size.image_id, size.reason, size.detail)
             elif isinstance(size, LeftOut):
@@ -214,12 +214,10 @@ def _spool(rows: Iterable[Row | LeftOut], facts: _Facts, data: str, spool: str, 
                 told = time.monotonic()
                 logging.info("converting %s: %d faces so far", data, len(facts))
     facts.left_out += damaged
-    broken = [row for row in facts.left_out if row.reason == DAMAGED]
-    if len(broken) > MAX_DAMAGED * (len(facts) + len(broken)):
-        shown = "; ".join(f"{row.image_id}: {row.detail}" for row in broken[:3])
+    if len(damaged) > MAX_DAMAGED * (len(facts) + len(damaged)):
         raise InputError(
-            f"{len(broken)} of {len(facts) + len(broken)} images of {data} cannot be decoded, more than "
-            f"{100 * MAX_DAMAGED:.0f} %: {shown}. Get the set again."
+            f"{len(damaged)} of {len(facts) + len(damaged)} images of {data} cannot be used, more than "
+            f"{100 * MAX_DAMAGED:.0f} %: {faults(damaged)}"
         )
 
 

@@ -11,13 +11,29 @@ from dataclasses import dataclass, field, replace
 
 from fer_tf import files
 from fer_tf.data import csv_rows
+from fer_tf.errors import InputError
 from fer_tf.faces import media, stills
 from fer_tf.faces.media import ClipError
 from fer_tf.labels import SPLITS, word_key
 
-DAMAGED = "they cannot be decoded"
+DAMAGED, MISSING = "they cannot be decoded", "there are no such files"
+CLIP = "they are clips or moving pictures, and pictures alone are read here"
+CONFLICT = "rows say different things of them"
+# Reasons that are faults of the set and no rules of its reader, and what to do where they are more than a few images'.
+FAULTS = {
+    DAMAGED: "Get these files again.",
+    MISSING: "Names are paths from the table's folder.",
+    CLIP: "Save the frames that show the expressions as pictures and name these.",
+    CONFLICT: "Each picture needs one row.",
+}
+REPEATED, NO_PICTURE = "rows before say the same of them", "their names do not end as pictures' names do"
 # Endings of pictures that people keep in folders.
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+PICTURES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif"),
+    *(".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+# What Windows puts into folders of pictures by itself, in lower case.
+_OF_WINDOWS = ("thumbs.db", "desktop.ini")
 # What TensorFlow decodes as `fer_tf.faces.media` would.
 _OF_TENSORFLOW, _MODES_OF_TENSORFLOW = ("JPEG", "PNG"), ("1", "L", "LA", "P", "RGB", "RGBA")
 
@@ -58,6 +74,17 @@ class LeftOut:
     image_id: str
     reason: str
     detail: str = ""
+
+
+def faults(rows: Sequence[Row | LeftOut]) -> str:
+    """Returns a sentence for each reason with how many images have it, three of them, and what to do about it."""
+    told = []
+    for reason, advice in FAULTS.items():
+        found = [row for row in rows if isinstance(row, LeftOut) and row.reason == reason]
+        if found:
+            shown = "; ".join(f"{row.image_id}: {row.detail}" for row in found[:3])
+            told.append(f"{len(found)} because {reason}: {shown}. {advice}")
+    return " ".join(told)
 
 
 @dataclass(frozen=True)
@@ -145,13 +172,21 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def folders_in(folder: str) -> dict[str, str]:
-    """Returns the folders in a folder that are not hidden: their names by their names in lower case."""
-    return {
-        entry.name.casefold(): entry.name
-        for entry in os.scandir(folder)
-        if entry.is_dir() and not is_hidden(entry.name)
-    }
+def folders_in(folder: str) -> dict[str, list[str]]:
+    """Returns the folders in a folder that are not hidden: their names, sorted, by their name in lower case."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)):
+        found.setdefault(name.casefold(), []).append(name)
+    return found
+
+
+def one_each(folder: str) -> dict[str, str]:
+    """Returns `folders_in` for a set whose folders stand there once; raises InputError for two of one name."""
+    found = folders_in(folder)
+    for names in found.values():
+        if len(names) > 1:
+            raise InputError(f"{folder} holds the folders {names}, which differ in capitals alone: put them into one.")
+    return {key: name for key, (name,) in found.items()}
 
 
 def read_bytes(path: str) -> bytes:
@@ -184,7 +219,25 @@ def with_picture(row: Row, path: str) -> Row | LeftOut:
     try:
         return replace(row, image=read_picture(path))
     except ClipError as error:
-        return LeftOut(row.image_id, DAMAGED, f"{error.reason}: {error.detail}")
+        reason = CLIP if error.reason == "no_picture" else DAMAGED
+        return LeftOut(row.image_id, reason, f"{error.reason}: {error.detail}")
+
+
+def pictures_of(folder: str, root: str, expression: str, usage: str) -> Iterator[Row | LeftOut]:
+    """Yields the pictures below a class's folder, and the other files there, which are left out.
+
+    Args:
+      folder: the class's.
+      root: the set's, from which its images are named.
+      expression, usage: what the pictures show, and the part that they belong to.
+    """
+    for path in images_below(folder, endings=("",)):
+        row = Row(os.path.relpath(path, root), expression, usage)
+        name = os.path.basename(path).lower()
+        if name.endswith(PICTURES):
+            yield with_picture(row, path)
+        elif name not in _OF_WINDOWS:
+            yield LeftOut(row.image_id, NO_PICTURE)
 
 
 def table_rows(

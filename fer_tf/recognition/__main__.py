@@ -19,10 +19,13 @@ from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
-from fer_tf.recognition.command import Output, names_of, show
+from fer_tf.recognition.command import Output, inputs_of, names_of, show
 from fer_tf.recognition.faces import RelativeTo
 
-TABLE, REJECTED = "faces", "rejected.csv"
+TABLE, REJECTED, FORMATS = "faces", "rejected", ("csv", "jsonl", "parquet")
+# What an error or Ctrl-C has ended has this in its tables' names.
+INCOMPLETE = ".incomplete"
+TABLES = [f"{name}{mark}.{ending}" for name in (TABLE, REJECTED) for mark in ("", INCOMPLETE) for ending in FORMATS]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: RecognizeConfig, recognizer: Any) -> int:
     faces = recognizer(
-        config.inputs,
+        inputs_of(config.inputs, config.output, TABLES),
         frames_per_second=config.frames_per_second,
         smoothing=config.smoothing,
         head_pose=config.head_pose,
@@ -112,14 +115,20 @@ def _run(config: RecognizeConfig, recognizer: Any) -> int:
     annotate = bool(config.output) and config.annotate
     names = names_of(faces.inputs)
     output = Output(config.output if annotate else "", True, config.json, config.top_k, with_tables=False, names=names)
-    code = show(faces.each_frame(with_pictures=annotate), output)
+    table, rejected = (os.path.join(config.output, name) for name in (TABLE, REJECTED))
+    try:
+        code = show(faces.each_frame(with_pictures=annotate), output)
+    except BaseException:
+        if config.output:
+            for path in faces.save_found(f"{table}{INCOMPLETE}.{config.format}", f"{rejected}{INCOMPLETE}.csv"):
+                print(f"not all inputs were looked at: {path}", file=sys.stderr)
+        raise
     if config.output:
-        for path in (
-            faces.save(os.path.join(config.output, f"{TABLE}.{config.format}")),
-            faces.save_rejected(os.path.join(config.output, REJECTED)),
-        ):
+        for path in (faces.save(f"{table}.{config.format}"), faces.save_rejected(f"{rejected}.csv")):
             # JSON stands alone on standard output.
             print(path, file=sys.stderr if config.json else sys.stdout)
+        # What an earlier run that was stopped left is of no more use.
+        files.delete(*(f"{name}{INCOMPLETE}.{ending}" for name in (table, rejected) for ending in FORMATS))
     return code
 
 

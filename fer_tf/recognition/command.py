@@ -19,11 +19,14 @@ from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError
 from fer_tf.recognition.answers import rounded
 from fer_tf.recognition.looking import SeenFrame, Unreadable
+from fer_tf.recognition.sources import sources_of
 from fer_tf.recognition.summary import ClipSummary
 
 Item = SeenFrame | Unreadable
 # Bytes that a file's name may have on every usual file system.
 LONGEST_NAME = 255
+# How the names of drawings, and of the tables beside them, end in the folder of results.
+RESULTS = (".annotated.jpg", ".annotated.mp4", ".annotated.csv")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,28 @@ class Output:
         drawing = os.path.join(self.path, f"{_short(self.names.get(name, os.path.basename(name)))}.annotated")
         os.makedirs(os.path.dirname(drawing), exist_ok=True)
         return (f"{drawing}.jpg", "") if still else (f"{drawing}.mp4", f"{drawing}.csv")
+
+
+def inputs_of(inputs: Sequence[str], output: str, tables: Sequence[str] = ()) -> list[str]:
+    """Returns the files that inputs name, but those found among them that an earlier run wrote; they are counted.
+
+    Args:
+      inputs: files, folders or patterns, as a user wrote them; a file that is named is always taken.
+      output: the folder that results go to; empty for none.
+      tables: names of the tables there.
+    """
+    found = [source.name for source in sources_of(list(inputs))]
+    root = os.path.join(os.path.abspath(output), "") if output else ""
+    results = [root + name for name in tables]
+
+    def is_own(path: str) -> bool:
+        path = os.path.abspath(path)
+        return path in results or (path.startswith(root) and path.endswith(RESULTS))
+
+    own = {path for path in set(found) - set(inputs) if root and is_own(path)}
+    if own:
+        print(f"left out: what an earlier run wrote, {len(own)} files such as {min(own)}", file=sys.stderr)
+    return [path for path in found if path not in own]
 
 
 def names_of(inputs: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import numbers
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, is_number, not_one_of
 from fer_tf.evaluation.relative import STRENGTH, compared, relative
 from fer_tf.faces import align
 from fer_tf.faces.extractor import FaceExtractor
@@ -101,9 +102,9 @@ class Faces:
         return len(self._all())
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, int) and key >= 0:
-            self._advance(key)
-            return self._found[key]
+        if isinstance(key, numbers.Integral) and key >= 0:
+            self._advance(int(key))
+            return self._found[int(key)]
         return self._all()[key]
 
     @property
@@ -191,7 +192,7 @@ class Faces:
         """
         if to not in RELATIVE_TO:
             raise not_one_of("to", to, RELATIVE_TO)
-        if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
+        if not is_number(strength) or not 0 <= strength <= 1:
             raise InputError(f"`strength` must be a number from 0 to 1. Received: {strength!r}.")
         return self._relative(self._owners(to), strength)
 
@@ -218,7 +219,7 @@ class Faces:
 
     def crop(self, face: Face | int) -> np.ndarray:
         """Returns one face's crop, uint8 (256, 256, 3); a clip is read up to its frame."""
-        face = self[face] if isinstance(face, int) else face
+        face = self._chosen(face)
         return next(_crops(face.source, [face], self._extractor))
 
     def explain(self, face: Face | int, method: str = "layercam", expression: str = "") -> np.ndarray:
@@ -230,16 +231,23 @@ class Faces:
           expression: the one to explain; empty for the most probable.
 
         Raises:
-          InputError: for another expression, or when the network's weights are not at hand (a server's).
+          InputError: for another face or expression, or when the network's weights are not at hand (a server's).
         """
-        if isinstance(face, int):
-            found = self._all()
-            if not -len(found) <= face < len(found):
-                raise InputError(f"`face` must name one of the {len(found)} faces that were found. Received: {face}.")
-            face = found[face]
+        face = self._chosen(face)
         from fer_tf.recognition.explaining import explain_by
 
         return explain_by(self._network, self.crop(face), expression or face.expression, method)
+
+    def _chosen(self, face: Face | int) -> Face:
+        """A face itself, or the one of a number."""
+        if isinstance(face, Face):
+            return face
+        if is_number(face, numbers.Integral):
+            if face < 0 or not self._advance(int(face)):
+                self._all()
+            if -len(self._found) <= face < len(self._found):
+                return self._found[int(face)]
+        raise InputError(f"`face` must name one of the {len(self)} faces that were found. Received: {face!r}.")
 
     def save(self, path: str | os.PathLike) -> str:
         """Writes the table and returns the path; the file gets its name when it is complete.
@@ -254,6 +262,21 @@ class Faces:
         self._all()
         return tables.save(os.fspath(path), tables.REJECTED, self._rejected)
 
+    def save_found(self, path: str | os.PathLike, rejected: str | os.PathLike) -> list[str]:
+        """Writes the faces found so far and what was left out, for when an error or Ctrl-C has ended the looking.
+
+        Relative answers, which need all faces, are empty. Returns the paths, none where nothing was found yet.
+
+        Args:
+          path, rejected: end as for `save`, and should say that not all is in them.
+        """
+        unknown = () if self._options.relative_to == "nobody" else (None, None)
+        rows = ((*tables.row_of(face, self._options.head_pose), *unknown) for face in self._found)
+        if not self._found and not self._rejected:
+            return []
+        written = tables.save(os.fspath(path), self.columns, rows)
+        return [written, tables.save(os.fspath(rejected), tables.REJECTED, self._rejected)]
+
     def plot(self, number: int = 0) -> Any:
         """Returns a figure of one input: a picture with its faces, or the course of a clip's expressions.
 
@@ -262,8 +285,8 @@ class Faces:
         """
         from fer_tf.recognition.plots import plot
 
-        if not -len(self._sources) <= number < len(self._sources):
-            raise InputError(f"`number` must name one of {len(self._sources)} inputs. Received: {number}.")
+        if not is_number(number, numbers.Integral) or not -len(self._sources) <= number < len(self._sources):
+            raise InputError(f"`number` must name one of {len(self._sources)} inputs. Received: {number!r}.")
         source = self._sources[number]
         return plot(source, [face for face in self if face.source is source], self._extractor)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, is_number
 from fer_tf.faces.extractor import AlignedFace, ClipError, FaceExtractor, Rejected
 from fer_tf.recognition.answers import Answer
 from fer_tf.recognition.sources import Source, pictures_of
@@ -41,12 +41,12 @@ class LookOptions:
     unsure_below: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.frames_per_second >= 0.01:
-            raise InputError(f"`frames_per_second` must be at least 0.01. Received: {self.frames_per_second}.")
-        if not self.smoothing_s >= 0:
-            raise InputError(f"`smoothing` must be 0 or more seconds. Received: {self.smoothing_s}.")
-        if not 0 <= self.unsure_below < 1:
-            raise InputError(f"`unsure_below` must be in [0, 1). Received: {self.unsure_below}.")
+        if not is_number(self.frames_per_second) or not self.frames_per_second >= 0.01:
+            raise InputError(f"`frames_per_second` must be at least 0.01. Received: {self.frames_per_second!r}.")
+        if not is_number(self.smoothing_s) or not self.smoothing_s >= 0:
+            raise InputError(f"`smoothing` must be 0 or more seconds. Received: {self.smoothing_s!r}.")
+        if not is_number(self.unsure_below) or not 0 <= self.unsure_below < 1:
+            raise InputError(f"`unsure_below` must be in [0, 1). Received: {self.unsure_below!r}.")
         if self.keyframes and self.with_pictures:
             raise InputError("`keyframes` are a clip's few frames: nothing can be drawn over its length")
 

@@ -7,7 +7,7 @@ import os
 from typing import Any, Literal
 
 from fer_tf.data.tta import TTA, TtaName
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, is_number, not_one_of
 from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 from fer_tf.recognition.alignment import extractor_for
 from fer_tf.recognition.answers import Network
@@ -122,8 +122,8 @@ class Recognizer:
         Raises:
           InputError: for an input of another kind. What cannot be read or decoded is listed in `rejected`.
         """
-        rate = math.inf if frames_per_second == "all" else frames_per_second
-        if not isinstance(rate, (int, float)):
+        rate = math.inf if isinstance(frames_per_second, str) and frames_per_second == "all" else frames_per_second
+        if not is_number(rate):
             raise InputError(f"`frames_per_second` must be a number or 'all'. Received: {frames_per_second!r}.")
         if self.extractor.options.subject != "all" and not keyframes:
             raise InputError(
@@ -132,9 +132,12 @@ class Recognizer:
             )
         if relative_to not in RELATIVE_TO:
             raise not_one_of("relative_to", relative_to, RELATIVE_TO)
-        look = LookOptions(rate, smoothing, keyframes=keyframes, unsure_below=self.unsure_below)
+        # In full precision: moments are counted by it.
+        look = LookOptions(float(rate), smoothing, keyframes=keyframes, unsure_below=self.unsure_below)
         options = RecognizeOptions(look, head_pose, eyes, relative_to)
-        return Faces(self.network, self.extractor, self._describe, sources_of(inputs), options)
+        return Faces(
+            self.network, self.extractor, self._describe, sources_of(inputs, self.extractor.options.limits), options
+        )
 
     def close(self) -> None:
         """Ends the decoder's process and the connection."""

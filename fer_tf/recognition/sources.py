@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -15,7 +17,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.faces import media
-from fer_tf.faces.media import ClipError, Frame
+from fer_tf.faces.media import ClipError, Frame, Limits
 from fer_tf.faces.video import Told
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 ARRAY_RATE = 25.0
 # Photos are shrunk to this long side: more pixels cost memory and show no face that is not found.
 PICTURE_SIDE = 4000
+# Bytes that a path may have.
+LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +102,15 @@ def _pictures_of_array(frames: np.ndarray) -> Iterator[Told]:
         yield Told(number, time, partial(Frame, np.ascontiguousarray(rgb), number, time, 1.0), seconds=seconds)
 
 
-def sources_of(inputs: Any) -> list[Source]:
+def sources_of(inputs: Any, limits: Limits | None = None) -> list[Source]:
     """Returns the sources that a caller means.
 
     Args:
       inputs: one of these or a list of them: the path of a file, of a folder (searched to its depths; hidden files are
         left out) or a pattern such as `clips/*.mp4`; uint8 RGB or grey arrays (H, W), (H, W, 3) or, for a clip,
-        (N, H, W, 3); encoded bytes or opened files; Pillow images, of a moving one the frame at which it stands.
+        (N, H, W, 3); encoded bytes, as a uint8 array (N,) too, or opened files; Pillow images, of a moving one the
+        frame at which it stands. Names may also be bytes, as `os.listdir(b".")` and tensors hold them.
+      limits: how large a Pillow image may be.
 
     Raises:
       InputError: when there is nothing, or something of another kind.
@@ -112,12 +118,12 @@ def sources_of(inputs: Any) -> list[Source]:
     if _is_one(inputs):
         inputs = [inputs]
     elif hasattr(inputs, "__array__"):  # A table's column.
-        inputs = list(np.asarray(inputs))
+        inputs = _column(np.asarray(inputs))
     if not isinstance(inputs, Iterable) or isinstance(inputs, Mapping):
         raise _not_an_input(inputs)
     found: list[Source] = []
     for number, value in enumerate(inputs):
-        found += _sources_of_one(value, number)
+        found += _sources_of_one(value, number, limits)
     if not found:
         raise InputError("`inputs` names no picture and no clip")
     return found
@@ -130,18 +136,41 @@ def _is_one(value: Any) -> bool:
     return _is_pillow(value) or (hasattr(value, "__array__") and np.asarray(value).dtype.kind not in "OSU")
 
 
-def _sources_of_one(value: Any, number: int) -> list[Source]:
+def _column(array: np.ndarray) -> list[Any]:
+    if array.ndim > 1:
+        raise InputError(f"`inputs`: give one column of names, such as table['image']. Received: {array.shape} values.")
+    return array.reshape(-1).tolist()
+
+
+def _is_name(value: bytes) -> bool:
+    """Whether bytes are a file's name: it exists, or ends as names do; no picture is without control bytes."""
+    if len(value) > LONGEST_PATH or re.search(rb"[\x00-\x1f]", value):
+        return False
+    return os.path.lexists(value) or bool(re.search(rb"\.\w{2,5}$", value))
+
+
+def _sources_of_one(value: Any, number: int, limits: Limits | None) -> list[Source]:
+    if isinstance(value, bytes) and _is_name(value):
+        value = os.fsdecode(value)
     if isinstance(value, (str, os.PathLike)):
-        return [Source(path, path) for path in _files_of(os.fspath(value))]
+        return [Source(path, path) for path in _files_of(os.fsdecode(value))]
     if _is_pillow(value):
-        return [Source(f"image {number}", _decoded(value))]
+        return [Source(f"image {number}", _decoded(value, limits))]
     if hasattr(value, "read"):  # An opened file.
-        value = value.read()
+        # Of one that was opened as text, the bytes lie below.
+        value = (getattr(value, "buffer", value) if isinstance(value, io.TextIOBase) else value).read()
+        if isinstance(value, str):
+            raise InputError("`inputs`: a file was opened as text; open pictures and clips with open(path, 'rb').")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return [Source(f"bytes {number}", bytes(value))]
-    if hasattr(value, "__array__"):
-        return [Source(f"array {number}", _checked(np.asarray(value)))]
-    raise _not_an_input(value)
+    if not hasattr(value, "__array__"):
+        raise _not_an_input(value)
+    array = np.asarray(value)
+    if array.dtype.kind in "OSU":  # A tensor with a name.
+        return [source for name in _column(array) for source in _sources_of_one(name, number, limits)]
+    if array.ndim == 1 and array.dtype == np.uint8 and array.size:  # As cv2.imencode gives a file's bytes.
+        return [Source(f"bytes {number}", array.tobytes())]
+    return [Source(f"array {number}", _checked(array))]
 
 
 def _files_of(path: str) -> list[str]:
@@ -159,10 +188,10 @@ def _files_of(path: str) -> list[str]:
     return found or [path]
 
 
-def _decoded(image: Any) -> np.ndarray | ClipError:
+def _decoded(image: Any, limits: Limits | None) -> np.ndarray | ClipError:
     # At once: when its turn comes, its file may be closed, as after a `with`, or another of its frames be sought.
     try:
-        return media.open(image).frame().rgb
+        return media.open(image, limits).frame().rgb
     except ClipError as error:
         return error
 
@@ -187,11 +216,22 @@ def _conversion(array: np.ndarray, fits: bool) -> str:
     if not fits and array.ndim in (3, 4) and array.shape[-3] in (1, 3):
         order = "(1, 2, 0)" if array.ndim == 3 else "(0, 2, 3, 1)"
         return f"; where the channels come first: array.transpose{order}"
-    if array.dtype.kind == "f" and not array.max() > 1:
+    if array.dtype.kind not in "fiu" or not fits:
+        return ""
+    if not np.isfinite(array).all():
+        return (
+            "; some are nan or infinite: say what those show, with 0 for black np.nan_to_num(array, posinf=0, neginf=0)"
+        )
+    least, most = array.min(), array.max()
+    if array.dtype.kind == "f" and least >= -1 and most <= 1:
+        if least < 0:
+            return "; where -1 is black and 1 white: ((array + 1) * 127.5).round().astype('uint8')"
         return "; where 1 is white: (255 * array).round().astype('uint8')"
     if array.dtype == np.uint16:
         return "; where 65535 is white: (array // 257).astype('uint8')"
-    return "; where 255 is white: array.astype('uint8')" if array.dtype.kind in "fiu" and fits else ""
+    if least < 0 or most > 255:
+        return f"; its values are {least} to {most}: bring black to 0 and white to 255"
+    return "; where 255 is white: array.astype('uint8')"
 
 
 def _is_pillow(value: Any) -> bool:

@@ -84,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m fer_tf.reports.report",
         description="The paper's figures and tables from your data and runs: one HTML page, and CSV and LaTeX.",
     )
+    if config.runs != ReportConfig.runs and not Path(config.runs).is_dir():
+        raise InputError(f"`runs` must be a folder of run folders, or one run folder. {config.runs!r} is none.")
     clock = write_report(config)
     seconds = ", ".join(f"{part} {value:.1f}" for part, value in clock.seconds.items())
     print(f"{Path(config.output, PAGE_FILE)} ({sum(clock.seconds.values()):.1f} s: {seconds})")

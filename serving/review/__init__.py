@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fer_tf.config import EXIT_OK, parse
+from fer_tf.config import EXIT_OK, parse, resuming
 from fer_tf.errors import InputError
 from fer_tf.resources import samples_folder
 from serving import hosts
@@ -58,6 +58,7 @@ class ReviewConfig:
             raise InputError(f"`export_votes` must be final or first. Received: {self.export_votes!r}.")
 
 
+@resuming
 def main(argv: Sequence[str] | None = None) -> int:
     """Shows the page until Ctrl-C, or writes the export."""
     config, _ = parse(ReviewConfig, argv, prog="python -m serving.review", description=__doc__)

@@ -128,6 +128,11 @@ def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
     ("flag", "words"),
     [
         ("--annotations=nowhere.csv", "nowhere.csv' does not exist"),
+        (
+            "--videos_root=/nowhere/*.mp4",
+            "`videos_root` must be the clips' folder, or a glob in it. '/nowhere' is none",
+        ),
+        ("--videos_root=/usr/share", "clips lies below `videos_root` '/usr/share': "),
         ("--labels_file=nowhere.txt", "nowhere.txt' does not exist"),
         ("--landmark_model=nowhere.dat", "must be a dlib shape predictor file. Received: 'nowhere.dat'"),
         ("--output=/proc/faces", "`output` '/proc/faces' cannot be written to"),

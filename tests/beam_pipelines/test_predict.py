@@ -81,6 +81,22 @@ def test_each_file_gets_its_line_and_bad_ones_are_listed(
     assert [face["expression"] for face in line["faces"]] == [names[row.argmax()] for row in expected]
 
 
+def test_a_second_run_into_the_folder_of_its_inputs_gives_the_same(
+    samples: Path, exported: str, tmp_path: Path
+) -> None:
+    shutil.copy(samples / "photo.jpg", tmp_path)
+    (tmp_path / "notes.txt").touch()
+    flags = [f"--model={exported}", f"--inputs={tmp_path}", f"--output={tmp_path}"]
+    found = []
+    for _ in range(2):
+        # An empty file that promises neither picture nor video is listed alone.
+        assert predict.main(flags) == EXIT_OK
+        found.append({path.name: path.read_bytes() for path in tmp_path.glob("*.json*")})
+    assert found[0] == found[1] and set(lines(tmp_path / "rejected.jsonl")) == {"notes.txt"}
+    (tmp_path / "empty.mp4").touch()
+    assert predict.main(flags) == EXIT_INCOMPLETE
+
+
 def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path: Path) -> None:
     out = tmp_path / "out [1]*"
     flags = [f"--model={exported}/1", f"--inputs={folder}/deep/*", f"--output={out}"]

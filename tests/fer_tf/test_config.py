@@ -130,6 +130,22 @@ def test_what_tensorflow_says_while_it_starts_is_led_aside_and_all_else_is_shown
         assert process.returncode == 0 and errors.splitlines()[-2:] == ours and (int(said) > 0) == (not verbose)
 
 
+def test_ctrl_c_promises_to_go_on_where_a_command_does(capsys: pytest.CaptureFixture) -> None:
+    from beam_pipelines import build, predict, synthesize
+    from fer_tf.recognition import __main__ as recognition
+    from serving import client, review
+    from trainer import task
+
+    def stopped(argv: object) -> int:
+        raise KeyboardInterrupt
+
+    assert config.run_command(stopped, []) == 130 and capsys.readouterr().err == "stopped: Ctrl-C\n"
+    assert config.run_command(config.resuming(lambda argv: stopped(argv)), []) == 130
+    assert "the same command goes on where this one stopped" in capsys.readouterr().err
+    assert {build.main, synthesize.main, task.main, review.main} <= config._RESUMING
+    assert not {predict.main, recognition.main, client.main} & config._RESUMING
+
+
 @pytest.mark.parametrize(("given", "seen"), [(None, "true"), ("false", "false")])
 def test_a_command_leaves_gpu_memory_to_others_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, given: str | None, seen: str

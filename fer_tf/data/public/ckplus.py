@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from fer_tf.data.public_set import PublicSet, Row, Source, by_person, folders_in, images_below, own_splits, read_bytes
+from fer_tf.data.public_set import PublicSet, Row, Source, by_person, images_below, one_each, own_splits, read_bytes
 from fer_tf.errors import InputError, not_one_of
 
 # CK+ numbers its emotions from 0, which is neutral and never the last frame of a labelled sequence.
@@ -65,7 +65,7 @@ def _tree(data: str, images: str) -> list[Found]:
 
 
 def _class_folders(data: str) -> list[Found]:
-    folders = folders_in(data)
+    folders = one_each(data)
     if set(folders) != set(FOLDERS):
         raise InputError(
             f"{data} must hold cohn-kanade-images and Emotion, or the folders {tuple(FOLDERS)}. "

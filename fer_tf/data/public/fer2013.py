@@ -18,10 +18,9 @@ from fer_tf.data.public_set import (
     Row,
     Source,
     folders_in,
-    images_below,
+    pictures_of,
     stable_hash,
     table_rows,
-    with_picture,
 )
 from fer_tf.errors import InputError, not_one_of
 
@@ -116,7 +115,7 @@ def png_of(text: str) -> bytes | str:
 
 def _folders(data: str, held_out: float) -> Iterator[Row | LeftOut]:
     found = folders_in(data)
-    usages = {found[name]: usage for name, usage in FOLDERS.items() if name in found}
+    usages = {name: usage for name, usage in FOLDERS.items() if name in found}
     if "train" not in found or len(usages) < 2:
         raise InputError(
             f"{data} must hold {CSV_NAME}, or a folder train and one of validation and test. "
@@ -124,19 +123,18 @@ def _folders(data: str, held_out: float) -> Iterator[Row | LeftOut]:
         )
     # `train` and `test` alone is the layout in which test holds PublicTest (or both test sets together).
     if PUBLIC not in usages.values():
-        usages[found["test"]] = PUBLIC
-    classes = {part: folders_in(os.path.join(data, part)) for part in usages}
+        usages["test"] = PUBLIC
+    places = [(os.path.join(data, part), usages[name]) for name in usages for part in found[name]]
+    classes = {part: folders_in(part) for part, _ in places}
     for part, folders in classes.items():
         if set(folders) != set(EXPRESSIONS):
-            raise InputError(
-                f"{os.path.join(data, part)} must hold the folders {tuple(sorted(EXPRESSIONS))}. "
-                f"Found: {tuple(sorted(folders.values()))}."
-            )
-    for part, usage in usages.items():
+            names = tuple(name for alike in folders.values() for name in alike)
+            raise InputError(f"{part} must hold the folders {tuple(sorted(EXPRESSIONS))}. Found: {names}.")
+    for part, usage in places:
         for expression in EXPRESSIONS:
-            for path in images_below(os.path.join(data, part, classes[part][expression])):
-                row = with_picture(Row(os.path.relpath(path, data), expression, usage), path)
-                yield row if isinstance(row, LeftOut) else replace(row, usage=part_of(usage, row.image, held_out))
+            for folder in classes[part][expression]:
+                for row in pictures_of(os.path.join(part, folder), data, expression, usage):
+                    yield row if isinstance(row, LeftOut) else replace(row, usage=part_of(usage, row.image, held_out))
 
 
 # Measured on Training alone, of which FER+ has the pictures too (docs/experiments.md).

@@ -14,7 +14,7 @@ import numpy as np
 
 from fer_tf.data.public import MAX_HELD_OUT, fer2013
 from fer_tf.data.public.fer2013 import PICTURE_SHARE, PRIVATE, PUBLIC, TRAINING, USAGES
-from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source, folders_in, read_bytes, table_rows
+from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source, one_each, read_bytes, table_rows
 from fer_tf.errors import InputError
 
 EXPRESSIONS = (*fer2013.EXPRESSIONS, "contempt")
@@ -42,7 +42,7 @@ def read(data: str, held_out: float) -> Source:
     """
     if not 0 <= held_out <= MAX_HELD_OUT:
         raise InputError(f"`held_out` must be between 0 and {MAX_HELD_OUT}. Received: {held_out}.")
-    folders = {name: os.path.join(data, found) for name, found in folders_in(data).items() if name in FOLDERS}
+    folders = {name: os.path.join(data, found) for name, found in one_each(data).items() if name in FOLDERS}
     names = {name.casefold(): os.path.join(data, name) for name in os.listdir(data)}
     if folders:
         rows = _folders(folders, names.get(VOTES_FILE, ""), held_out)

@@ -1,7 +1,8 @@
 """Any other set of labelled pictures, to be judged by: a table that names them, or folders named as expressions.
 
-The table is `annotations.csv` in the folder, or the file that is given: columns `image` (or `video`, as for a build)
-and `expression`, and what is known of `person`, `pose`, `gender` and `split` (train, val or test; test when empty).
+The table is `annotations.csv` in the folder, or the file that is given: columns `image` (or `video`, as for a build; it
+must name pictures) and `expression`, and what is known of `person`, `pose`, `gender` and `split` (train, val or test;
+test when empty).
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
+from fer_tf.data.annotations import forward
 from fer_tf.data.public_set import (
-    DAMAGED,
+    CONFLICT,
+    MISSING,
+    REPEATED,
     LeftOut,
     Parts,
     PublicSet,
     Row,
     Source,
+    faults,
     folders_in,
     images_below,
+    pictures_of,
     table_rows,
     with_picture,
 )
@@ -49,12 +56,19 @@ def read(data: str, held_out: float) -> Source:
     """
     table = data if os.path.isfile(data) else os.path.join(data, TABLE)
     if os.path.exists(table):
-        rows = _table(table)
-        names = sorted({row.expression for row in _table(table, with_images=False) if isinstance(row, Row)})
+        said, root = _table(table), os.path.dirname(table)
+        names = sorted({row.expression for row in said if isinstance(row, Row)})
+        if not names:
+            raise _nothing_in(table, said)
+        rows = (
+            row if isinstance(row, LeftOut) else with_picture(row, os.path.join(root, row.image_id)) for row in said
+        )
     else:
-        folders = {name: os.path.join(data, found) for name, found in folders_in(data).items()}
-        names = sorted({SAME.get(name, name) for name, folder in folders.items() if images_below(folder)})
-        rows = _folders(data, folders)
+        folders = [
+            (SAME.get(key, key), os.path.join(data, name)) for key, found in folders_in(data).items() for name in found
+        ]
+        names = sorted({expression for expression, folder in folders if images_below(folder)})
+        rows = (row for name, folder in sorted(folders) for row in pictures_of(folder, data, name, "test"))
     if not names:
         raise InputError(f"{data} must hold {TABLE}, or folders named as expressions with pictures. Found neither.")
     return Source(rows, _parts, tuple(names))
@@ -64,31 +78,41 @@ def _parts(usages: Counter[str]) -> Parts:
     return Parts({split: split for split in SPLITS})
 
 
-def _folders(data: str, folders: dict[str, str]) -> Iterator[Row | LeftOut]:
-    for name, folder in sorted(folders.items()):
-        for path in images_below(folder):
-            yield with_picture(Row(os.path.relpath(path, data), SAME.get(name, name), "test"), path)
-
-
-def _table(path: str, with_images: bool = True) -> Iterator[Row | LeftOut]:
-    root = os.path.dirname(path)
+def _table(path: str) -> list[Row | LeftOut]:
+    """The rows of a table, without pictures, each picture once, as a build counts its clips."""
+    said: dict[str, list[tuple[str, Row]]] = {}
     for where, columns in table_rows(path, ("expression",)):
-        image_id = columns.get("image") or columns.get("video") or columns.get("path") or ""
+        image_id = forward(columns.get("image") or columns.get("video") or columns.get("path") or "")
         if not image_id:
             raise InputError(f"{where}: a row needs `image` (or `video`, `path`). Found the columns {list(columns)}.")
-        split = columns.get("split") or "test"
+        split = columns.get("split", "").casefold() or "test"
         if split not in SPLITS:
-            raise not_one_of("split", split, SPLITS, where)
+            raise not_one_of("split", columns["split"], SPLITS, where)
         expression = columns["expression"].casefold()
         if not expression:
             raise InputError(f"{where}: `expression` is empty.")
-        found = os.path.join(root, image_id)
-        if not os.path.isfile(found):
-            yield LeftOut(image_id, DAMAGED, f"there is no such file ({where})")
-            continue
         about = {name: columns.get(name, "") for name in ("person", "pose", "gender")}
         row = Row(image_id, SAME.get(expression, expression), split, **about)
-        yield with_picture(row, found) if with_images else row
+        said.setdefault(os.path.normpath(os.path.join(os.path.dirname(path), image_id)), []).append((where, row))
+    return [row for file, rows in said.items() for row in _one_of(file, rows)]
+
+
+def _one_of(file: str, rows: list[tuple[str, Row]]) -> Iterator[Row | LeftOut]:
+    """What the rows of one picture come to."""
+    (where, first), *others = rows
+    # It may be named in two ways.
+    if any(replace(row, image_id=first.image_id) != first for _, row in others):
+        places = "; ".join(where for where, _ in rows)
+        yield LeftOut(first.image_id, CONFLICT, f"{places} say different things of one picture; none is used")
+        return
+    yield first if os.path.isfile(file) else LeftOut(first.image_id, MISSING, f"{file} is not there ({where})")
+    yield from (LeftOut(row.image_id, REPEATED, f"{again}, same as {where}") for again, row in others)
+
+
+def _nothing_in(table: str, rows: list[Row | LeftOut]) -> InputError:
+    if not rows:
+        return InputError(f"{table} has no rows below its first line.")
+    return InputError(f"{table}: none of the pictures that it names can be used: {faults(rows)}")
 
 
 SET = PublicSet("pictures", (), read, takes_file=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 
 from fer_tf.data import public
 from fer_tf.data.inputs import decode_image
+from fer_tf.data.public_set import CLIP
 from fer_tf.errors import InputError
 from tests.fer_tf.data.test_public import png, write
 
@@ -32,6 +36,25 @@ def test_folders_are_expressions_by_the_names_that_this_project_uses(tmp_path):
     }
     with pytest.raises(InputError, match="the train part of task 'pictures'"):
         public.read("pictures", str(tmp_path))
+
+
+def test_folders_that_differ_in_capitals_alone_are_one_class(tmp_path):
+    for number, name in enumerate(("angry/1.png", "Angry/1.png", "ANGER/1.png", "sad/1.png", "Sadness/2.png")):
+        write(f"{tmp_path}/{name}", png(number))
+    faces = public.read("pictures", str(tmp_path), needs=("test",))
+    assert faces.expressions == ("angry", "sad") and sorted(faces.parts["test"].labels) == [0, 0, 0, 1, 1]
+
+
+def test_other_files_of_a_class_are_listed(tmp_path):
+    formats = {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.pgm": "PPM", "d.jp2": "JPEG2000", "e.pnm": "PPM"}
+    for number, (name, kind) in enumerate(formats.items()):
+        Image.fromarray(np.full((20, 20), 40 * number, np.uint8)).save(encoded := io.BytesIO(), kind)
+        write(f"{tmp_path}/sad/{name}", encoded.getvalue())
+    for name in ("notes.txt", "more/clip.mp4", "Thumbs.db", ".DS_Store"):
+        write(f"{tmp_path}/sad/{name}", b"no picture")
+    faces = public.read("pictures", str(tmp_path), needs=("test",))
+    assert len(faces.parts["test"]) == 5
+    assert faces.notes == ("left out, because their names do not end as pictures' names do: clip.mp4, notes.txt",)
 
 
 def test_a_folder_of_a_set_that_cannot_be_read_is_named(tmp_path, monkeypatch):
@@ -73,7 +96,7 @@ def test_pictures_as_people_have_them_are_upright_records_and_the_rest_is_listed
         write(f"{tmp_path}/sad/more/{number}.png", png(number))
     upright.save(tmp_path / "sad" / "moving.gif", save_all=True, append_images=[Image.new("RGB", (40, 60))])
     faces = public.read("pictures", str(tmp_path), needs=("test",))
-    assert "left out, because they cannot be decoded: moving.gif" in faces.notes
+    assert f"left out, because {CLIP}: moving.gif" in faces.notes
     test = faces.parts["test"]
     assert len(test) == 66
     pictures = dict(zip(map(os.path.basename, test.image_ids), (image for image, _ in test.encoded()), strict=True))
@@ -85,7 +108,7 @@ def test_pictures_as_people_have_them_are_upright_records_and_the_rest_is_listed
 def test_a_table_says_what_is_known_and_a_missing_file_is_listed(tmp_path):
     rows = ["Video;Expression;person;pose;split"]
     for number in range(30):
-        rows.append(f"p/{number}.png;{('happy', 'sad')[number % 2]};A{number % 3};left;{('', 'train')[number % 2]}")
+        rows.append(f"p/{number}.png;{('happy', 'sad')[number % 2]};A{number % 3};left;{('', 'Train')[number % 2]}")
         if number != 7:
             write(f"{tmp_path}/p/{number}.png", png(number))
     write(f"{tmp_path}/annotations.csv", "\n".join(rows))
@@ -93,7 +116,23 @@ def test_a_table_says_what_is_known_and_a_missing_file_is_listed(tmp_path):
         faces = public.read("pictures", str(data))
         assert {split: len(part) for split, part in faces.parts.items()} == {"train": 14, "val": 0, "test": 15}
         assert set(faces.parts["test"].poses) == {"left"} and set(faces.parts["test"].persons) == {"A0", "A1", "A2"}
-        assert "left out, because they cannot be decoded: 7.png" in faces.notes
+        assert "left out, because there are no such files: 7.png" in faces.notes
+
+
+def test_a_picture_counts_once_whatever_rows_name_it(tmp_path):
+    for number in range(25):
+        write(f"{tmp_path}/p/{number}.png", png(number))
+    rows = [rf"p\{number}.png,happy" for number in range(25)]
+    write(f"{tmp_path}/annotations.csv", "\n".join(["image,expression", *rows, "p/3.png,Happy", "./p/4.png,sad"]))
+    faces = public.read("pictures", str(tmp_path), needs=("test",))
+    assert sorted(faces.parts["test"].image_ids) == sorted(f"p/{number}.png" for number in range(25) if number != 4)
+    assert set(faces.notes) == {
+        "left out, because rows before say the same of them: 3.png",
+        "left out, because rows say different things of them: 4.png",
+    }
+    listed = pathlib.Path(public.folder_of("pictures", str(tmp_path)), "rejected.jsonl").read_text().splitlines()
+    (detail,) = [row["detail"] for row in map(json.loads, listed) if row["image_id"] == "p/4.png"]
+    assert "line 6; " in detail and "line 28 say different things" in detail
 
 
 @pytest.mark.parametrize(
@@ -103,10 +142,18 @@ def test_a_table_says_what_is_known_and_a_missing_file_is_listed(tmp_path):
         ("file,expression\na.png,happy\n", r"line 2: a row needs `image` \(or `video`, `path`\)"),
         ("image,expression,split\na.png,happy,dev\n", "`split` must be one of .*'dev'.*line 2"),
         ("image,expression\na.png,\n", "line 2: `expression` is empty"),
+        ("image,expression\n", "has no rows below its first line"),
+        (
+            "image,expression\na.png,sad\nb.png,sad\n",
+            r"none .* can be used: 2 because there are no such files: a\.png: .*line 2.*Names are paths from the table",
+        ),
+        ("video,expression\nclip.gif,sad\n", r"1 because they are clips .*Save the frames that show the expressions"),
     ],
 )
 def test_a_wrong_table_names_line_and_value(tmp_path, text, message):
     write(f"{tmp_path}/annotations.csv", text)
+    moving = [Image.new("L", (20, 20), shade) for shade in (0, 200)]
+    moving[0].save(tmp_path / "clip.gif", save_all=True, append_images=moving[1:])
     with pytest.raises(InputError, match=message):
         public.read("pictures", str(tmp_path))
 

@@ -163,10 +163,15 @@ def test_fer2013_folders_may_be_capitalized_and_hidden_ones_do_not_matter(fer_fo
     write(f"{fer_folders}/Train/sad/.ipynb_checkpoints/x.png", png(1))
     write(f"{fer_folders}/__MACOSX/train/sad/x.png", png(1))
     write(f"{fer_folders}/Train/sad/.DS_Store", b"")
+    # Folders that differ in capitals alone are one.
+    write(f"{fer_folders}/Train/Happy/Training_new.png", png(2000))
+    write(f"{fer_folders}/Validation/HAPPY/PublicTest_new.png", png(2001))
+    for name in set(FER2013_EXPRESSIONS) - {"happy"}:
+        os.makedirs(f"{fer_folders}/Validation/{name}")
     faces = public.read("fer2013", str(fer_folders))
-    assert {split: len(part) for split, part in faces.parts.items()} == {
-        split: len(part) for split, part in plain.parts.items()
-    }
+    assert "Train/Happy/Training_new.png" in [*faces.parts["train"].image_ids, *faces.parts["val"].image_ids]
+    counts = [{split: len(part) for split, part in found.parts.items()} for found in (faces, plain)]
+    assert counts[0]["test"] == counts[1]["test"] + 1 and sum(counts[0].values()) == sum(counts[1].values()) + 2
 
 
 def dataset_files(folder: str) -> dict[str, int]:
@@ -244,7 +249,9 @@ def test_a_damaged_image_is_found_at_once_and_left_out_by_name(fer_folders, kind
 def test_a_set_with_many_damaged_images_is_refused_with_their_names(fer_folders):
     for number in range(10):
         write(f"{fer_folders}/train/fear/Training_damaged_{number}.jpg", DAMAGE["a web page"])
-    with pytest.raises(InputError, match=r"10 of 164 images of .* cannot be decoded, more than 5 %: train/fear/Train"):
+    with pytest.raises(
+        InputError, match=r"10 of 164 .*, more than 5 %: 10 because they cannot be decoded: train/fear/Train"
+    ):
         public.read("fer2013", str(fer_folders))
 
 
@@ -320,7 +327,12 @@ def test_ckplus_class_folders_take_persons_from_names(tmp_path):
     faces = public.read("ckplus", str(tmp_path))
     assert sum(len(part) for part in faces.parts.values()) == 981
     assert len(set(faces.parts["test"].persons)) == 22
+    write(f"{tmp_path}/Anger/S001_001_00000000.png", content)
     os.remove(f"{tmp_path}/anger/S001_001_00000000.png")
+    with pytest.raises(InputError, match=r"\['Anger', 'anger'\], which differ in capitals alone"):
+        public.read("ckplus", str(tmp_path))
+    os.remove(f"{tmp_path}/Anger/S001_001_00000000.png")
+    os.rmdir(f"{tmp_path}/Anger")
     with pytest.raises(InputError, match=r"981 images, 3 of each sequence. Found 980"):
         public.read("ckplus", str(tmp_path))
 

@@ -52,6 +52,11 @@ def test_one_table_annotated_copies_and_a_list_of_what_was_left_out(
         assert len(list(drawn.decode(video=0))) == 12
     names = ["faces.csv", "front.mp4.annotated.mp4", "rejected.csv", "two.png.annotated.jpg"]
     assert sorted(path.name for path in out.iterdir()) == names
+    # A second run over a folder with the first one's results takes none of them for an input, unless it is named.
+    assert command.inputs_of([str(out), two_faces], str(out), command.TABLES) == [two_faces]
+    assert "4 files such as" in capsys.readouterr().err
+    assert command.inputs_of([str(out / names[3])], str(out), command.TABLES) == [str(out / names[3])]
+    assert len(command.inputs_of([str(out)], str(tmp_path))) == 2 and len(command.inputs_of([str(out)], "")) == 4
 
 
 def test_a_flag_asks_about_each_face_and_its_mirror_image(two_faces: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import fer_tf
 from fer_tf.errors import InputError
 from fer_tf.faces import eyes
 from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
+from fer_tf.faces.frame import Limits
 from fer_tf.recognition import tables
 from fer_tf.recognition.pose import head_pose
 from fer_tf.recognition.sources import pictures_of, sources_of
@@ -85,6 +86,11 @@ def test_what_is_no_input_is_refused_with_its_kind(tmp_path: Path) -> None:
         (str(tmp_path), "the folder .* holds no file"),
         ({"a.jpg": "happy"}, "Received: dict"),
         (np.zeros((9, 9, 3)), r"float64 .*where 1 is white: \(255 \* array\)"),
+        (np.full((9, 9, 3), -0.5), r"-1 is black and 1 white: \(\(array \+ 1\) \* 127\.5\)\.round\(\)"),
+        (np.full((9, 9, 3), np.nan, np.float32), r"some are nan or infinite.*np\.nan_to_num"),
+        (np.full((9, 9, 3), -7), r"values are -7 to -7: bring black to 0"),
+        (pandas.DataFrame({"image": ["a.jpg"], "label": ["sad"]}), r"one column of names.*\(1, 2\)"),
+        (io.StringIO("text"), r"open\(path, 'rb'\)"),
         (np.full((9, 9, 3), 200.0), r"where 255 is white: array\.astype\('uint8'\)"),
         (np.zeros((9, 9, 3), np.uint16), r"where 65535 is white: \(array // 257\)"),
         (np.zeros((3, 9, 9), np.uint8), r"where the channels come first: array\.transpose\(1, 2, 0\)"),
@@ -113,6 +119,28 @@ def test_what_holds_a_picture_or_names_is_taken_for_it(tmp_path: Path) -> None:
     for inputs in (Tensor(), [Tensor()], rgb[..., :1]):
         (source,) = sources_of(inputs)
         assert source.value.shape[:2] == (9, 8)
+
+
+def test_names_and_encoded_pictures_may_come_in_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    monkeypatch.chdir(tmp_path)
+    array = cv2.imencode(".png", np.zeros((9, 8, 3), np.uint8))[1]
+    encoded = array.tobytes()
+    Path("a").write_bytes(encoded)
+    for inputs in (tf.constant("a"), tf.constant(["a"]), [tf.constant("a")], np.array("a"), np.array(b"a")):
+        assert [source.value for source in sources_of(inputs)] == ["a"]
+    assert [source.value for source in sources_of(os.listdir(b"."))] == ["a"]
+    assert [source.value for source in sources_of(tf.constant([b"missing.jpg"]))] == ["missing.jpg"]
+    with open("a", encoding="latin-1") as text:
+        for inputs in (array, [array], tf.io.read_file("a"), tf.stack([tf.io.read_file("a")]), text):
+            assert [source.value for source in sources_of(inputs)] == [encoded]
+
+
+def test_a_limit_of_pixels_holds_for_pillow_images_too() -> None:
+    image = Image.new("RGB", (40, 30))
+    (small,), (large,) = sources_of(image), sources_of(image, Limits(max_picture_pixels=1000))
+    assert small.value.shape == (30, 40, 3) and large.value.reason == "too_large"
 
 
 def test_a_clip_is_followed_and_its_crops_masks_and_features_come_on_demand(
@@ -185,6 +213,15 @@ def test_no_clip_is_decoded_in_the_callers_process_and_one_that_hangs_is_given_u
 def test_every_frame_or_the_keyframes_can_be_asked_for(recognize: fer_tf.Recognizer, samples: Path) -> None:
     clip = str(samples / CLIP)
     assert recognize(clip, frames_per_second="all").table()["frame"].tolist() == list(range(12))
+    two = [
+        recognize(clip, frames_per_second=rate).table()["frame"].tolist() for rate in (2, np.float32(2), np.int64(2))
+    ]
+    assert two[0] == two[1] == two[2]
+    for wrong in ({"smoothing": "0"}, {"smoothing": None}, {"frames_per_second": True}, {"frames_per_second": "5"}):
+        with pytest.raises(
+            InputError, match=f"`{next(iter(wrong))}` must be .*Received: {next(iter(wrong.values()))!r}"
+        ):
+            recognize(clip, **wrong)
     kept = recognize(clip, keyframes=True)
     frames = kept.table()["frame"].tolist()
     assert frames == [face.frame for face in recognize.extractor.extract(clip).faces] and len(frames) < 12
@@ -281,16 +318,19 @@ def test_a_notebook_sees_faces_curves_and_what_speaks_for_an_answer(
     assert shown.count("<img") == 4 and "data:image/jpeg;base64" in shown and faces[0].expression in shown
     for number in (0, 1):
         assert faces.plot(number)._repr_png_().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="must name one of 2 inputs"):
-        faces.plot(2)
+    for number in (2, "0"):
+        with pytest.raises(InputError, match="must name one of 2 inputs"):
+            faces.plot(number)
     side = round(256 * faces._network.live()[1].served_crop)
-    overlays = [faces.explain(0), faces.explain(faces[0], "gradcam++", "sad")]
+    overlays = [faces.explain(np.int64(0)), faces.explain(faces[np.int32(0)], "gradcam++", "sad")]
     assert all(abs(overlay.shape[0] - side) <= 2 and overlay.dtype == np.uint8 for overlay in overlays)
     assert (overlays[0] != overlays[1]).any()
     with pytest.raises(InputError, match="`expression` must be one of"):
         faces.explain(0, expression="proud")
-    with pytest.raises(InputError, match=f"`face` must name one of the {len(faces)} faces"):
-        faces.explain(len(faces))
+    assert np.array_equal(faces.crop(np.int64(-1)), faces.crop(len(faces) - 1))
+    for face in (len(faces), -len(faces) - 1, "0", True, None):
+        with pytest.raises(InputError, match=f"`face` must name one of the {len(faces)} faces"):
+            faces.explain(face)
 
 
 def test_a_long_input_is_looked_at_only_as_far_as_it_is_asked_for(recognize: fer_tf.Recognizer, photo: str) -> None:

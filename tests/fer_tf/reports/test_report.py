@@ -91,6 +91,9 @@ def test_generated_faces_carry_their_numbers_seed_and_command(tmp_path: Path) ->
 def test_nothing_to_report_is_an_error_that_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     args = [f"--runs={tmp_path}/runs", f"--data={tmp_path}/data", f"--output={tmp_path}/out"]
     assert run_command(report.main, args) == 2
+    assert "/runs' is none" in capsys.readouterr().err
+    (tmp_path / "runs").mkdir()
+    assert run_command(report.main, args) == 2
     assert "nothing to report" in capsys.readouterr().err
 
 
