@@ -155,6 +155,7 @@ class Rest:
         if not self._answering_fn():
             raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is stopping, or has not begun")
         if self._open >= self._limits.open_requests:
+            self._metrics.requests.labels(asked["verb"].capitalize(), "", "RESOURCE_EXHAUSTED").inc()
             raise RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._open} requests are open; try again later")
         self._open += 1
         try:

@@ -96,16 +96,13 @@ class Server:
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         from serving import services, settings
-        from serving.interceptors import RefuseUndecodable
+        from serving.interceptors import Gate
 
         config = self._config
         calls = services.Calls(self.metrics, self._manager.knows)
         root, configs = settings.model_configs(config)
-        self._grpc = grpc.aio.server(
-            interceptors=(RefuseUndecodable(),),
-            options=settings.grpc_options(config),
-            maximum_concurrent_rpcs=config.max_concurrent_rpcs,
-        )
+        self._gate = Gate(config.max_concurrent_rpcs, self.metrics)
+        self._grpc = grpc.aio.server(interceptors=(self._gate,), options=settings.grpc_options(config))
         prediction = services.PredictionService(
             self._manager, calls, self.metrics, config.max_images, config.max_image_pixels
         )
@@ -170,6 +167,7 @@ class Server:
         end = time.monotonic() + self._config.drain_seconds
         self._answering = False
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._gate.stop()
         self._watching.cancel()
         await self._grpc.stop(self._config.drain_seconds)
         if self.http_port >= 0:
