@@ -30,6 +30,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from fer_tf.recognition.networks import version_number
 from serving import json_tensors
 from serving.loaded import LoadedVersion
 from serving.manager import ModelManager
@@ -256,10 +257,10 @@ def _spec(asked: re.Match) -> model_pb2.ModelSpec:
     if asked["label"] is not None:
         spec.version_label = asked["label"]
     elif asked["version"] is not None:
-        # Longer numbers are no int64, and no version.
-        if len(asked["version"]) > 18:
+        number = version_number(asked["version"][:20])
+        if number is None:
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"{spec.name} has no version {asked['version'][:40]}")
-        spec.version.value = int(asked["version"])
+        spec.version.value = number
     return spec
 
 

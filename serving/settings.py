@@ -10,6 +10,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from fer_tf.errors import InputError
 from serving.batching import BatchingOptions
 from serving.config import ServerConfig
+from serving.export import versions
 from serving.metrics import METRICS_PATH
 from serving.rest import Limits
 from serving.services import check_configs
@@ -76,7 +77,7 @@ def model_configs(config: ServerConfig) -> tuple[str, list[model_server_config_p
     except RequestError as error:
         raise InputError(error.message) from None
     for model in configs:
-        if not os.path.isdir(model.base_path) or not any(name.isdigit() for name in os.listdir(model.base_path)):
+        if not versions(model.base_path):
             raise InputError(f"no exported version in {model.base_path!r}; run `python -m serving.export` first")
     return root, configs
 

@@ -212,6 +212,23 @@ def test_limits_are_kept(small: str, faces: list[bytes]) -> None:
             connection.classify_encoded([bytes(300_000)])
 
 
+def test_a_version_that_is_copied_in_slowly_is_served_when_it_is_whole_and_a_number_too_large_is_none(
+    models: Path,
+) -> None:
+    shutil.copytree(models / "1", models / "20261130032424123456")
+    largest = 2**63 - 1
+    with serving(model_base_path=str(models), file_system_poll_wait_seconds=0.1) as server:
+        assert states(server.address) == {1: AVAILABLE}
+        (models / str(largest)).mkdir()
+        shutil.copy(models / "1" / "saved_model.pb", models / str(largest))
+        wait_for(lambda: states(server.address).get(largest) == END)
+        shutil.copytree(models / "1", models / str(largest), dirs_exist_ok=True)
+        wait_for(lambda: states(server.address) == {1: END, largest: AVAILABLE})
+        assert http(server.http, f"/v1/models/fa_net/versions/{largest}")[0] == 200
+        for none in (largest + 1, 20261130032424123456):
+            assert http(server.http, f"/v1/models/fa_net/versions/{none}")[0] == 404
+
+
 def test_calls_without_a_message_end_and_are_refused_and_counted_above_the_limit(
     small: str, faces: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
