@@ -99,7 +99,7 @@ class Server:
         from serving.interceptors import Gate
 
         config = self._config
-        calls = services.Calls(self.metrics, self._manager.knows)
+        calls = services.Calls(self.metrics, self._manager.knows, config.max_open_bytes)
         root, configs = settings.model_configs(config)
         self._gate = Gate(config.max_concurrent_rpcs, self.metrics)
         self._grpc = grpc.aio.server(interceptors=(self._gate,), options=settings.grpc_options(config))
