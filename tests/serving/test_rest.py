@@ -333,6 +333,10 @@ def test_a_slow_body_and_a_slow_header_are_not_waited_for(strict: Client) -> Non
 
     with contextlib.suppress(ConnectionResetError):
         assert raw(strict.address, b"GET / HTTP/1.1\r\nHost: ", drip) == (b"", None)
+    # A refusal needs no body; what still drips in is not waited for either.
+    with contextlib.suppress(ConnectionResetError):
+        status, _ = raw(strict.address, b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", drip)
+        assert status.startswith(b"HTTP/1.1 405")
 
 
 def test_requests_above_the_limit_of_open_ones_are_refused(strict: Client, faces: list[bytes]) -> None:
