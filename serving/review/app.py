@@ -128,7 +128,13 @@ class ReviewApp:
         self._reviewer(request)
         found = await run_in_threadpool(self._find, request)
         return JSONResponse(
-            {"state": found.state, "share": found.share, "type": found.media_type, "problem": found.problem}
+            {
+                "state": found.state,
+                "share": found.share,
+                "type": found.media_type,
+                "problem": found.problem,
+                "passing": found.again is not None,
+            }
         )
 
     async def _clip(self, request: Request) -> Response:

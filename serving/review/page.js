@@ -5,6 +5,7 @@ const video = $("video");
 // When the browser cannot play what it is given, these copies are asked for in turn.
 const FORMS = ["", "mp4", "webm"];
 const POLL_MS = 400;
+const AGAIN_MS = 5000;
 const FRAME_SECONDS = 1 / 25;
 
 let situation = null;
@@ -154,6 +155,12 @@ async function play(code, attempt) {
     const { body } = await ask(`clip/${code}/playable${form}`);
     if (code !== shown) return;
     if (body.state === "ready") return load(code, attempt, body.type, form);
+    if (body.passing) {
+      waiting(`The server cannot show this clip now: ${body.problem}. It tries again; if this stays, tell who runs the study.`);
+      await wait(AGAIN_MS);
+      if (code !== shown) return;
+      continue;
+    }
     if (body.state === "failed" || !body.state) return cannotPlay(body.problem);
     const share = body.share === null ? "" : `, ${Math.round(100 * body.share)} %`;
     waiting(`This clip is being made playable${body.state === "working" ? share : "; others are before it"}`, body.share);
