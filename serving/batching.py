@@ -35,7 +35,7 @@ class BatchingOptions:
     enabled: bool = True
     max_batch_size: int = 64
     timeout_s: float = 0.002
-    max_batch_bytes: int = 32 * 1024 * 1024
+    max_batch_bytes: int = 16 * 1024 * 1024
     max_enqueued: int = 1024
     threads: int = 2
 

@@ -61,7 +61,7 @@ class ServerConfig:
     max_images: int = 64
     max_image_pixels: int = 2048 * 2048
     max_concurrent_rpcs: int = 256
-    max_open_bytes: int = 256 * 1024 * 1024
+    max_open_bytes: int = 128 * 1024 * 1024
     drain_seconds: float = 30.0
     ssl_config_file: str = ""
     monitoring_config_file: str = ""
