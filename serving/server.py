@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ServerConfig, argv, prog="python -m serving.server", description="Serve an exported Fa-Net over gRPC and HTTP."
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Process 1 of a container gets no signal that it does not handle. Before the server answers, nothing is to finish.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     asyncio.run(serve(config))
     return EXIT_OK
 

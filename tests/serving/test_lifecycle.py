@@ -34,8 +34,10 @@ from fer_tf.errors import InputError, ServerError
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.server import Connection, TlsFiles
-from serving import demo, hosts, interceptors
+from serving import demo, hosts, interceptors, settings
+from serving.config import ServerConfig
 from serving.export import export_saved_model
+from tests import programs
 from tests.serving.conftest import EXPRESSIONS, serving
 from tests.serving.load import Load
 from tests.serving.test_server import predict_request
@@ -116,6 +118,19 @@ def test_a_swap_fails_no_request_and_sigterm_answers_what_was_accepted(
     assert {error.code() for error in load.failures} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     log = "".join(server.log)
     assert "answering those that were accepted" in log and "stopped" in log and "Traceback" not in log
+
+
+def test_sigterm_ends_a_server_that_has_not_begun_to_answer(small: str) -> None:
+    process = programs.Module("serving.server", f"--model_base_path={small}", "--port=0", "--rest_api_port=0")
+
+    def handled() -> bool:
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)[1]
+        return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
+
+    # Without a handler process 1 of a container would not hear it.
+    wait_for(handled)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
 
 
 def open_and_answered(server: ServerProcess) -> tuple[float, float]:
@@ -255,6 +270,15 @@ def test_calls_without_a_message_end_and_are_refused_and_counted_above_the_limit
         never.set()
     for code, count in (("RESOURCE_EXHAUSTED", 1), ("DEADLINE_EXCEEDED", 4)):
         assert f'fer_tf_requests_total{{code="{code}",method="Predict",model=""}} {count}.0' in page
+
+
+def test_dead_and_old_connections_are_closed_unless_the_flag_says_otherwise() -> None:
+    config = ServerConfig(grpc_channel_arguments="grpc.max_connection_age_ms=5, grpc.keepalive_time_ms=7")
+    for given, age, silence in ((ServerConfig(), 600_000, 60_000), (config, 5, 7)):
+        options = settings.grpc_options(given)
+        assert len(dict(options)) == len(options)
+        assert dict(options)["grpc.max_connection_age_ms"] == age
+        assert dict(options)["grpc.keepalive_time_ms"] == silence
 
 
 def test_streams_hear_that_the_server_stops_and_do_not_hold_it_up(small: str) -> None:
