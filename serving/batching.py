@@ -27,6 +27,7 @@ class BatchingOptions:
       enabled: whether requests are merged at all.
       max_batch_size: images that the network takes at once; a larger request is run in parts.
       timeout_s: longest wait for company, seconds.
+      max_batch_bytes: bytes in a batch of several requests; the network takes several times as much.
       max_enqueued: images that may wait; more are refused.
       threads: batches that run side by side, so that one is unpacked while another computes.
     """
@@ -34,6 +35,7 @@ class BatchingOptions:
     enabled: bool = True
     max_batch_size: int = 64
     timeout_s: float = 0.002
+    max_batch_bytes: int = 16 * 1024 * 1024
     max_enqueued: int = 1024
     threads: int = 2
 
@@ -43,6 +45,10 @@ class _Waiting:
     inputs: Arrays
     size: int
     answer: asyncio.Future[Arrays] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        arrays = self.inputs.values()
+        self.bytes = sum(sum(map(len, a)) if a.dtype == object and a.ndim == 1 else a.nbytes for a in arrays)
 
     def fits(self, other: _Waiting) -> bool:
         return all(values.shape[1:] == other.inputs[name].shape[1:] for name, values in self.inputs.items())
@@ -134,15 +140,20 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
         others: list[_Waiting] = []
-        size = 0
-        while self._queue and size < self._options.max_batch_size:
+        size, taken = 0, 0
+        while self._queue and size < self._options.max_batch_size and taken < self._options.max_batch_bytes:
             waiting = self._queue.popleft()
             if waiting.answer.done():
                 # The caller gave up or ran out of time.
                 self._queued -= waiting.size
-            elif not batch or (waiting.fits(batch[0]) and size + waiting.size <= self._options.max_batch_size):
+            elif not batch or (
+                waiting.fits(batch[0])
+                and size + waiting.size <= self._options.max_batch_size
+                and taken + waiting.bytes <= self._options.max_batch_bytes
+            ):
                 batch.append(waiting)
                 size += waiting.size
+                taken += waiting.bytes
             else:
                 others.append(waiting)
                 if waiting.fits(batch[0]):

@@ -32,6 +32,8 @@ class ServerConfig:
       max_images: most images in one request.
       max_image_pixels: most pixels in one image.
       max_concurrent_rpcs: requests open at a time, of each protocol; more are refused.
+      max_open_bytes: bytes that all open requests together may hold; more are refused. The server takes a few times as
+        much, beside the model.
       drain_seconds: how long a SIGTERM waits for open requests.
       ssl_config_file: text file with an SSLConfig (key, certificate, client authority); empty serves without TLS.
       monitoring_config_file: text file with a MonitoringConfig; empty shows the metrics under their usual path.
@@ -59,6 +61,7 @@ class ServerConfig:
     max_images: int = 64
     max_image_pixels: int = 2048 * 2048
     max_concurrent_rpcs: int = 256
+    max_open_bytes: int = 128 * 1024 * 1024
     drain_seconds: float = 30.0
     ssl_config_file: str = ""
     monitoring_config_file: str = ""
@@ -84,6 +87,12 @@ class ServerConfig:
         for name, least_value in least.items():
             if getattr(self, name) < least_value:
                 raise InputError(f"`{name}` must be at least {least_value}. Received: {getattr(self, name)}.")
+        # A body and the message that it becomes are held at once.
+        if self.max_open_bytes < 2 * self.max_message_bytes:
+            raise InputError(
+                f"`max_open_bytes` must be at least twice `max_message_bytes`, {2 * self.max_message_bytes}. "
+                f"Received: {self.max_open_bytes}."
+            )
         if self.file_system_poll_wait_seconds <= 0:
             raise InputError(
                 f"`file_system_poll_wait_seconds` must be above 0. Received: {self.file_system_poll_wait_seconds}."

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import glob
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from fer_tf.errors import InputError, ServerError
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.resources import samples_folder
 from serving import hosts
-from serving.demo_video import VideoLooker, build_tab, styles
+from serving.demo_video import VideoLooker, build_tab, keep_files_apart, styles
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -85,13 +86,21 @@ class DemoConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Shows the page until Ctrl-C."""
     config, _ = parse(DemoConfig, argv, prog="python -m serving.demo", description="Show the model on a web page.")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # As after an error, so that what must be deleted is. Process 1 of a container would not even end by itself.
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    keep_files_apart()
     from fer_tf.recognition.server import Connection
 
     with Connection(config.server, config.model_name, timeout_s=config.timeout) as connection:
         connection.wait()
         page, url = launch(config, connection)
         print(f"open {url} in a browser; Ctrl-C ends it", flush=True)
-        page.block_thread()
+        try:
+            page.block_thread()
+        finally:
+            page.close(verbose=False)
     return EXIT_OK
 
 
@@ -315,6 +324,8 @@ def launch(config: DemoConfig, connection: Any) -> tuple[gr.Blocks, str]:
     # Read when gradio is imported: no version check, no telemetry.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # The page asks itself whether it is there.
+    hosts.ask_without_proxy(config.host)
     import gradio as gr
     from fastapi.middleware import Middleware
     from PIL import Image
@@ -340,6 +351,8 @@ def launch(config: DemoConfig, connection: Any) -> tuple[gr.Blocks, str]:
         max_file_size=f"{config.max_upload_mb}mb",
         state_session_capacity=100,
         enable_monitoring=False,
+        # On a busy machine it would not wait for its own first page, and end.
+        _frontend=False,
         app_kwargs={"middleware": [Middleware(_ContentPolicy)], "docs_url": None, "redoc_url": None},
     )
     return page, url

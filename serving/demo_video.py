@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import html
 import importlib.resources
@@ -60,6 +61,16 @@ class _Series:
 
     times: list[float] = field(default_factory=list)
     scores: list[list[float]] = field(default_factory=list)
+
+
+def keep_files_apart() -> None:
+    """Has all that visitors give, to the page's framework too, go to one folder, which is deleted at the end."""
+    place = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
+    os.makedirs(place, exist_ok=True)
+    folder = tempfile.tempdir = tempfile.mkdtemp(prefix="fer_tf-demo-", dir=place)
+    os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "gradio")
+    # Registered first, and so done last.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 class VideoLooker:

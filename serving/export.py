@@ -20,7 +20,7 @@ from typing import Any
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.recognition.networks import EXTRA, MODEL_FILE, WEIGHTS_DIR, newest_version
+from fer_tf.recognition.networks import EXTRA, MAX_VERSION, MODEL_FILE, WEIGHTS_DIR, newest_version, version_number
 from fer_tf.resources import PUBLISHED
 from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder
 from fer_tf.runs import newest_finished
@@ -62,8 +62,8 @@ class ExportConfig:
             raise not_one_of("format", self.format, FORMATS)
         if self.precision not in PRECISIONS:
             raise not_one_of("precision", self.precision, PRECISIONS)
-        if self.version < 0:
-            raise InputError(f"`version` must be 0 or more. Received: {self.version}.")
+        if not 0 <= self.version <= MAX_VERSION:
+            raise InputError(f"`version` must be from 0 to {MAX_VERSION}. Received: {self.version}.")
         if self.format != "saved_model":
             for name, fixed in (("version", 0), ("precision", "float32")):
                 if getattr(self, name) != fixed:
@@ -189,7 +189,8 @@ def versions(model_folder: str) -> list[int]:
     """Returns the version numbers in an export's folder, ascending."""
     if not os.path.isdir(model_folder):
         return []
-    return sorted(int(name) for name in os.listdir(model_folder) if name.isdigit())
+    numbers = map(version_number, os.listdir(model_folder))
+    return sorted(number for number in numbers if number is not None)
 
 
 def newest_version_dir(output: str) -> str:

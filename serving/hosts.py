@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 
@@ -23,3 +24,11 @@ def listener(host: str, port: int) -> socket.socket:
 def family(host: str) -> socket.AddressFamily:
     """Returns the kind of sockets that a host needs."""
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def ask_without_proxy(host: str) -> None:
+    """Has this process ask this machine without a proxy, which would not find it."""
+    names = ("no_proxy", "NO_PROXY")
+    # Some look at one of them, some at the other.
+    known = [*(os.environ.get(name, "") for name in names), "localhost", "127.0.0.1", bare(host)]
+    os.environ |= dict.fromkeys(names, ",".join(filter(None, known)))

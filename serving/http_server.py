@@ -1,4 +1,4 @@
-"""Uvicorn inside the gRPC server's event loop, which answers in JSON what is no HTTP and waits for no slow header."""
+"""Uvicorn inside the gRPC server's event loop, which answers in JSON what is no HTTP and waits for no slow one."""
 
 from __future__ import annotations
 
@@ -78,19 +78,27 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._watch_header()
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch_header()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
         super().connection_lost(exc)
 
-    def _watch_header(self) -> None:
-        """A header must be whole some seconds after it began; between two requests uvicorn has a limit of its own."""
-        if self.conn.their_state is not h11.IDLE:
+    def _watch(self) -> None:
+        """A header must be whole some seconds after it began, and the body of a refused question after its answer.
+
+        Between two requests uvicorn has a limit of its own, and whoever reads a body has one.
+        """
+        refused = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+        if self.conn.their_state is not h11.IDLE and not refused:
             self._unwatch()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEADER_SECONDS, self.timeout_keep_alive_handler)

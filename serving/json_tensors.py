@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import gc
 import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,16 +28,44 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from serving.tensors import invalid, to_proto
+from serving.tensors import RequestError, invalid, to_proto
 
 ROWS, COLUMNS = "instances", "inputs"
 EXAMPLES, CONTEXT = "examples", "context"
 BASE64 = "b64"
 # A string output whose name ends so holds bytes, which JSON cannot hold as they are.
 BYTES_SUFFIX = "_bytes"
+# Larger bodies are read in a thread, one at a time: a list of short lists takes thirty times its text's memory.
+MANY_BYTES = 64 * 1024
 # JSON can name halves of pairs that no text holds, and no proto.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LEAVES = {"integer": {int}, "bool": {bool}, "floating": {int, float}}
+
+
+_pausing = threading.Lock()
+_paused, _was_on = 0, False
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Python looks for no cycles meanwhile: to look at millions of lists again and again while they are made would
+    hold up every thread for seconds."""
+    global _paused, _was_on
+    with _pausing:
+        if not _paused:
+            _was_on = gc.isenabled()
+            gc.disable()
+        _paused += 1
+    try:
+        yield
+    except RequestError as error:
+        # Its frames hold what was read, which must be gone when the collector is back.
+        raise error.with_traceback(None) from None
+    finally:
+        with _pausing:
+            _paused -= 1
+            if _was_on and not _paused:
+                gc.enable()
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -45,6 +76,9 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     if not body.strip():
         raise invalid("JSON parse error: the body is empty")
+    # `[1],` is the shortest list that says something.
+    if len(body) > MANY_BYTES and body.count(b"[") + body.count(b"{") > len(body) // 4:
+        raise invalid("JSON parse error: most of its lists are empty or hold lists alone")
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_float=_float)
         if _SURROGATE.search(body):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -15,6 +16,7 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from fer_tf.recognition.networks import version_number
 from serving.loaded import LoadedVersion
 from serving.metrics import Metrics
 from serving.tensors import RequestError
@@ -30,8 +32,8 @@ class _Model:
     loaded: dict[int, LoadedVersion] = field(default_factory=dict)
     states: dict[int, int] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
-    # What a version's graph file looked like when it failed: it is tried again when that changes.
-    failed: dict[int, float] = field(default_factory=dict)
+    # What a version's files looked like when it failed: it is tried again when they change.
+    failed: dict[int, frozenset[tuple[str, int, int]]] = field(default_factory=dict)
     draining: set[asyncio.Task] = field(default_factory=set)
 
 
@@ -134,9 +136,11 @@ class ModelManager:
 
     async def _load(self, name: str, model: _Model, version: int, staged: dict[str, LoadedVersion]) -> None:
         folder = os.path.join(model.config.base_path, str(version))
-        stamp = _stamp(folder)
         current = model.loaded.get(version)
-        if (current and current.version_dir == folder) or model.failed.get(version) == stamp:
+        if current and current.version_dir == folder:
+            return
+        stamp = await asyncio.to_thread(_stamp, folder)
+        if model.failed.get(version) == stamp:
             return
         model.states[version] = State.LOADING
         start = time.monotonic()
@@ -256,7 +260,7 @@ def _versions_on_disk(base_path: str) -> list[int]:
         names = os.listdir(base_path)
     except OSError:
         return []
-    found = [int(name) for name in names if name.isdigit()]
+    found = {number for name in names if (number := version_number(name)) is not None}
     return sorted(v for v in found if os.path.exists(os.path.join(base_path, str(v), "saved_model.pb")))
 
 
@@ -273,8 +277,14 @@ def _wanted(found: list[int], config: model_server_config_pb2.ModelConfig) -> li
     return sorted(wanted, reverse=True)
 
 
-def _stamp(folder: str) -> float:
-    try:
-        return os.stat(os.path.join(folder, "saved_model.pb")).st_mtime
-    except OSError:
-        return 0.0
+def _stamp(folder: str) -> frozenset[tuple[str, int, int]]:
+    """Each file below the folder with its time and size: a slow copy may bring the graph before the weights."""
+    found = set()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            # It may be gone already, as a copy's passing names are.
+            with contextlib.suppress(OSError):
+                facts = os.stat(path)
+                found.add((path, facts.st_mtime_ns, facts.st_size))
+    return frozenset(found)

@@ -30,6 +30,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from fer_tf.recognition.networks import version_number
 from serving import json_tensors
 from serving.loaded import LoadedVersion
 from serving.manager import ModelManager
@@ -51,8 +52,6 @@ _HTTP_OF = {
     grpc.StatusCode.UNIMPLEMENTED: 501,
     grpc.StatusCode.UNAVAILABLE: 503,
 }
-# Larger bodies are read in a thread, one at a time: a list of empty lists takes thirty times its text's memory.
-INLINE_BYTES = 64 * 1024
 # A client that sends too much hears so better when it was listened to for a while; what it sends is thrown away.
 LISTEN_ON_BYTES = 64 * 1024 * 1024
 
@@ -152,16 +151,22 @@ class Rest:
                 "this server takes requests over TLS alone (--ssl_config_file), which its HTTP port does not speak; "
                 "ask over gRPC",
             )
+        method = asked["verb"].capitalize()
         if not self._answering_fn():
             raise RequestError(grpc.StatusCode.UNAVAILABLE, "the server is stopping, or has not begun")
         if self._open >= self._limits.open_requests:
+            self._metrics.requests.labels(method, "", "RESOURCE_EXHAUSTED").inc()
             raise RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._open} requests are open; try again later")
         self._open += 1
         try:
-            body = await self._body(request)
-            answer = getattr(self, f"_{asked['verb']}")
-            method = asked["verb"].capitalize()
-            return await self._calls.answer(method, asked["name"], lambda: answer(_spec(asked), body))
+            with self._calls.holding() as hold:
+                try:
+                    body = await self._body(request, hold)
+                except RequestError as error:
+                    self._metrics.requests.labels(method, "", error.code.name).inc()
+                    raise
+                answer = getattr(self, f"_{asked['verb']}")
+                return await self._calls.answer(method, asked["name"], lambda: answer(_spec(asked), body))
         finally:
             self._open -= 1
 
@@ -202,14 +207,20 @@ class Rest:
         return await self._prediction.regress(question)
 
     async def _read(self, read: Callable[[], T], body: bytes) -> T:
-        if len(body) <= INLINE_BYTES:
+        if len(body) <= json_tensors.MANY_BYTES:
             return read()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
 
-    async def _body(self, request: Request) -> bytes:
+        def read_much() -> T:
+            with json_tensors.without_collector():
+                return read()
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read_much)
+
+    async def _body(self, request: Request, hold: Callable[[int], None]) -> bytes:
         """Reads the body; never holds more than the limit of it.
 
         Raises:
+          RequestError: RESOURCE_EXHAUSTED when all bodies together are too large.
           HTTPException: 408 when it is slow, 413 when it is large, 415 when it is compressed.
         """
         if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
@@ -228,6 +239,7 @@ class Rest:
                 if size > LISTEN_ON_BYTES:
                     break
                 if size <= limit:
+                    hold(len(chunk))
                     kept += chunk
                 else:
                     kept.clear()
@@ -255,10 +267,10 @@ def _spec(asked: re.Match) -> model_pb2.ModelSpec:
     if asked["label"] is not None:
         spec.version_label = asked["label"]
     elif asked["version"] is not None:
-        # Longer numbers are no int64, and no version.
-        if len(asked["version"]) > 18:
+        number = version_number(asked["version"][:20])
+        if number is None:
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"{spec.name} has no version {asked['version'][:40]}")
-        spec.version.value = int(asked["version"])
+        spec.version.value = number
     return spec
 
 

@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ServerConfig, argv, prog="python -m serving.server", description="Serve an exported Fa-Net over gRPC and HTTP."
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Process 1 of a container gets no signal that it does not handle. Before the server answers, nothing is to finish.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     asyncio.run(serve(config))
     return EXIT_OK
 
@@ -96,16 +98,13 @@ class Server:
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         from serving import services, settings
-        from serving.interceptors import RefuseUndecodable
+        from serving.interceptors import Gate
 
         config = self._config
-        calls = services.Calls(self.metrics, self._manager.knows)
+        calls = services.Calls(self.metrics, self._manager.knows, config.max_open_bytes)
         root, configs = settings.model_configs(config)
-        self._grpc = grpc.aio.server(
-            interceptors=(RefuseUndecodable(),),
-            options=settings.grpc_options(config),
-            maximum_concurrent_rpcs=config.max_concurrent_rpcs,
-        )
+        self._gate = Gate(config.max_concurrent_rpcs, self.metrics)
+        self._grpc = grpc.aio.server(interceptors=(self._gate,), options=settings.grpc_options(config))
         prediction = services.PredictionService(
             self._manager, calls, self.metrics, config.max_images, config.max_image_pixels
         )
@@ -170,6 +169,7 @@ class Server:
         end = time.monotonic() + self._config.drain_seconds
         self._answering = False
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._gate.stop()
         self._watching.cancel()
         await self._grpc.stop(self._config.drain_seconds)
         if self.http_port >= 0:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -46,11 +47,35 @@ class Calls:
     Args:
       metrics: where calls are counted.
       knows_fn: whether there is a model of a name; calls for others are counted without a name.
+      most_bytes: bytes that all open requests together may hold.
     """
 
-    def __init__(self, metrics: Metrics, knows_fn: Callable[[str], bool]) -> None:
+    def __init__(self, metrics: Metrics, knows_fn: Callable[[str], bool], most_bytes: int) -> None:
         self._metrics = metrics
         self._knows_fn = knows_fn
+        self._most_bytes = most_bytes
+        self._held = 0
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Yields a function that takes how many bytes a request holds more; it raises RequestError for too many."""
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            if self._held and self._held + size > self._most_bytes:
+                raise RequestError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"the open requests hold {self._held} bytes; --max_open_bytes is {self._most_bytes}; "
+                    "try again later, or in smaller requests",
+                )
+            self._held += size
+            mine += size
+
+        try:
+            yield hold
+        finally:
+            self._held -= mine
 
     async def answer(self, method: str, model: str, body: Callable[[], Awaitable[T]]) -> T:
         """Returns the body's response.
@@ -120,7 +145,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """Returns the outputs of a signature, of all images that the request holds; raises RequestError."""
-        with self._manager.find(request.model_spec).held() as loaded:
+        with self._manager.find(request.model_spec).held() as loaded, self._calls.holding() as hold:
+            hold(request.ByteSize())
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             inputs = loaded.parse_inputs(signature, request.inputs)
             self._check(inputs)
@@ -139,7 +165,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def classify(self, request: classification_pb2.ClassificationRequest) -> Any:
         """Returns the best classes of each example's image; raises RequestError."""
-        with self._manager.find(request.model_spec).held() as loaded:
+        with self._manager.find(request.model_spec).held() as loaded, self._calls.holding() as hold:
+            hold(request.ByteSize())
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             loaded.spec_of(signature)
             if loaded.signature_defs[signature].method_name != tf.saved_model.CLASSIFY_METHOD_NAME:
@@ -148,6 +175,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             # Before the examples are built: millions of empty ones fit in a request, each with the whole context.
             self._check_count(len(examples))
             serialized = _serialized(examples, context)
+            if context is not None:
+                hold(sum(map(len, serialized)))
             self._check({IMAGE_BYTES: np.array(_images_of(serialized), object)})
             outputs = await self._answer(loaded, signature, {"inputs": np.array(serialized, object)})
             response = classification_pb2.ClassificationResponse(model_spec=_answered_by(loaded, signature))

@@ -10,6 +10,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from fer_tf.errors import InputError
 from serving.batching import BatchingOptions
 from serving.config import ServerConfig
+from serving.export import versions
 from serving.metrics import METRICS_PATH
 from serving.rest import Limits
 from serving.services import check_configs
@@ -18,6 +19,15 @@ from serving.tf_serving_protos import BatchingParameters, MonitoringConfig, SSLC
 
 # A body that takes longer ties up what others could use.
 BODY_SECONDS = 30.0
+# A client that is gone without a word is noticed, and no connection keeps what it holds for ever: those that are in use
+# are asked to connect anew, which clients do by themselves, and may end what they have begun.
+CONNECTIONS = {
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.max_connection_age_ms": 600_000,
+    "grpc.max_connection_age_grace_ms": 60_000,
+}
 
 
 def batching_options(config: ServerConfig) -> BatchingOptions:
@@ -67,7 +77,7 @@ def model_configs(config: ServerConfig) -> tuple[str, list[model_server_config_p
     except RequestError as error:
         raise InputError(error.message) from None
     for model in configs:
-        if not os.path.isdir(model.base_path) or not any(name.isdigit() for name in os.listdir(model.base_path)):
+        if not versions(model.base_path):
             raise InputError(f"no exported version in {model.base_path!r}; run `python -m serving.export` first")
     return root, configs
 
@@ -102,16 +112,17 @@ def rest_limits(config: ServerConfig) -> Limits:
 
 
 def grpc_options(config: ServerConfig) -> list[tuple[str, int | str]]:
-    """Returns the gRPC server's settings."""
-    options: list[tuple[str, int | str]] = [
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.max_send_message_length", config.max_message_bytes),
+    """Returns the gRPC server's settings; those of the flag win."""
+    options: dict[str, int | str] = {
+        "grpc.max_receive_message_length": config.max_message_bytes,
+        "grpc.max_send_message_length": config.max_message_bytes,
         # A taken port is an error, not a second server that gets half of the requests.
-        ("grpc.so_reuseport", 0),
-    ]
+        "grpc.so_reuseport": 0,
+        **CONNECTIONS,
+    }
     for pair in filter(None, config.grpc_channel_arguments.split(",")):
         name, separator, value = pair.partition("=")
         if not separator:
             raise InputError(f"`grpc_channel_arguments` must be name=value pairs. Received: {pair!r}.")
-        options.append((name.strip(), int(value) if value.strip().lstrip("-").isdigit() else value.strip()))
-    return options
+        options[name.strip()] = int(value) if value.strip().lstrip("-").isdigit() else value.strip()
+    return list(options.items())

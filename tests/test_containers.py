@@ -36,6 +36,18 @@ def stages() -> dict[str, dict[str, str]]:
     return found
 
 
+def reaches_docker(path: Path) -> bool:
+    """Whether .dockerignore lets a file of the repository into the images: the last line that fits it decides."""
+    included = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.lstrip("!")
+        # A line that names a folder is about all that is in it; a star stands for no slash.
+        places = (place for place in (path, *path.parents) if len(place.parts) == pattern.count("/") + 1)
+        if line and not line.startswith("#") and any(place.match(pattern) for place in places):
+            included = line.startswith("!")
+    return included
+
+
 def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((ROOT / "containers" / name).read_text()))
 
@@ -53,6 +65,18 @@ def test_every_image_runs_as_a_user_and_starts_what_there_is() -> None:
     for name in ("train", "serve"):
         parsed(json.loads(targets[name]["ENTRYPOINT"]), json.loads(targets[name]["CMD"]))
     assert importlib.util.find_spec("cluster.check_worker") and "cluster.check_worker" in targets["worker"]["RUN"]
+
+
+def test_what_is_copied_into_the_images_and_installed_there_is_not_ignored() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    packaged = re.findall(r': "((?:samples|models)[^"]*)"', (ROOT / "setup.py").read_text())
+    assert "." in copied and len(packaged) == 3
+    for source in {*" ".join(copied).split(), *packaged} - {"."}:
+        files = [
+            path for path in (ROOT / source, *(ROOT / source).rglob("*")) if path.is_file() and path.suffix != ".pyc"
+        ]
+        assert files and all(reaches_docker(path.relative_to(ROOT)) for path in files), source
+    assert not reaches_docker(Path("models/fa_net/1/saved_model.pb")) and not reaches_docker(Path("runs/a/spec.json"))
 
 
 def test_the_images_ports_and_health_are_the_servers() -> None:
@@ -74,6 +98,8 @@ def test_compose_starts_the_images_with_flags_that_they_know() -> None:
     trainer = parsed(["python", "-m", "trainer.task"], train["services"]["trainer"]["command"])
     assert f"../{trainer.run.run_dir.split('/')[0]}:/app/runs" in train["services"]["trainer"]["volumes"]
     for services in (serve["services"], train["services"]):
+        # The kernel keeps from process 1 the signals that it does not yet handle.
+        assert all(service["init"] for service in services.values())
         assert all(service["read_only"] and service["cap_drop"] == ["ALL"] for service in services.values())
 
 

@@ -28,6 +28,8 @@ MODEL_FILE = f"{EXTRA}/model.json"
 WEIGHTS_DIR = f"{EXTRA}/fa_net"
 # Most faces that the network takes at once.
 BATCH = 32
+# Requests name a version by an int64.
+MAX_VERSION = 2**63 - 1
 # A web address is no folder, and a server's has no scheme.
 _WEB = ("http://", "https://")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
@@ -84,6 +86,11 @@ def _joined(sources: Sequence[str]) -> JoinedNetwork:
         return joined
 
 
+def version_number(name: str) -> int | None:
+    """Returns the version that a folder's name says; None when it says none, or one that no request can name."""
+    return int(name) if name.isascii() and name.isdigit() and int(name) <= MAX_VERSION else None
+
+
 def newest_version(source: str) -> str:
     """Returns the folder of an export's newest version, or the folder itself when it is one; empty when neither."""
     if source.startswith(_WEB):
@@ -91,7 +98,8 @@ def newest_version(source: str) -> str:
     if files.exists(files.join(source, GRAPH_FILE)):
         return source
     folders = [path.rsplit("/", 1)[0] for path in files.matching(source, f"*/{GRAPH_FILE}")]
-    found = {int(folder.rsplit("/", 1)[1]): folder for folder in folders if folder.rsplit("/", 1)[1].isdigit()}
+    named = {version_number(folder.rsplit("/", 1)[1]): folder for folder in folders}
+    found = {number: folder for number, folder in named.items() if number is not None}
     return found[max(found)] if found else ""
 
 

@@ -128,7 +128,13 @@ class ReviewApp:
         self._reviewer(request)
         found = await run_in_threadpool(self._find, request)
         return JSONResponse(
-            {"state": found.state, "share": found.share, "type": found.media_type, "problem": found.problem}
+            {
+                "state": found.state,
+                "share": found.share,
+                "type": found.media_type,
+                "problem": found.problem,
+                "passing": found.again is not None,
+            }
         )
 
     async def _clip(self, request: Request) -> Response:
@@ -183,10 +189,11 @@ class ReviewApp:
             "done": len(answered),
             "total": len(answered) + len(left),
             "left_in_other_round": len(other[0]),
-            "seconds_left": round_up(seconds * len(left)) if seconds else None,
+            "seconds_left": round_up(seconds * len(left)) if seconds and left else None,
             "clip": self._described(left[0], round) if left else None,
             "next": [study.code(clip_id) for clip_id in left[1:2]],
-            "last": self._spoken(answered[-1]) if answered else None,
+            # First votes stand once others have seen them.
+            "last": self._spoken(answered[-1]) if answered and (round == SECOND or not second_open) else None,
         }
 
     def _described(self, clip_id: str, round: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ const video = $("video");
 // When the browser cannot play what it is given, these copies are asked for in turn.
 const FORMS = ["", "mp4", "webm"];
 const POLL_MS = 400;
+const AGAIN_MS = 5000;
 const FRAME_SECONDS = 1 / 25;
 
 let situation = null;
@@ -18,15 +19,21 @@ const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** Asks the server; repeats until it answers, because a vote must not be lost to a broken connection. */
 async function ask(path, said) {
+  let trouble = "";
   for (let pause = 1000; ; pause = Math.min(2 * pause, 8000)) {
     try {
       const options = said ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(said) } : {};
       const answer = await fetch(path, options);
-      if (answer.status < 500) return { status: answer.status, body: await answer.json() };
+      if (answer.status < 500) {
+        const body = await answer.json();
+        if (trouble && $("said").textContent === trouble) say("");
+        return { status: answer.status, body };
+      }
     } catch {
       // No connection: tried again below.
     }
-    say(said ? "Not saved yet: the server does not answer. Trying again." : "The server does not answer. Trying again.", "problem");
+    trouble = said ? "Not saved yet: the server does not answer. Trying again." : "The server does not answer. Trying again.";
+    say(trouble, "problem");
     await wait(pause);
   }
 }
@@ -53,6 +60,9 @@ function show(now, remark) {
   $("undo").disabled = $("undo-last").disabled = !now.last;
   $("stage").hidden = $("panel").hidden = !now.clip;
   $("finished").hidden = Boolean(now.clip);
+  // What is said stands where it is seen.
+  const beside = $(now.clip ? "undo" : "undo-last");
+  if (beside.previousElementSibling !== $("said")) beside.before($("said"));
   if (!now.clip) {
     shown = "";
     unload();
@@ -154,6 +164,12 @@ async function play(code, attempt) {
     const { body } = await ask(`clip/${code}/playable${form}`);
     if (code !== shown) return;
     if (body.state === "ready") return load(code, attempt, body.type, form);
+    if (body.passing) {
+      waiting(`The server cannot show this clip now: ${body.problem}. It tries again; if this stays, tell who runs the study.`);
+      await wait(AGAIN_MS);
+      if (code !== shown) return;
+      continue;
+    }
     if (body.state === "failed" || !body.state) return cannotPlay(body.problem);
     const share = body.share === null ? "" : `, ${Math.round(100 * body.share)} %`;
     waiting(`This clip is being made playable${body.state === "working" ? share : "; others are before it"}`, body.share);

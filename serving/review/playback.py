@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ _LOGGER = logging.getLogger("serving.review")
 WORKERS = 2
 # A decoder that is silent for longer is given up, seconds; starting Python on a busy machine takes some of them.
 SILENCE_SECONDS = 60.0
+# A full disk, or too little memory, is forgotten after so long.
+AGAIN_SECONDS = 60.0
 TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".jpg": "image/jpeg"}
 
 
@@ -36,6 +39,7 @@ class Playable:
       path: the file to send, when ready.
       media_type: of that file, when ready.
       problem: why it cannot be played, when failed.
+      again: when it is tried again, where the server and not the clip is to blame, by `time.monotonic`.
     """
 
     state: str
@@ -43,6 +47,11 @@ class Playable:
     path: str = ""
     media_type: str = ""
     problem: str = ""
+    again: float | None = None
+
+
+def _in_vain(problem: str, passing: bool) -> Playable:
+    return Playable("failed", problem=problem, again=time.monotonic() + AGAIN_SECONDS if passing else None)
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class Playback:
         job = _Job(source, str(self.cache / f"{code}-{facts.st_size:x}-{facts.st_mtime_ns:x}"), form)
         with self._lock:
             known = self._known.get(job)
-            if known is None:
+            if known is None or (known.again is not None and time.monotonic() > known.again):
                 known = self._kept(job)
             if known is None or (known.state == "waiting" and urgent):
                 known = Playable("waiting")
@@ -153,7 +162,9 @@ class Playback:
                 result = self._result(worker, job)
             except Exception as error:
                 _LOGGER.exception("a clip could not be made playable")
-                result = Playable("failed", problem=str(error))
+                # Its words may hold a path.
+                reason = isinstance(error, OSError) and error.strerror
+                result = _in_vain(reason or type(error).__name__, passing=True)
             with self._lock:
                 self._known[job] = result
 
@@ -174,7 +185,7 @@ class Playback:
             return Playable("ready", path=path, media_type=TYPES[told["suffix"]])
         for unfinished in self.cache.glob(f"{os.path.basename(partial)}.*"):
             unfinished.unlink()
-        return Playable("failed", problem=told["problem"])
+        return _in_vain(told["problem"], told.get("passing", False))
 
 
 class _Worker:
@@ -193,7 +204,8 @@ class _Worker:
             while True:
                 if not select.select([process.stdout], [], [], SILENCE_SECONDS)[0]:
                     process.kill()
-                    yield {"kind": "error", "problem": f"the decoder was silent for {SILENCE_SECONDS:g} s"}
+                    problem = f"the decoder was silent for {SILENCE_SECONDS:g} s"
+                    yield {"kind": "error", "problem": problem, "passing": True}
                     return
                 block = os.read(process.stdout.fileno(), 4096)
                 if not block:

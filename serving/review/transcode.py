@@ -2,12 +2,13 @@
 
 A damaged file may hang or crash a decoder; here it takes nothing with it. One request is one JSON line on standard
 input: `source`, `target` and `form`. Answers are JSON lines too: any number of `progress`, then `own` (a browser plays
-the clip as it is), `end` (the copy is complete) or `error`.
+the clip as it is), `end` (the copy is complete) or `error`, with `passing` where the machine is to blame, not the file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -35,6 +36,9 @@ ENCODERS = {
 }
 # What the browsers of computers, tablets and phones play: H.264 in 8 bit 4:2:0, and the codecs of WebM.
 MP4_PROFILES = ("Baseline", "Constrained Baseline", "Main", "High")
+# What a write may meet that another time it does not; what the source itself has is a ClipError.
+OF_THE_MACHINE = {errno.ENOENT, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+OF_THE_MACHINE |= {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 WEBM_CODECS = ("vp8", "vp9", "av1", "libdav1d")
 
 
@@ -135,7 +139,13 @@ def main() -> int:
             answer(**json.loads(line))
         except ClipError as error:
             say(kind="error", problem=f"{error.reason.replace('_', ' ')} ({error.detail})")
-        except Exception as error:  # Whatever a broken file makes the codecs raise is that file's error.
+        except Exception as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_MACHINE:
+                # Without the path, which is nobody's business.
+                reason = getattr(error, "strerror", None) or "not enough memory"
+                say(kind="error", problem=reason, passing=True)
+                continue
+            # Whatever a broken file makes the codecs raise is that file's error.
             say(kind="error", problem=f"{type(error).__name__}: {error}")
     return 0
 

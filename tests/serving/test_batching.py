@@ -117,6 +117,19 @@ def test_requests_of_different_shapes_do_not_meet_in_a_batch() -> None:
     assert len(network.sizes) < 20
 
 
+def test_a_batch_holds_no_more_bytes_than_it_may_unless_one_request_does() -> None:
+    network = Network(0.01)
+
+    async def body(batcher: Batcher) -> list[Arrays]:
+        return await asyncio.gather(
+            *(batcher.submit(rows(*range(3))) for _ in range(20)), batcher.submit(rows(*range(9)))
+        )
+
+    answers = run(body, network, max_batch_size=64, max_batch_bytes=24)
+    assert [len(answer["y"]) for answer in answers] == [3] * 20 + [9]
+    assert set(network.sizes) <= {3, 6, 9} and network.sizes.count(9) == 1
+
+
 def test_too_many_waiting_images_are_refused_and_the_others_answered() -> None:
     async def body(batcher: Batcher) -> list[Any]:
         return await asyncio.gather(*(batcher.submit(rows(n)) for n in range(30)), return_exceptions=True)

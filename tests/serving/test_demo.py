@@ -7,6 +7,9 @@ import csv
 import dataclasses
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -47,14 +50,43 @@ def launched(exported: str, address: str, samples: Path) -> Iterator[tuple[str, 
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
-def test_the_page_is_there_on_ipv6_too(exported: str, address: str, samples: Path, host: str) -> None:
+def test_the_page_is_there_on_ipv6_too_behind_a_proxy_and_on_a_busy_machine(
+    exported: str, address: str, samples: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = demo.DemoConfig(server=address, model_base_path=exported, samples=str(samples), port=0, host=host)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "example.com")
+    # What the page's framework finds when its first page takes more than three seconds.
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
     with Connection(address, timeout_s=60) as connection:
-        page, url = demo.launch(config, connection)
+        with pytest.MonkeyPatch.context() as proxied:
+            proxied.setenv("http_proxy", "http://127.0.0.1:9")
+            page, url = demo.launch(config, connection)
         try:
             assert url.startswith("http://[::1]:") and urllib.request.urlopen(url, timeout=30).status == 200
         finally:
             page.close()
+
+
+def test_sigterm_deletes_what_visitors_gave_the_page(
+    exported: str, address: str, samples: Path, tmp_path: Path
+) -> None:
+    flags = [f"--server={address}", f"--model_base_path={exported}", f"--samples={tmp_path}", "--port=0"]
+    process = subprocess.Popen(
+        # As a user begins it: forked processes do nothing at their exit.
+        [sys.executable, "-m", "serving.demo", *flags],
+        env=os.environ | {"GRADIO_TEMP_DIR": str(tmp_path / "made")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process, contextlib.ExitStack() as stack:
+        stack.callback(process.kill)
+        url = process.stdout.readline().split()[1]
+        subprocess.run(["curl", "-sF", f"files=@{samples / 'photo.jpg'}", f"{url}gradio_api/upload"], check=True)
+        assert list(tmp_path.rglob("photo.jpg"))
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not list((tmp_path / "made").iterdir())
 
 
 @pytest.fixture(scope="module")

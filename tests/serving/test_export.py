@@ -288,3 +288,8 @@ def test_flags_of_a_saved_model_are_refused_for_other_formats(flags: dict) -> No
     for kind in ("tflite", "onnx"):
         with pytest.raises(InputError, match=f"`{name}` belongs to --format=saved_model.*Received: "):
             export.ExportConfig(format=kind, **flags)
+
+
+def test_a_version_that_no_request_can_name_is_refused() -> None:
+    with pytest.raises(InputError, match=f"`version` must be from 0 to {2**63 - 1}. Received: {2**63}"):
+        export.ExportConfig(version=2**63)

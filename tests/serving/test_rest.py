@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import http.client
 import json
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +21,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2
 
 from benchmarks.serving_setup import ServerProcess
+from fer_tf.errors import InputError
 from fer_tf.recognition.server import Connection
+from serving import json_tensors
+from serving.config import ServerConfig
+from serving.tensors import RequestError
 from tests.serving.conftest import encode, face_crops, serving
 from tests.serving.test_lifecycle import wait_for
 from tests.serving.test_server import predict_request
@@ -161,7 +167,8 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "cut": (b'{"instances": [', "JSON parse error: Expecting value: line 1 column 16"),
     "not utf-8": (b'{"instances": ["\xff"]}', "JSON parse error: 'utf-8' codec"),
     "a list": (b"[1, 2]", "must be a JSON object. Received: a list."),
-    "nested lists": (b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nest too deep"),
+    "nested lists": (b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "hold lists alone"),
+    "fewer nested lists": (b'{"instances": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nest too deep"),
     "nested objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nest too deep"),
     "nested deeper than the input": (b'{"instances": [[["x"]]]}', "deeper than its 1 dimensions"),
     "a key twice": (b'{"instances": ["x"], "instances": ["y"]}', "key 'instances' stands twice"),
@@ -292,6 +299,28 @@ def test_chunked_bodies_are_read_and_bounded(strict: Client, faces: list[bytes])
     assert said["error"] == "the body is larger than --max_message_bytes=100000. Received: 150000 bytes."
 
 
+def test_a_large_body_is_read_without_looks_for_cycles_and_one_of_empty_lists_not_at_all(client: Client) -> None:
+    looks: list[str] = []
+
+    def look(phase: str, _: dict[str, int]) -> None:
+        looks.append(phase)
+
+    lists = b'{"signature_name": "predict_images", "instances": [' + b"[1]," * 300_000 + b"[1]]}"
+    with json_tensors.without_collector():
+        gc.callbacks.append(look)
+        with json_tensors.without_collector():
+            read = json_tensors.read_object(lists)
+        gc.callbacks.remove(look)
+    assert len(read["instances"]) == 300_001 and not looks and gc.isenabled()
+    with pytest.raises(RequestError) as caught, json_tensors.without_collector():
+        json_tensors.read_object(lists[:-1])
+    assert gc.isenabled() and len(traceback.extract_tb(caught.value.__traceback__)) < 4
+    code, said = client.post(lists)
+    assert code == 400 and "must have the shape" in said["error"] and gc.isenabled()
+    code, said = client.post(lists.replace(b"1", b""))
+    assert code == 400 and said["error"] == "JSON parse error: most of its lists are empty or hold lists alone"
+
+
 def test_a_slow_body_and_a_slow_header_are_not_waited_for(strict: Client) -> None:
     status, said = raw(strict.address, head("Content-Length: 100") + b'{"instances"')
     assert status.startswith(b"HTTP/1.1 408") and "was not here after 1 seconds" in said["error"]
@@ -304,6 +333,10 @@ def test_a_slow_body_and_a_slow_header_are_not_waited_for(strict: Client) -> Non
 
     with contextlib.suppress(ConnectionResetError):
         assert raw(strict.address, b"GET / HTTP/1.1\r\nHost: ", drip) == (b"", None)
+    # A refusal needs no body; what still drips in is not waited for either.
+    with contextlib.suppress(ConnectionResetError):
+        status, _ = raw(strict.address, b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", drip)
+        assert status.startswith(b"HTTP/1.1 405")
 
 
 def test_requests_above_the_limit_of_open_ones_are_refused(strict: Client, faces: list[bytes]) -> None:
@@ -319,6 +352,27 @@ def test_requests_above_the_limit_of_open_ones_are_refused(strict: Client, faces
         assert strict.get("/v1/models/fa_net")[0] == 200
     # Gone without a body: its place is free again.
     wait_for(lambda: ask()[0] == 200)
+
+
+def test_open_requests_hold_no_more_bytes_than_they_may(exported: str, faces: list[bytes]) -> None:
+    body = json.dumps({"instances": [b64(faces[0])]}).encode()
+    most = 4 * len(body)
+    with serving(model_base_path=exported, max_message_bytes=most // 2, max_open_bytes=most) as server:
+        client = Client(server)
+        host, port = client.address.rsplit(":", 1)
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                waiting = stack.enter_context(socket.create_connection((host, int(port))))
+                waiting.sendall(head(f"Content-Length: {most // 2}") + b" " * (most // 2 - 100))
+            said: list[Any] = []
+            wait_for(lambda: said.append(client.post(body)) or said[-1][0] == 429)
+            assert f"--max_open_bytes is {most}; try again later" in said[-1][1]["error"]
+            with Connection(server.address) as connection, pytest.raises(grpc.RpcError) as caught:
+                connection.stub.Predict(predict_request(faces[:1]), timeout=60)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        wait_for(lambda: client.post(body)[0] == 200)
+    with pytest.raises(InputError, match="`max_open_bytes` must be at least twice `max_message_bytes`, 2048"):
+        ServerConfig(max_message_bytes=1024, max_open_bytes=1)
 
 
 def test_a_large_body_is_refused_before_memory_is_spent(
@@ -337,7 +391,7 @@ def test_a_large_body_is_refused_before_memory_is_spent(
         assert raw(server.http, head(*header))[0].startswith(b"HTTP/1.1 413")
     assert rss_mb(server.process.pid) - before < 30
     # The reading of many small lists is done one request at a time.
-    lists = b'{"instances": [' + b"[]," * 100_000 + b"[]]}"
+    lists = b'{"instances": [' + b"[1]," * 100_000 + b"[1]]}"
     threads = [threading.Thread(target=client.post, args=(lists,)) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -88,7 +88,9 @@ def test_a_study_is_answered_by_keyboard_alone_and_no_request_leaves_the_machine
         if done == 3:
             screenshot(page, "desktop")
     page.wait_for_selector("#finished")
-    assert "answered all 8 clips" in page.inner_text("#finished")
+    assert "answered all 8 clips" in page.inner_text("#finished") and page.inner_text("#count") == "8 of 8"
+    assert page.locator("#finished #said").is_visible() and page.inner_text("#said").startswith("Saved")
+    screenshot(page, "finished")
     choices = [vote.choice for vote in served.store.votes()]
     assert choices == [served.study.labels[1]] * 7 + [CANNOT_TELL]
     assert served.store.votes()[0].remark == "a remark with 1 and 2"
@@ -151,8 +153,20 @@ def test_a_vote_waits_for_a_server_that_was_killed_and_is_saved_when_it_comes_ba
     server = Command(*flags)
     try:
         page = opened(context, server.links["anna"])
-        press(page, "1", 1)
+        full = {"state": "failed", "share": None, "type": "", "problem": "No space left on device", "passing": True}
+        page.route("**/playable*", lambda route: route.fulfill(json=full))
+        page.keyboard.press("1")
+        page.wait_for_selector("#wait-text:has-text('The server cannot show this clip now: No space left on device')")
+        # That is no reason to answer.
+        assert page.locator("#cannot-tell").is_disabled()
+        screenshot(page, "full_disk")
+        page.unroute("**/playable*")
+        page.route("**/playable*", lambda route: route.abort())
+        page.wait_for_selector("#said:has-text('The server does not answer')")
+        page.unroute("**/playable*")
         page.wait_for_selector(OPEN)
+        # It answers again, which the page no longer denies.
+        assert page.inner_text("#said") == "" and page.inner_text("#count").startswith("1 of")
         server.kill()
         page.keyboard.press("2")
         page.wait_for_selector("#said.problem")
@@ -268,6 +282,8 @@ def test_the_second_round_shows_the_votes_and_takes_new_ones(served: Served, con
     page.goto(served.link("anna"))
     page.wait_for_selector("#finished")
     assert "1 clips wait" in page.inner_text("#finished-text") or "1 clip waits" in page.inner_text("#finished-text")
+    # Others have seen these votes.
+    assert page.locator("#undo-last").is_disabled()
     page.click("#round-2")
     page.wait_for_selector(OPEN)
     screenshot(page, "second_round")

@@ -293,6 +293,25 @@ def test_a_clip_that_changes_is_copied_anew(odd_clips: StudyOptions, tmp_path: P
         assert copy() != before
 
 
+def test_what_the_machine_is_to_blame_for_is_tried_again_and_names_no_path(
+    odd_clips: StudyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.review.playback.AGAIN_SECONDS", 2.0)
+    with contextlib.closing(Served(odd_clips, tmp_path)) as served:
+        link, codes = served.link("anna"), [served.study.code(name) for name in ("old.avi", "still.png")]
+        served.playback.cache.rename(tmp_path / "away")
+        for code in codes:
+            told = playable(link, code)
+            assert (told["state"], told["passing"]) == ("failed", True), told
+            assert told["problem"] == "No such file or directory"
+        (tmp_path / "away").rename(served.playback.cache)
+        for code in codes:
+            while (told := playable(link, code))["state"] == "failed":
+                threading.Event().wait(0.2)
+            assert told["state"] == "ready" and not told["passing"]
+        assert not playable(link, served.study.code("broken.mp4"))["passing"]
+
+
 def test_a_decoder_that_dies_costs_its_clip_alone(odd_clips: StudyOptions, tmp_path: Path) -> None:
     with contextlib.closing(Served(odd_clips, tmp_path)) as served:
         link = served.link("anna")
