@@ -111,7 +111,7 @@ def test_the_good_clips_beside_them_give_the_faces_that_they_give_alone(mixed: t
         (b"video,person,expression,pose\n\xff\xfe,P1,happy,front\n", "line 2: not UTF-8"),
         (b"video,person,expression,pose,reviewer_1\na.mp4,P1,happy,front,sad\n", "none of 1 rows survives review"),
         (b"video,person,expression,pose\n", "none of 0 rows survives"),
-        (b"video,person,expression,pose\ngone.mp4,P1,happy,front\n", "no face was found in any of 1 clips: missing 1"),
+        (b"video,person,expression,pose\ngone.mp4,P1,happy,front\n", "none of the 1 clips lies below `videos_root`"),
     ],
 )
 def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(

@@ -208,7 +208,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_of_that_name(fer_folders, pu
 
     before = set(os.listdir(public_records))
     with monkeypatch.context() as patch:
-        patch.setattr("fer_tf.data.public.fer2013.with_picture", killed)
+        patch.setattr("fer_tf.data.public_set.with_picture", killed)
         with pytest.raises(KeyboardInterrupt):
             public.read("fer2013", str(fer_folders))
     assert set(os.listdir(public_records)) == before
