@@ -21,7 +21,6 @@ from fer_tf.data import inputs, mixed, public
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
-from fer_tf.labels import TASKS
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.run_folder import RunFolder
@@ -134,12 +133,10 @@ def read_faces(fa_net_dir: str, spec: FaNetSpec, data: str) -> FaceSet:
     flags = RunFolder.of_network(fa_net_dir).read_flags()
     data = data or flags.get("data", "") or "data/faces"
     held_out = flags.get("held_out", public.HELD_OUT)
-    if spec.task in TASKS:
-        faces = inputs.read_records(data, spec.task)
-    elif spec.task == mixed.NAME:
+    if spec.task == mixed.NAME:
         faces = mixed.read(data, flags.get("mapping", ""), flags.get("set_weights", ""), held_out)
     else:
-        faces = public.read(spec.task, data, held_out)
+        faces = mixed.read_set(spec.task, data, held_out)
     if faces.expressions != spec.expressions:
         raise InputError(f"`data` {data!r} has the labels {faces.expressions}; the network has {spec.expressions}.")
     lineage.check_judged(spec, faces, fa_net_dir)
