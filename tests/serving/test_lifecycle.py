@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import signal
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +20,6 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -31,17 +29,13 @@ from tensorflow_serving.apis import (
 
 from benchmarks.serving_setup import ServerProcess
 from fer_tf.errors import InputError, ServerError
-from fer_tf.models import fa_net
-from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.server import Connection, TlsFiles
-from serving import demo, hosts, interceptors, settings
+from serving import demo, hosts, settings
 from serving.config import ServerConfig
-from serving.export import export_saved_model
 from tests import programs
-from tests.serving.conftest import EXPRESSIONS, serving
+from tests.serving.conftest import serving
 from tests.serving.load import Load
 from tests.serving.test_server import predict_request
-from tests.trainer.conftest import small_networks
 
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
@@ -74,16 +68,6 @@ def add_version(base: Path, version: int) -> None:
     """A new version that appears at once, as the export writes it."""
     shutil.copytree(base / "1", base / f".{version}.partial")
     (base / f".{version}.partial").rename(base / str(version))
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An export of a network of three layers, which a server loads in half the time: for what is not about answers."""
-    folder, spec = tmp_path_factory.mktemp("small"), FaNetSpec(EXPRESSIONS, image_size=32, task="er_ss")
-    with small_networks():
-        fa_net.save(str(folder / "run"), fa_net.build(spec), spec)
-        export_saved_model(str(folder / "run"), str(folder / "fa_net"))
-    return str(folder / "fa_net")
 
 
 @pytest.fixture
@@ -244,34 +228,6 @@ def test_a_version_that_is_copied_in_slowly_is_served_when_it_is_whole_and_a_num
             assert http(server.http, f"/v1/models/fa_net/versions/{none}")[0] == 404
 
 
-def test_calls_without_a_message_end_and_are_refused_and_counted_above_the_limit(
-    small: str, faces: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(interceptors, "MESSAGE_SECONDS", 2.0)
-    with serving(model_base_path=small, max_concurrent_rpcs=4) as server, Connection(server.address) as connection:
-        never = threading.Event()
-
-        def nothing() -> Iterator[bytes]:
-            never.wait(60)
-            yield from ()
-
-        begin = connection.channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
-        waiting = [begin.future(nothing()) for _ in range(4)]
-        refused = begin.future(nothing()).exception(60)
-        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "4 requests are open" in refused.details()
-        # Whether the server is well can be asked all the same.
-        stub = health_pb2_grpc.HealthStub(connection.channel)
-        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=60).status == health_pb2.HealthCheckResponse.SERVING
-        for call in waiting:
-            assert call.exception(60).code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert begin.future(iter(())).exception(60).code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert connection.stub.Predict(predict_request(faces[:1]), timeout=60).outputs
-        page = http(server.http, "/monitoring/prometheus/metrics")[1]
-        never.set()
-    for code, count in (("RESOURCE_EXHAUSTED", 1), ("DEADLINE_EXCEEDED", 4)):
-        assert f'fer_tf_requests_total{{code="{code}",method="Predict",model=""}} {count}.0' in page
-
-
 def test_dead_and_old_connections_are_closed_unless_the_flag_says_otherwise() -> None:
     config = ServerConfig(grpc_channel_arguments="grpc.max_connection_age_ms=5, grpc.keepalive_time_ms=7")
     for given, age, silence in ((ServerConfig(), 600_000, 60_000), (config, 5, 7)):
@@ -279,27 +235,6 @@ def test_dead_and_old_connections_are_closed_unless_the_flag_says_otherwise() ->
         assert len(dict(options)) == len(options)
         assert dict(options)["grpc.max_connection_age_ms"] == age
         assert dict(options)["grpc.keepalive_time_ms"] == silence
-
-
-def test_streams_hear_that_the_server_stops_and_do_not_hold_it_up(small: str) -> None:
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(model_base_path=small, drain_seconds=600, enable_reflection=True))
-        with grpc.insecure_channel(server.address) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            watched = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
-            assert [next(each).status for each in watched] == [health_pb2.HealthCheckResponse.SERVING] * 2
-            asking = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-            never = threading.Event()
-            asked = asking(iter(lambda: bytes([58, 0]) if not never.wait(1) else b"", b""))
-            assert b"tensorflow.serving.PredictionService" in next(asked)
-            # Waits for the end, within a minute.
-            stack.close()
-            never.set()
-            for each in watched:
-                assert next(each).status == health_pb2.HealthCheckResponse.NOT_SERVING
-                with pytest.raises(grpc.RpcError) as caught:
-                    next(each)
-                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_an_old_version_is_served_by_number_and_by_label(models: Path, faces: list[bytes], tmp_path: Path) -> None:
