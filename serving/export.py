@@ -187,10 +187,11 @@ def load_live(fa_net_dir: str, precision: str = "float32") -> tuple[Any, Any]:
 
 def versions(model_folder: str) -> list[int]:
     """Returns the version numbers in an export's folder, ascending."""
-    if not os.path.isdir(model_folder):
+    try:
+        numbers = map(version_number, os.listdir(model_folder))
+    except OSError:
         return []
-    numbers = map(version_number, os.listdir(model_folder))
-    return sorted(number for number in numbers if number is not None)
+    return sorted({number for number in numbers if number is not None})
 
 
 def newest_version_dir(output: str) -> str:

@@ -267,7 +267,7 @@ def _spec(asked: re.Match) -> model_pb2.ModelSpec:
     if asked["label"] is not None:
         spec.version_label = asked["label"]
     elif asked["version"] is not None:
-        number = version_number(asked["version"][:20])
+        number = version_number(asked["version"])
         if number is None:
             raise RequestError(grpc.StatusCode.NOT_FOUND, f"{spec.name} has no version {asked['version'][:40]}")
         spec.version.value = number

@@ -88,7 +88,8 @@ def _joined(sources: Sequence[str]) -> JoinedNetwork:
 
 def version_number(name: str) -> int | None:
     """Returns the version that a folder's name says; None when it says none, or one that no request can name."""
-    return int(name) if name.isascii() and name.isdigit() and int(name) <= MAX_VERSION else None
+    is_number = name.isascii() and name.isdigit() and len(name) <= len(str(MAX_VERSION))
+    return int(name) if is_number and int(name) <= MAX_VERSION else None
 
 
 def newest_version(source: str) -> str:
