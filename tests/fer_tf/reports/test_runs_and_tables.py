@@ -61,6 +61,11 @@ def write_run(folder: Path, task: str, right: list[int], val: float = 0.5, **fla
     )
 
 
+def add(path: Path, more: dict[str, object]) -> None:
+    """Adds to what a run's file says."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+
+
 def test_runs_are_found_at_every_depth_and_checkpoints_are_not_searched(tmp_path: Path) -> None:
     write_run(tmp_path / "er_ss", "er_ss", [1, 1, 0, 1])
     write_run(tmp_path / "all" / "er_ue" / "seed-0" / "real", "er_ue", [1, 0, 0, 1])
@@ -148,7 +153,7 @@ def test_tables_2_and_3_have_a_row_for_each_method_with_what_it_takes(tmp_path: 
         "size_bytes": 3_300_000,
         "persons_left_out": {"faces": 4, "accuracy": 0.5, "accuracy_interval": None, "interval_over": "persons"},
     }
-    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    add(path, more)
     runs = find_runs(str(tmp_path))
     second = {row[0].text: row for row in competitor_tables.table_2(runs).rows}
     assert [cell.text for cell in second["Bag of Words"][1:3]] == ["67.4", "50.0"]
@@ -294,7 +299,7 @@ def leave_out(folder: Path, right: list[int]) -> None:
     path, hits = folder / "metrics.json", np.array(right, bool)
     scores = {"faces": len(right), "accuracy": float(hits.mean()), "accuracy_interval": [0.3, 0.5]}
     scores |= {"interval_over": "persons", "mean_class_accuracy": 0.1}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"persons_left_out": scores}))
+    add(path, {"persons_left_out": scores})
     np.savez(
         folder / "fa_net" / "predictions_persons.npz",
         image_id=np.array([f"face {n}" for n in range(len(right))]),
@@ -342,7 +347,7 @@ def test_what_a_run_was_trained_on_and_scored_with_counts_and_not_what_lies_in_i
     for name, more in (("real", {"synthetic_fingerprint": ""}), ("views", {"tta": "views"})):
         write_run(tmp_path / name, "er_ss", [1, 1, 0, 1], synthetic_from="gan", synthetic=True)
         path = tmp_path / name / "metrics.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+        add(path, more)
     real, views = find_runs(str(tmp_path))
     assert not real.synthetic and views.synthetic
     assert differences([real], [views]) == ["tta"] and "--tta=views" in paper_tables.own_cell([views], "-").note
@@ -352,7 +357,7 @@ def test_a_mean_of_trainings_is_none_of_table_4s_rows(tmp_path: Path) -> None:
     write_run(tmp_path / "fresh", "jaffe", [1, 1, 0, 0], recipe="paper")
     write_run(tmp_path / "mean", "jaffe", [1, 1, 1, 1], 0.9, recipe="paper")
     path = tmp_path / "mean" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"averaged": ["runs/a", "runs/b"]}))
+    add(path, {"averaged": ["runs/a", "runs/b"]})
     runs = find_runs(str(tmp_path))
     assert [row["accuracy"] for row in paper_tables.numbers_4(runs, ("jaffe",))] == [[50.0]]
     assert table_5.runs_5(runs, "Fa-Net", "jaffe") == runs[:1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from fer_tf.evaluation.run_scores import difference_of
 from fer_tf.reports import table_5, tables
 from fer_tf.reports.tables import Cell
 from fer_tf.runs import find_runs
-from tests.fer_tf.reports.test_runs_and_tables import write_run
+from tests.fer_tf.reports.test_runs_and_tables import add, write_run
 
 
 def test_table_5_keeps_remedies_and_synthetic_faces_apart(tmp_path: Path) -> None:
@@ -35,7 +34,7 @@ def draw_of(folder: Path, draw: int, right: list[int], **flags: object) -> None:
     write_run(folder, "er_up", right, split_seed=draw, draws=3, data=f"{folder}/draws/{draw}", **flags)
     path = folder / "metrics.json"
     known = {"data_fingerprint": f"draw {draw}", "drawn_from": "c"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | known))
+    add(path, known)
     predictions = folder / "fa_net" / "predictions_test.npz"
     columns = dict(np.load(predictions))
     np.savez(predictions, **{**columns, "image_id": [f"draw {draw} {name}" for name in columns["image_id"]]})
@@ -63,18 +62,18 @@ def test_table_5_compares_runs_that_differ_in_synthetic_faces_alone(tmp_path: Pa
     write_run(tmp_path / "both", "er_ss", [1, 1, 1, 1], synthetic_from="gan", epochs=3, epoch_faces=9, **made)
     for name, steps in (("real", 100), ("both", 101)):
         path = tmp_path / name / "metrics.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"training": {"steps": steps}}))
+        add(path, {"training": {"steps": steps}})
 
     def difference() -> Cell:
         rows = {row[0].text: row[1] for row in table_5.table_5(find_runs(str(tmp_path))).rows}
         return rows["difference, this system"]
 
     assert difference().text == "+25.0" and difference().note.endswith("same faces")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"training": {"steps": 190}}))
+    add(path, {"training": {"steps": 190}})
     assert difference().note.endswith("same faces, 1.9 times the steps")
     write_run(tmp_path / "better", "er_ss", [1, 1, 1, 1], 0.9, epochs=60, init_from="pretrained", **made)
     write_run(tmp_path / "better" / "x", "er_ss", [1, 1, 1, 1])
     path = tmp_path / "better" / "metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"synthetic_fingerprint": "s"}))
+    add(path, {"synthetic_fingerprint": "s"})
     assert difference().text == "not compared: the rows differ in epochs, init_from"
     assert "difference" not in table_5.numbers_5(find_runs(str(tmp_path)))["er_ss"]
