@@ -22,7 +22,7 @@ from beam_pipelines.chunks import Census
 from beam_pipelines.progress import ProgressLog
 from beam_pipelines.write import WritePlan
 from fer_tf import config, files
-from fer_tf.data import statistics
+from fer_tf.data import statistics, tasks
 from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review, read_labels
 from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
@@ -33,7 +33,7 @@ from fer_tf.evaluation import agreement
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.faces.subject import SUBJECTS
-from fer_tf.labels import POSES, TASKS
+from fer_tf.labels import POSES, SPLITS, TASKS
 from fer_tf.lock import only_writer
 from fer_tf.reports import build_page
 from fer_tf.resources import samples_folder
@@ -265,13 +265,7 @@ class Build:
         pair_counts, _ = write.read_receipts(pair_files)
         seen = set(corpus.keys.person.tolist())
         persons = {name: who for name, who in census.persons.items() if assign.stable_hash(name) in seen}
-        tasks: dict[str, dict[str, Any]] = {task: statistics.part_sizes(splits[task]) for task in TASKS}
-        tasks["er_ss"]["unit"] = self.settings.tasks.er_ss_unit
-        tasks["er_ue"]["rare_expressions"] = [labels.expressions[place] for place in plan.limits.rare_expressions]
-        tasks["er_up"]["rare_pose"] = self.settings.tasks.rare_pose
-        pair_tasks = {
-            task: {part: pair_counts[f"{task}/{part}"] for part in ("train", "val", "test")} for task in TASKS
-        }
+        pair_tasks = {task: {part: pair_counts[f"{task}/{part}"] for part in SPLITS} for task in TASKS}
         return {
             "schema_version": SCHEMA_VERSION,
             "fingerprint": fingerprint(face_digests, face_counts["examples"]),
@@ -280,7 +274,7 @@ class Build:
             "expressions": list(labels.expressions),
             "poses": list(labels.poses),
             "persons": list(persons),
-            "tasks": tasks,
+            "tasks": tasks.describe(splits, plan.limits, labels.expressions),
             "counts": {
                 "rows": census.rows,
                 "clips_kept": census.clips,

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from fer_tf import files
-from fer_tf.data import statistics, tasks
+from fer_tf.data import tasks
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord, parse
 from fer_tf.data.stored import record_batches
 from fer_tf.data.tasks import FaceKeys, SplitPlan, TaskOptions, stable_hash
 from fer_tf.errors import InputError
-from fer_tf.labels import TASKS
 
 _FIELDS = ("image_id", "clip_id", "clip_group", "person", "expression_id", "pose_id")
 
@@ -67,12 +66,9 @@ def draw(data: DataFolder, folder: str, seed: int) -> DataFolder:
 def _dataset(data: DataFolder, about: dict, limits: SplitPlan, splits: dict[str, np.ndarray]) -> dict:
     """The draw's dataset.json: the data's own, with the parts and the fingerprint of the draw."""
     known = data.dataset
-    sizes = {task: statistics.part_sizes(splits[task]) for task in TASKS}
-    sizes["er_ss"]["unit"] = limits.options.er_ss_unit
-    sizes["er_ue"]["rare_expressions"] = [known["expressions"][place] for place in limits.rare_expressions]
-    sizes["er_up"]["rare_pose"] = limits.options.rare_pose
+    described = tasks.describe(splits, limits, known["expressions"])
     text = json.dumps({name: value for name, value in about.items() if name != "of"}, sort_keys=True)
-    changed = {"seed": limits.options.seed, "tasks": sizes, "draw": about, "leaks": {}}
+    changed = {"seed": limits.options.seed, "tasks": described, "draw": about, "leaks": {}}
     return {**known, **changed, "fingerprint": hashlib.sha256(text.encode()).hexdigest()}
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.data.schema import FACE_SIZE
-from fer_tf.data.tasks import TEST, TRAIN, VAL, FaceKeys
-from fer_tf.labels import SPLITS
+from fer_tf.data.tasks import FaceKeys
 
 POSE_LETTERS = {
     "front": "F",
@@ -64,8 +63,3 @@ def describe(
         "genders": dict(sorted(genders.items())),
         "ages": {"youngest": min(ages, default=None), "oldest": max(ages, default=None), "bands": bands},
     }
-
-
-def part_sizes(parts: np.ndarray) -> dict[str, int]:
-    """Returns how many faces each part of a split has."""
-    return {SPLITS[code]: int((parts == code).sum()) for code in (TRAIN, VAL, TEST)}

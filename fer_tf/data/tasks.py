@@ -8,9 +8,8 @@ docs/paper.md says what was chosen where the paper is silent.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,7 +80,7 @@ class FaceKeys:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """The limits that `plan` found; plain values, so that it is saved as JSON and sent to workers.
+    """The limits that `plan` found; plain values, which are sent to workers.
 
     Attributes:
       options: the options it was made with.
@@ -103,10 +102,6 @@ class SplitPlan:
     er_up_test: int
     er_up_val: int
     er_zid: tuple[int, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the plan as plain JSON values."""
-        return dataclasses.asdict(self)
 
 
 def stable_hash(text: str) -> int:
@@ -222,6 +217,26 @@ def er_ss_parts(faces: FaceKeys, limits: tuple[int, int], options: TaskOptions) 
 def part_name(code: int) -> str:
     """Returns `train`, `val`, `test`, or an empty tag for a face that the task leaves out."""
     return "" if code == LEFT_OUT else SPLITS[code]
+
+
+def part_sizes(parts: np.ndarray) -> dict[str, int]:
+    """Returns how many faces each part of a split has."""
+    return {SPLITS[code]: int((parts == code).sum()) for code in (TRAIN, VAL, TEST)}
+
+
+def describe(splits: Mapping[str, np.ndarray], limits: SplitPlan, expressions: Sequence[str]) -> dict[str, Any]:
+    """Returns what `dataset.json` says of each of `TASKS`: its parts' sizes, and what is rare in it.
+
+    Args:
+      splits: each task's part of every face, int8 (N,), as `split` returns them.
+      limits: the plan that they were split by.
+      expressions: the vocabulary.
+    """
+    tasks: dict[str, dict[str, Any]] = {task: part_sizes(splits[task]) for task in TASKS}
+    tasks["er_ss"]["unit"] = limits.options.er_ss_unit
+    tasks["er_ue"]["rare_expressions"] = [expressions[place] for place in limits.rare_expressions]
+    tasks["er_up"]["rare_pose"] = limits.options.rare_pose
+    return tasks
 
 
 def _rank(keys: np.ndarray, purpose: str, options: TaskOptions) -> np.ndarray:

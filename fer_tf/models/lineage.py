@@ -23,7 +23,7 @@ from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.mixed import NAME as MIXED
 from fer_tf.data.schema import SYNTHETIC
 from fer_tf.errors import InputError
-from fer_tf.labels import TASKS
+from fer_tf.labels import SPLITS, TASKS
 from fer_tf.models import fa_net
 from fer_tf.run_folder import LINEAGE_FILE, NetworkFolder, RunFolder, network_folders
 
@@ -209,7 +209,7 @@ def _check_one(who: str, training: Training, faces: FaceSet, task: str, part_has
         return ""
     if training.images is None:
         return _of_unknown_images(who, training, faces, task)
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         if split not in part_hashes:
             part_hashes[split] = hashes_of(faces.parts[split])
     if share := _share_seen(training, "test", part_hashes):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fer_tf.data.tasks import UNITS
-from fer_tf.labels import SETTINGS, TASK_NAMES, TASKS
+from fer_tf.labels import SETTINGS, SPLITS, TASK_NAMES, TASKS
 from fer_tf.reports import agreement_section
 from fer_tf.reports.page import render
 from fer_tf.reports.section import section
@@ -94,11 +94,9 @@ def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
             f"rare: {parts['rare_pose']}" if parts.get("rare_pose") else "",
         )
         note = "; ".join(filter(None, notes))
-        counts = (Cell(f"{parts[part]:,}") for part in ("train", "val", "test"))
+        counts = (Cell(f"{parts[part]:,}") for part in SPLITS)
         rows.append((Cell(_name(task), note=note), *counts))
-    return Table(
-        "tasks", "The four tasks (section 4.1), faces", ("task", "train", "val", "test"), tuple(rows), right=True
-    )
+    return Table("tasks", "The four tasks (section 4.1), faces", ("task", *SPLITS), tuple(rows), right=True)
 
 
 def _leaks(key: str, title: str, counts: Mapping[str, Mapping[str, int]]) -> Table:

@@ -35,7 +35,3 @@ def test_describe_counts_images_subjects_and_sequences_as_table_1_does() -> None
     assert found["genders"] == {"female": 1, "male": 1, "unknown": 1}
     assert (found["ages"]["youngest"], found["ages"]["oldest"]) == (20, 61)
     assert found["ages"]["bands"]["18-24"] == 1 and sum(found["ages"]["bands"].values()) == 2
-
-
-def test_part_sizes_pass_over_faces_that_a_task_leaves_out() -> None:
-    assert statistics.part_sizes(np.array([0, 0, 1, 2, -1])) == {"train": 2, "val": 1, "test": 1}

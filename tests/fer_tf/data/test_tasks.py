@@ -142,3 +142,20 @@ def test_a_corpus_without_the_rare_pose_has_no_er_up_test_part() -> None:
 def test_wrong_options_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InputError, match=field):
         TaskOptions(**{field: value})
+
+
+def test_part_sizes_pass_over_faces_that_a_task_leaves_out() -> None:
+    assert tasks.part_sizes(np.array([0, 0, 1, 2, -1])) == {"train": 2, "val": 1, "test": 1}
+
+
+def test_a_description_has_each_tasks_sizes_and_what_is_rare_in_it() -> None:
+    faces = corpus({"front": 40, "half_left": 20}, persons=5, classes=5, clip=4)
+    splits, limits = parts_of(faces, er_ss_unit="clip", seed=3)
+    described = tasks.describe(splits, limits, EXPRESSIONS)
+    assert list(described) == list(TASKS)
+    for task, parts in splits.items():
+        sizes = [described[task][part] for part in ("train", "val", "test")]
+        assert sizes == [int((parts == code).sum()) for code in (TRAIN, VAL, TEST)]
+    assert described["er_ss"]["unit"] == "clip" and described["er_up"]["rare_pose"] == "half_left"
+    (rare,) = described["er_ue"]["rare_expressions"]
+    assert all((faces.expression == EXPRESSIONS.index(rare))[splits["er_ue"] == TEST])
