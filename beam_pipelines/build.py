@@ -28,7 +28,7 @@ from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
 from fer_tf.data.tasks import TaskOptions
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.evaluation import agreement
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.landmarks import LandmarkPredictor
@@ -96,9 +96,7 @@ class BuildConfig:
     progress_s: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, least in (("num_shards", 0), ("pairs_per_image", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        check_least(self, num_shards=0, pairs_per_image=0)
         if self.progress_s <= 0:
             raise InputError(f"`progress_s` must be more than 0 seconds. Received: {self.progress_s}.")
         if self.faces.subject == "all":

@@ -24,7 +24,7 @@ from fer_tf import config, files
 from fer_tf.data.public_set import PICTURES
 from fer_tf.data.tasks import stable_hash
 from fer_tf.data.tta import TTA, TtaName
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 from fer_tf.recognition import alignment, networks, tracking
 from fer_tf.recognition.answers import Answer, OneView, encode_face, rounded
@@ -75,9 +75,7 @@ class PredictConfig:
     num_shards: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("num_shards", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        check_least(self, batch_size=1, num_shards=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

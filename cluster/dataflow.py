@@ -23,7 +23,7 @@ from beam_pipelines.assign import Labels
 from beam_pipelines.write import WritePlan
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.data.tasks import SplitPlan, TaskOptions
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.labels import POSES
 
@@ -54,8 +54,7 @@ class DataflowConfig:
         # Of any other name Beam would quietly make a bucket of its own.
         if not re.fullmatch(r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9](/.*)?", self.bucket):
             raise InputError(f"`bucket` must be gs:// and the name of a bucket. Received: {self.bucket!r}.")
-        if self.workers < 1:
-            raise InputError(f"`workers` must be at least 1. Received: {self.workers}.")
+        check_least(self, workers=1)
 
 
 def beam_flags(config: DataflowConfig) -> list[str]:

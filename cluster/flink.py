@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_tf.config import EXIT_OK, parse, run_command
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least
 
 ROOT = Path(__file__).parent.parent
 POM = Path(__file__).parent / "pom.xml"
@@ -60,9 +60,7 @@ class FlinkConfig:
     maven: str = "mvn"
 
     def __post_init__(self) -> None:
-        for name, least in (("task_managers", 0), ("slots", 1), ("restarts", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        check_least(self, task_managers=0, slots=1, restarts=0)
 
 
 def fetch_jars(folder: str | Path, maven: str = "mvn") -> Path:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fer_tf.config import EXIT_FAILED, EXIT_OK, EXIT_USAGE, parse, run_command
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least
 
 POLL_SECONDS = 0.2
 # A worker that lost another needs some time to notice; it is stopped sooner.
@@ -41,9 +41,7 @@ class WorkersConfig:
     logs: str = ".cluster/logs"
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("restarts", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        check_least(self, workers=1, restarts=0)
 
 
 def tf_configs(workers: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable
 
@@ -23,6 +24,34 @@ class ServerError(Exception):
 def is_number(value: object, kind: type = numbers.Real) -> bool:
     """Returns whether a value is a number of a kind, NumPy's too; True and False are none."""
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def check_least(options: object, prefix: str = "", **least: float) -> None:
+    """Raises InputError for the first field that is less than its least value, or no finite number.
+
+    Args:
+      options: what holds the fields, a command's flags or a group of them.
+      prefix: what stands before the fields' names in the flags.
+      **least: the least value of a field, by its name.
+    """
+    for name, value in least.items():
+        given = getattr(options, name)
+        if not given < math.inf:  # nan too
+            raise InputError(f"`{prefix}{name}` must be a finite number of at least {value}. Received: {given}.")
+        if given < value:
+            raise InputError(f"`{prefix}{name}` must be at least {value}. Received: {given}.")
+
+
+def check_port(field: str, port: int, least: int = 0) -> None:
+    """Raises InputError for what is no port number.
+
+    Args:
+      field: name of the flag.
+      port: what it was given.
+      least: the least value that means something: 0 takes a free port, -1 none at all.
+    """
+    if not least <= port < 65536:
+        raise InputError(f"`{field}` must be a port number. Received: {port}.")
 
 
 def not_one_of(field: str, received: object, allowed: Iterable[object], where: str = "") -> InputError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fer_tf import files
 from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, inputs_of, names_of, show
 
@@ -72,9 +72,7 @@ class ClientConfig:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise InputError("name at least one picture or video, such as: python -m serving.client photo.jpg")
-        for name, least in (("top_k", 1), ("smoothing", 0), ("timeout", 0.001), ("frames_per_second", 0.01)):
-            if getattr(self, name) < least:
-                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        check_least(self, top_k=1, smoothing=0, timeout=0.001, frames_per_second=0.01)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least, check_port
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,20 @@ class ServerConfig:
     tensorflow_inter_op_parallelism: int = 0
 
     def __post_init__(self) -> None:
-        least = {
-            "max_batch_size": 1,
-            "batch_timeout_micros": 0,
-            "max_enqueued_images": 1,
-            "num_batch_threads": 1,
-            "max_message_bytes": 1024,
-            "max_images": 1,
-            "max_image_pixels": 1,
-            "max_concurrent_rpcs": 1,
-            "drain_seconds": 0,
-            "tensorflow_intra_op_parallelism": 0,
-            "tensorflow_inter_op_parallelism": 0,
-        }
-        for name, least_value in least.items():
-            if getattr(self, name) < least_value:
-                raise InputError(f"`{name}` must be at least {least_value}. Received: {getattr(self, name)}.")
+        check_least(
+            self,
+            max_batch_size=1,
+            batch_timeout_micros=0,
+            max_enqueued_images=1,
+            num_batch_threads=1,
+            max_message_bytes=1024,
+            max_images=1,
+            max_image_pixels=1,
+            max_concurrent_rpcs=1,
+            drain_seconds=0,
+            tensorflow_intra_op_parallelism=0,
+            tensorflow_inter_op_parallelism=0,
+        )
         # A body and the message that it becomes are held at once.
         if self.max_open_bytes < 2 * self.max_message_bytes:
             raise InputError(
@@ -97,6 +95,5 @@ class ServerConfig:
             raise InputError(
                 f"`file_system_poll_wait_seconds` must be above 0. Received: {self.file_system_poll_wait_seconds}."
             )
-        for name in ("port", "rest_api_port"):
-            if not -1 <= getattr(self, name) < 65536 or (name == "port" and self.port < 0):
-                raise InputError(f"`{name}` must be a port number. Received: {getattr(self, name)}.")
+        check_port("port", self.port)
+        check_port("rest_api_port", self.rest_api_port, least=-1)

@@ -19,7 +19,7 @@ from typing import Any
 
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.recognition.networks import EXTRA, MAX_VERSION, MODEL_FILE, WEIGHTS_DIR, newest_version, version_number
 from fer_tf.resources import PUBLISHED
 from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder
@@ -71,8 +71,7 @@ class ExportConfig:
                         f"`{name}` belongs to --format=saved_model; leave it out for {self.format!r}. "
                         f"Received: {getattr(self, name)!r}."
                     )
-        if self.max_faces < 1:
-            raise InputError(f"`max_faces` must be at least 1. Received: {self.max_faces}.")
+        check_least(self, max_faces=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from fer_tf.data import mixed, public
 from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.data.tta import TtaName
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.labels import RARE_TASKS, TASKS, mirror_pairs_of
 from fer_tf.run_folder import RunFolder
 
@@ -31,23 +31,6 @@ TABLE_5, TABLE_4 = "all", "pretraining"
 Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, TABLE_5, TABLE_4)]
 Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
 FA_NET = "fa_net"
-
-
-def check(options: object, prefix: str = "", **least: float) -> None:
-    """Raises InputError for a field that is less than its least value, or no finite number; the flag's name tells it.
-
-    Args:
-      options: a group.
-      prefix: what stands before its fields' names in the flags.
-      **least: the least value of a field.
-    """
-    for name, value in least.items():
-        given = getattr(options, name)
-        if isinstance(given, int) and given < value:
-            words = "not be negative" if value == 0 else f"be at least {value}"
-            raise InputError(f"`{prefix}{name}` must {words}. Received: {given}.")
-        if not value <= given < float("inf"):
-            raise InputError(f"`{prefix}{name}` must be a number of at least {value}. Received: {given}.")
 
 
 @dataclass(frozen=True)
@@ -121,7 +104,7 @@ class FaNetOptions:
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        check(self, epochs=0, epoch_faces=0, batch_size=0, image_size=0, learning_rate=0, decay_epochs=0, mixup=0)
+        check_least(self, epochs=0, epoch_faces=0, batch_size=0, image_size=0, learning_rate=0, decay_epochs=0, mixup=0)
         for name in ("teacher_weight", "balance_strength"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must be between 0 and 1. Received: {getattr(self, name)}.")
@@ -155,7 +138,7 @@ class PretrainingOptions:
     learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        check(self, "pretrain_", epochs=0, batch_size=0, learning_rate=0)
+        check_least(self, "pretrain_", epochs=0, batch_size=0, learning_rate=0)
 
 
 @dataclass(frozen=True)
@@ -193,8 +176,8 @@ class GanOptions:
     final_pairs: int = 512
 
     def __post_init__(self) -> None:
-        check(self, "gan_", epochs=0, batch_size=0, image_size=0, channels=0, quality_pairs=0, final_pairs=0)
-        check(self, "gan_", checkpoint_steps=1, face_weight=0)
+        check_least(self, "gan_", epochs=0, batch_size=0, image_size=0, channels=0, quality_pairs=0, final_pairs=0)
+        check_least(self, "gan_", checkpoint_steps=1, face_weight=0)
 
 
 @dataclass(frozen=True)
@@ -219,7 +202,7 @@ class SynthesisOptions:
     landmark_model: str = ""
 
     def __post_init__(self) -> None:
-        check(self, synthetic_ratio=0, max_identity_distance=0, max_landmark_error=0)
+        check_least(self, synthetic_ratio=0, max_identity_distance=0, max_landmark_error=0)
         mirror_pairs_of(self.mirror_pairs)
 
 
@@ -249,7 +232,7 @@ class RunOptions:
     profile: str = ""
 
     def __post_init__(self) -> None:
-        check(self, seed=0, draws=0, seeds=1)
+        check_least(self, seed=0, draws=0, seeds=1)
         if self.profile and not re.fullmatch(r"\d+,\d+", self.profile):
             raise InputError(f"`profile` must be two step numbers such as 20,30. Received: {self.profile!r}.")
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.faces import align, keyframes
 from fer_tf.faces.detect import MIN_FACE, Detections, FaceDetector
 from fer_tf.faces.follow import CHUNK, SIDES, ClipFinder
@@ -73,13 +73,9 @@ class ExtractorOptions:
             raise not_one_of("keyframe_rule", self.keyframe_rule, keyframes.RULES)
         if self.subject not in SUBJECTS:
             raise not_one_of("subject", self.subject, SUBJECTS)
-        if self.max_keyframes < 1:
-            raise InputError(f"`max_keyframes` must be at least 1. Received: {self.max_keyframes}.")
         if not 0 <= self.min_score < 1:
             raise InputError(f"`min_score` must be in [0, 1). Received: {self.min_score}.")
-        for name, least in (("max_pixels", 1), ("max_picture_pixels", 1), ("max_side", 0), ("threads", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"`{name}` must be at least {least}. Received: {getattr(self, name)}.")
+        check_least(self, max_keyframes=1, max_pixels=1, max_picture_pixels=1, max_side=0, threads=0)
         if not self.decode_timeout_s > 0:
             raise InputError(f"`decode_timeout_s` must be more than 0 seconds. Received: {self.decode_timeout_s}.")
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fer_tf import files
 from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition.command import Output, inputs_of, names_of, show
 from fer_tf.recognition.faces import RelativeTo
@@ -73,8 +73,7 @@ class RecognizeConfig:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise InputError("name at least one picture or clip, such as: python -m fer_tf.recognition photo.jpg")
-        if self.top_k < 1:
-            raise InputError(f"`top_k` must be at least 1. Received: {self.top_k}.")
+        check_least(self, top_k=1)
         if self.relative_to != "nobody" and not self.output:
             raise InputError(f"`relative_to` needs --output=FOLDER for its table. Received: {self.relative_to!r}.")
         if self.output and os.path.exists(self.output) and not os.path.isdir(self.output):

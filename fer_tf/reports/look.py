@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from fer_tf.config import EXIT_OK, parse, run_command
-from fer_tf.errors import InputError, not_one_of
+from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.reports import figures
@@ -54,8 +54,7 @@ class LookConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.faces < 1:
-            raise InputError(f"`faces` must be at least 1. Received: {self.faces}.")
+        check_least(self, faces=1)
 
     @property
     def methods(self) -> tuple[str, ...]:

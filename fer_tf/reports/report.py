@@ -15,7 +15,7 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_least
 from fer_tf.evaluation.run_scores import best
 from fer_tf.labels import TASK_NAMES
 from fer_tf.reports import competitor_tables, figures, page, paper_tables, sheets, table_5, tables, wording
@@ -55,11 +55,7 @@ class ReportConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.groups < 2:
-            raise InputError(f"`groups` must be at least 2. Received: {self.groups}.")
-        for name in ("max_faces", "saliency_faces", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        check_least(self, groups=2, max_faces=0, saliency_faces=0, seed=0)
 
 
 @dataclass

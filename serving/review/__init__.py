@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fer_tf.config import EXIT_OK, parse, resuming
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, check_port
 from fer_tf.resources import samples_folder
 from serving import hosts
 
@@ -52,8 +52,7 @@ class ReviewConfig:
     port: int = 7870
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 65536:
-            raise InputError(f"`port` must be a port number. Received: {self.port}.")
+        check_port("port", self.port)
         if self.export_votes not in ("final", "first"):
             raise InputError(f"`export_votes` must be final or first. Received: {self.export_votes!r}.")
 

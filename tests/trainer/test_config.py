@@ -77,22 +77,22 @@ def test_a_run_that_was_begun_before_the_groups_goes_on_and_other_flags_do_not(t
 @pytest.mark.parametrize(
     ("group", "value", "message"),
     [
-        (FaNetOptions, {"epochs": -1}, "`epochs` must not be negative. Received: -1."),
+        (FaNetOptions, {"epochs": -1}, "`epochs` must be at least 0. Received: -1."),
         (
             FaNetOptions,
             {"learning_rate": float("nan")},
-            "`learning_rate` must be a number of at least 0. Received: nan.",
+            "`learning_rate` must be a finite number of at least 0. Received: nan.",
         ),
         (FaNetOptions, {"teacher_weight": 2.0}, "`teacher_weight` must be between 0 and 1. Received: 2.0."),
-        (FaNetOptions, {"mixup": -0.1}, "`mixup` must be a number of at least 0. Received: -0.1."),
-        (GanOptions, {"epochs": -1}, "`gan_epochs` must not be negative. Received: -1."),
+        (FaNetOptions, {"mixup": -0.1}, "`mixup` must be at least 0. Received: -0.1."),
+        (GanOptions, {"epochs": -1}, "`gan_epochs` must be at least 0. Received: -1."),
         (GanOptions, {"checkpoint_steps": 0}, "`gan_checkpoint_steps` must be at least 1. Received: 0."),
         (
             SynthesisOptions,
             {"synthetic_ratio": -0.5},
-            "`synthetic_ratio` must be a number of at least 0. Received: -0.5.",
+            "`synthetic_ratio` must be at least 0. Received: -0.5.",
         ),
-        (RunOptions, {"draws": -1}, "`draws` must not be negative. Received: -1."),
+        (RunOptions, {"draws": -1}, "`draws` must be at least 0. Received: -1."),
         (RunOptions, {"seeds": 0}, "`seeds` must be at least 1. Received: 0."),
         (RunOptions, {"profile": "ten"}, "`profile` must be two step numbers such as 20,30. Received: 'ten'."),
     ],

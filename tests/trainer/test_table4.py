@@ -162,7 +162,7 @@ def test_the_corpus_has_fape_gans_faces_too_and_persons_are_left_out(
         ({"stage": "fa_net"}, "`task` 'pretraining' trains a whole table"),
         ({"split_seed": 1}, "`split_seed` draws the four tasks' splits; `task` 'pretraining' has none of its own"),
         ({"method": "hog_svm"}, "`task` 'pretraining' belongs to --method=fa_net"),
-        ({"pretrain_epochs": -1}, "`pretrain_epochs` must not be negative"),
+        ({"pretrain_epochs": -1}, "`pretrain_epochs` must be at least 0"),
     ],
 )
 def test_what_cannot_be_a_table_is_told(tmp_path: Path, given: dict[str, Any], message: str) -> None:

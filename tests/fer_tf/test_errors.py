@@ -1,0 +1,36 @@
+"""The checks that every command's flags share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from fer_tf.errors import InputError, check_least, check_port
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (0, "`gan_steps` must be at least 1. Received: 0."),
+        (0.5, "`gan_steps` must be at least 1. Received: 0.5."),
+        (float("nan"), "`gan_steps` must be a finite number of at least 1. Received: nan."),
+        (float("inf"), "`gan_steps` must be a finite number of at least 1. Received: inf."),
+    ],
+)
+def test_a_number_below_the_least_is_refused_by_the_flags_name(given: float, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        check_least(SimpleNamespace(seed=0, steps=given), "gan_", seed=0, steps=1)
+    assert str(error.value) == message
+
+
+def test_the_least_number_passes_and_so_does_one_that_no_float_can_hold() -> None:
+    check_least(SimpleNamespace(steps=1, bytes=10**400), steps=1, bytes=1)
+
+
+def test_a_port_lies_in_its_range() -> None:
+    for port, least in ((0, 0), (65535, 0), (-1, -1)):
+        check_port("port", port, least)
+    for port, least in ((-1, 0), (65536, 0), (-2, -1)):
+        with pytest.raises(InputError, match=rf"`port` must be a port number\. Received: {port}\."):
+            check_port("port", port, least)
