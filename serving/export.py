@@ -15,18 +15,18 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
-from fer_tf.errors import InputError, check_least, not_one_of
+from fer_tf.errors import InputError, check_least
 from fer_tf.recognition.networks import EXTRA, MAX_VERSION, MODEL_FILE, WEIGHTS_DIR, newest_version, version_number
 from fer_tf.resources import PUBLISHED
 from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder
 from fer_tf.runs import newest_finished
 
-FORMATS = ("saved_model", "tflite", "onnx")
-PRECISIONS = ("float32", "bfloat16")
+# All but the first: `serving.portable.FORMATS`.
+Format = Literal["saved_model", "tflite", "onnx"]
 MODEL_NAME = "fa_net"
 RUNS = "runs"
 LABELS_FILE = f"{EXTRA}/labels.txt"
@@ -51,17 +51,13 @@ class ExportConfig:
 
     run_dir: str = ""
     output: str = "models/fa_net"
-    format: str = "saved_model"
+    format: Format = "saved_model"
     version: int = 0
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     data: str = ""
     max_faces: int = 500
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise not_one_of("format", self.format, FORMATS)
-        if self.precision not in PRECISIONS:
-            raise not_one_of("precision", self.precision, PRECISIONS)
         if not 0 <= self.version <= MAX_VERSION:
             raise InputError(f"`version` must be from 0 to {MAX_VERSION}. Received: {self.version}.")
         if self.format != "saved_model":

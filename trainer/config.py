@@ -10,7 +10,7 @@ import dataclasses
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from fer_tf import competitors
 from fer_tf.config import group
@@ -23,13 +23,13 @@ from fer_tf.labels import RARE_TASKS, TASKS, mirror_pairs_of
 from fer_tf.run_folder import RunFolder
 
 PUBLIC_TASKS = (*public.NAMES, mixed.NAME)
-STAGES = ("fape_gan", "synthesize", "fa_net", "evaluate")
 
 # Whole tables of the paper: several trainings by one command.
 TABLE_5, TABLE_4 = "all", "pretraining"
 # jsonargparse takes the choices from it; a type checker is content with a text.
 Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, TABLE_5, TABLE_4)]
 Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
+STAGES = get_args(Stage)[1:]
 FA_NET = "fa_net"
 
 

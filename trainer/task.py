@@ -12,13 +12,7 @@ from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, resuming, run_command
 from fer_tf.files import CannotWrite, cannot_write
 from trainer.config import PUBLIC_TASKS, STAGES, TABLE_4, TABLE_5, TaskConfig
 
-# Stage modules are imported when their turn comes, so that --help is instant.
-STAGE_MODULES = {
-    "fape_gan": "trainer.fape_gan",
-    "synthesize": "trainer.synthesize",
-    "fa_net": "trainer.fa_net",
-    "evaluate": "trainer.evaluate",
-}
+# Modules of stages and tables are imported when their turn comes, so that --help is instant.
 TABLE_MODULES = {TABLE_5: "trainer.table5", TABLE_4: "trainer.table4"}
 
 
@@ -31,12 +25,12 @@ def stages_of(config: TaskConfig) -> tuple[str, ...]:
 
 
 def module_of(config: TaskConfig, stage: str) -> str:
-    """Returns the module of a stage; a competitor is trained by its own, and another set is judged by its own."""
+    """Returns the module of a stage, which has its name, a competitor's, or the one that judges on another set."""
     from trainer import runtime
 
     if runtime.is_across(config):
         return "trainer.across"
-    return "trainer.competitor" if stage == "fa_net" and config.is_competitor else STAGE_MODULES[stage]
+    return "trainer.competitor" if stage == "fa_net" and config.is_competitor else f"trainer.{stage}"
 
 
 @resuming

@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from fer_tf.data import csv_rows
 from fer_tf.data.ballots import Ballots
@@ -23,8 +23,8 @@ from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import key_of, word_key
 
 REQUIRED_COLUMNS = ("video", "person", "expression", "pose")
-REVIEWS = ("unanimous", "majority", "none")
 Review = Literal["unanimous", "majority", "none"]
+REVIEWS = get_args(Review)
 
 # A person of more years, or fewer than none, is a typing error.
 MAX_AGE = 150

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from fer_tf.errors import InputError, not_one_of
 from fer_tf.labels import SPLITS, TASKS, word_key
 
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, -1
-UNITS = ("image", "clip", "person")
 Unit = Literal["image", "clip", "person"]
+UNITS = get_args(Unit)
 
 # Section 4.1 states counts, not shares; these ratios give them back exactly.
 PAPER_IMAGES = 219_719

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
 from fer_tf.errors import InputError, check_least, not_one_of
-from fer_tf.faces import align, keyframes
+from fer_tf.faces import align
 from fer_tf.faces.detect import MIN_FACE, Detections, FaceDetector
 from fer_tf.faces.follow import CHUNK, SIDES, ClipFinder
 from fer_tf.faces.frame import MAX_PICTURE_PIXELS, MAX_PIXELS, ClipError, Frame, Limits
+from fer_tf.faces.keyframes import RULES, Rule
 from fer_tf.faces.landmarks import MOST_DOUBT, NUM_LANDMARKS, LandmarkPredictor, crop_square
-from fer_tf.faces.subject import SUBJECTS, Seen, choose_subject
+from fer_tf.faces.subject import SUBJECTS, Seen, Subject, choose_subject
 from fer_tf.faces.video import ClipEnd, Decoder, ahead
 from fer_tf.faces.views import UPRIGHT, VIEWS, View
 
@@ -57,8 +57,8 @@ class ExtractorOptions:
     """
 
     max_keyframes: int = 40
-    keyframe_rule: Literal["apex", "motion", "uniform"] = "apex"
-    subject: Literal["main", "center", "largest", "all"] = "main"
+    keyframe_rule: Rule = "apex"
+    subject: Subject = "main"
     min_score: float = 0.8
     landmark_model: str = ""
     max_pixels: int = MAX_PIXELS
@@ -69,8 +69,8 @@ class ExtractorOptions:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.keyframe_rule not in keyframes.RULES:
-            raise not_one_of("keyframe_rule", self.keyframe_rule, keyframes.RULES)
+        if self.keyframe_rule not in RULES:
+            raise not_one_of("keyframe_rule", self.keyframe_rule, RULES)
         if self.subject not in SUBJECTS:
             raise not_one_of("subject", self.subject, SUBJECTS)
         if not 0 <= self.min_score < 1:

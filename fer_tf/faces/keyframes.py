@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
-RULES = ("apex", "motion", "uniform")
+Rule = Literal["apex", "motion", "uniform"]
+RULES = get_args(Rule)
 
 # Below this mean absolute difference (grey levels) a clip counts as still: what is left is noise of the codec.
 STILL = 0.5

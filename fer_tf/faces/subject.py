@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
-SUBJECTS = ("main", "center", "largest", "all")
+Subject = Literal["main", "center", "largest", "all"]
+SUBJECTS = get_args(Subject)
 
 # A face joins a track when it moved less than this, in face sides, and a little more for each second between.
 GATE, GATE_PER_SECOND, GATE_LIMIT = 0.8, 0.5, 2.0

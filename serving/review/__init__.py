@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fer_tf.config import EXIT_OK, parse, resuming
 from fer_tf.errors import InputError, check_port
@@ -41,7 +41,7 @@ class ReviewConfig:
     reviewers: str = ""
     study: str = "data/review"
     export: str = ""
-    export_votes: str = "final"
+    export_votes: Literal["final", "first"] = "final"
     labels_file: str = ""
     reviewer_columns: str = "reviewer_*"
     predictions: str = ""
@@ -53,8 +53,6 @@ class ReviewConfig:
 
     def __post_init__(self) -> None:
         check_port("port", self.port)
-        if self.export_votes not in ("final", "first"):
-            raise InputError(f"`export_votes` must be final or first. Received: {self.export_votes!r}.")
 
 
 @resuming
