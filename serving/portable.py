@@ -30,8 +30,8 @@ REPRESENTATIVE_FACES = 200
 INPUT = "images"
 OUTPUT = "probabilities"
 DESCRIPTION_FILE = "fa_net.json"
-# What each format is converted and compared with; all of the `export` extra.
-PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("onnx", "tf2onnx", "onnxruntime")}
+# What a file of a format holds, and what runs it.
+Converted = tuple[bytes, Callable[[str], Callable[[np.ndarray], np.ndarray]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Comparison:
 
 
 def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -> Iterator[str]:
-    """Writes `<output>/tflite/` or `<output>/onnx/` and yields a line about each file.
+    """Writes `<output>/<format>/` and yields a line about each file.
 
     The files get their names together, when all of them are compared: an earlier export stays until then.
 
     Args:
       fa_net_dir: folder with spec.json and the weights.
       output: folder of the model.
-      kind: `tflite` or `onnx`.
+      kind: one of `FORMATS`.
       data: the data that the run was trained on; empty takes what the run's config.json names.
       max_faces: how many test faces to compare on.
 
@@ -83,14 +83,7 @@ def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -
     test = faces.parts["test"]
     crops, labels = crops_of(test, spec, max_faces)
     live = live_probabilities(model, spec, test, max_faces)
-    if kind == "onnx":
-        made = {"fa_net.onnx": (to_onnx(forward), onnx_runner)}
-    else:
-        representative, _ = crops_of(faces.parts["train"], spec, REPRESENTATIVE_FACES)
-        made = {
-            "fa_net_float16.tflite": (to_tflite(forward, None), tflite_runner),
-            "fa_net_int8.tflite": (to_tflite(forward, representative), tflite_runner),
-        }
+    made = FORMATS[kind].convert(forward, faces, spec)
     compared = {}
     # All of them appear, or none does.
     with contextlib.ExitStack() as finished:
@@ -106,7 +99,7 @@ def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -
 
 def check_packages(kind: str) -> None:
     """Raises InputError when what converts and runs a format is not installed."""
-    missing = [name for name in PACKAGES[kind] if importlib.util.find_spec(name) is None]
+    missing = [name for name in FORMATS[kind].packages if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"`format` {kind!r} needs the packages {missing}; install them with `pip install .[export]`")
 
@@ -203,6 +196,38 @@ def onnx_runner(path: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda crops: np.concatenate(
         [session.run([OUTPUT], {INPUT: crops[start : start + 64]})[0] for start in range(0, len(crops), 64)]
     )
+
+
+def _tflite_files(forward: Any, faces: FaceSet, spec: FaNetSpec) -> dict[str, Converted]:
+    representative, _ = crops_of(faces.parts["train"], spec, REPRESENTATIVE_FACES)
+    return {
+        "fa_net_float16.tflite": (to_tflite(forward, None), tflite_runner),
+        "fa_net_int8.tflite": (to_tflite(forward, representative), tflite_runner),
+    }
+
+
+def _onnx_files(forward: Any, faces: FaceSet, spec: FaNetSpec) -> dict[str, Converted]:
+    return {"fa_net.onnx": (to_onnx(forward), onnx_runner)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format for other runtimes.
+
+    Attributes:
+      packages: what converts and runs it; all of the `export` extra.
+      convert: from `forward_fn`, the run's faces and the network's spec to its files by name.
+    """
+
+    packages: tuple[str, ...]
+    convert: Callable[[Any, FaceSet, FaNetSpec], dict[str, Converted]]
+
+
+# By their names in `serving.export.Format`, which must be known before TensorFlow is imported.
+FORMATS = {
+    "tflite": Format(("ai_edge_litert",), _tflite_files),
+    "onnx": Format(("onnx", "tf2onnx", "onnxruntime"), _onnx_files),
+}
 
 
 def crops_of(part: Part, spec: FaNetSpec, limit: int) -> tuple[np.ndarray, np.ndarray]:

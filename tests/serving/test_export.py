@@ -10,6 +10,7 @@ import shutil
 import struct
 import sys
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -229,6 +230,10 @@ def test_tflite_and_onnx_answer_like_the_live_model(fa_net_dir: str, toy_data: s
     assert results["fa_net_int8.tflite"]["agreement"] >= 0.9
     sizes = {name: (tmp_path / "tflite" / name).stat().st_size for name in os.listdir(tmp_path / "tflite")}
     assert sizes["fa_net_int8.tflite"] < 0.6 * sizes["fa_net_float16.tflite"]
+
+
+def test_every_format_of_the_flag_is_made() -> None:
+    assert set(get_args(export.Format)) == {"saved_model", *portable.FORMATS}
 
 
 def test_without_data_given_the_runs_own_is_compared_on(fa_net_dir: str, toy_data: str, tmp_path: Path) -> None:
