@@ -150,11 +150,11 @@ def _relabelled(part: Part, classes: dict[int, int]) -> np.ndarray:
 def judged(source: str, faces: FaceSet, task: str) -> tuple[Part, str]:
     """All faces of a set of which the network has seen none, else its test part."""
     whole = joined([faces.parts[split] for split in SPLITS if len(faces.parts[split])])
-    same = {"fer2013", "ferplus"} if task in ("fer2013", "ferplus") else {task, *(TASKS if task in TASKS else ())}
+    same = TASKS if task in TASKS else (public.pictures_of(task),)
     trainings = lineage.read(source)
     # A mixture that does not tell its images does not tell its sets either.
     unknown = any(training.task == mixed.NAME and training.images is None for training in trainings)
-    if unknown or any(training.task in same for training in trainings):
+    if unknown or any(public.pictures_of(training.task) in same for training in trainings):
         return faces.parts["test"], "test part"
     # Another set, under another name, may have the same pictures.
     images, _ = lineage.hashes_of(whole)

@@ -20,14 +20,16 @@ from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.labels import RARE_TASKS, TASKS, mirror_pairs_of
+from fer_tf.models.fa_net import VARIANTS
 from fer_tf.run_folder import RunFolder
 
 PUBLIC_TASKS = (*public.NAMES, mixed.NAME)
 
 # Whole tables of the paper: several trainings by one command.
 TABLE_5, TABLE_4 = "all", "pretraining"
-# jsonargparse takes the choices from it; a type checker is content with a text.
+# jsonargparse takes the choices from them; a type checker is content with a text.
 Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, TABLE_5, TABLE_4)]
+Variant = str if TYPE_CHECKING else Literal[(*VARIANTS,)]
 Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
 STAGES = get_args(Stage)[1:]
 FA_NET = "fa_net"
@@ -80,7 +82,7 @@ class FaNetOptions:
     """
 
     recipe: Literal["paper", "best"] = "best"
-    variant: Literal["light_cnn_9", "light_cnn_29", "light_cnn_29_v2", "dlib_resnet"] = "light_cnn_9"
+    variant: Variant = "light_cnn_9"
     epochs: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0

@@ -20,7 +20,7 @@ from fer_tf.data.parts import AS_THEY_ARE, Sampling
 from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
-from fer_tf.models import dlib_resnet, fa_net
+from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
 from fer_tf.run_folder import RunFolder
@@ -290,8 +290,8 @@ def _restored(
             borrowed.init_from(model, spec, config.fa_net.init_from)
             if recipe.has_small_kernels:
                 borrowed.shrink_kernels(model, recipe.kernel_variance[0])
-        elif not resumed and spec.variant == dlib_resnet.VARIANT:
-            dlib_resnet.begin_with_published(model)
+        elif not resumed:
+            fa_net.begin(model, spec)
         if config.fa_net.teacher:
             teacher = borrowed.load_teacher(config.fa_net.teacher, spec)
             model = pupil(model, teacher, config.fa_net.teacher_weight, mirror)

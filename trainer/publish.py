@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command, to_dict
+from fer_tf.data import public
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.reports import model_card
@@ -90,7 +91,7 @@ def _command(run: dict[str, Any]) -> str:
     """The command with the flags that were given, without those that did not decide the training."""
     flags = run["flags"]
     if sources := run.get("averaged"):
-        share = f" --held_out={flags['held_out']}" if flags["task"] == "fer2013" else ""
+        share = f" --held_out={flags['held_out']}" if public.holds_out(flags["task"]) else ""
         if strength := run.get("balance_strength"):
             share += f" --balance_strength={strength:g}"
         return f"trainer.average {' '.join(_shown('init_from', source) for source in sources)}{share}"

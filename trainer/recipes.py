@@ -8,6 +8,7 @@ from typing import Literal
 
 import keras
 
+from fer_tf.data import mixed, public
 from fer_tf.data.augment import Augmentation
 from trainer.config import FaNetOptions
 
@@ -210,14 +211,12 @@ BEST = {
 }
 
 
-# What is trained as another set is: FER+ has FER2013's pictures, and sets are mixed to be right about faces as wild.
-LIKE = {"ferplus": "fer2013", "mixed": "fer2013"}
-
-
 def recipe_of(task: str, options: FaNetOptions) -> Recipe:
     """Returns the recipe of a task that the options name, with those of them that override it."""
     recipes = PAPER if options.recipe == "paper" else BEST
-    recipe = recipes.get(LIKE.get(task, task), recipes["f2ed"])
+    # Sets are mixed to be right about faces as wild as FER2013's.
+    like = "fer2013" if task == mixed.NAME else public.pictures_of(task)
+    recipe = recipes.get(like, recipes["f2ed"])
     changes = {
         name: getattr(options, name)
         for name in ("epochs", "batch_size", "learning_rate", "image_size", "decay_epochs")

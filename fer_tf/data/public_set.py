@@ -128,6 +128,7 @@ class PublicSet:
         set is incomplete or renamed, with what was expected and what was found.
       takes_file: whether the set may be a single file.
       holds_out: whether the share matters.
+      pictures_of: the set whose pictures it shows, by its task, where its own are other labels of them.
       picture_share: side of a picture as a share of the side of the crop that `fer_tf.faces.align` would cut around its
         face, where that was measured and the pictures are the smaller ones; a network that learned from them is shown
         the same part of an aligned face.
@@ -138,6 +139,7 @@ class PublicSet:
     read: Callable[[str, float], Source]
     takes_file: bool = False
     holds_out: bool = False
+    pictures_of: str = ""
     picture_share: float = 1.0
 
 

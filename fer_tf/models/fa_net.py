@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fer_tf import files
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, not_one_of
 from fer_tf.run_folder import PLUS, SPEC_FILE, WEIGHTS_FILE, network_folders
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class FaNetSpec:
 
     Attributes:
       expressions: label names; a class's id is its position.
-      variant: which LightCNN, see `fer_tf.models.light_cnn.VARIANTS`, or dlib_resnet.
+      variant: which network, one of `VARIANTS`.
       image_size: side of the network's input, pixels.
       channels: 1 (grey) or 3 (RGB).
       crop: share of a training picture's side that `preprocess` keeps, 0 to 1.
@@ -80,17 +81,77 @@ def picture_share(crop: float, aligned_crop: float) -> float:
     return (aligned_crop or crop) / crop
 
 
-def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0), seed: int = 0) -> keras.Model:
-    """Returns a fresh network for the spec: preprocessed faces (see `preprocess`) to logits."""
-    from fer_tf.models import dlib_resnet
+@dataclass(frozen=True)
+class Variant:
+    """A network that can be a Fa-Net.
+
+    Attributes:
+      build: makes it, with fresh weights, of a spec, the variances of fresh kernels (see `light_cnn`) and a seed.
+      begin: fills a fresh one with published weights; None where it begins at random.
+      words: what a model card says of it after its name.
+    """
+
+    build: Callable[[FaNetSpec, tuple[float, float], int], keras.Model]
+    begin: Callable[[keras.Model], None] | None
+    words: str
+
+
+def _light_cnn(spec: FaNetSpec, kernel_variance: tuple[float, float], seed: int) -> keras.Model:
     from fer_tf.models.light_cnn import light_cnn
 
-    sizes = (spec.num_classes, spec.image_size, spec.channels)
-    options: dict[str, Any] = {"blur": spec.blur, "standardize": spec.standardize, "dropout": spec.dropout}
-    if spec.variant == dlib_resnet.VARIANT:
-        return dlib_resnet.dlib_resnet(*sizes, **options, seed=seed)
-    options |= {"batch_norm": spec.batch_norm, "kernel_variance": kernel_variance}
-    return light_cnn(spec.variant, *sizes, **options, seed=seed)
+    options = {**_options(spec), "batch_norm": spec.batch_norm, "kernel_variance": kernel_variance}
+    return light_cnn(spec.variant, *_sizes(spec), **options, seed=seed)
+
+
+def _dlib_resnet(spec: FaNetSpec, kernel_variance: tuple[float, float], seed: int) -> keras.Model:
+    from fer_tf.models.dlib_resnet import dlib_resnet
+
+    return dlib_resnet(*_sizes(spec), **_options(spec), seed=seed)
+
+
+def _begin_with_dlibs(model: keras.Model) -> None:
+    from fer_tf.models.dlib_resnet import begin_with_published
+
+    begin_with_published(model)
+
+
+def _sizes(spec: FaNetSpec) -> tuple[int, int, int]:
+    return spec.num_classes, spec.image_size, spec.channels
+
+
+def _options(spec: FaNetSpec) -> dict[str, Any]:
+    return {"blur": spec.blur, "standardize": spec.standardize, "dropout": spec.dropout}
+
+
+_LIGHT_CNN = Variant(_light_cnn, None, "with Max-Feature-Map and batch normalization")
+_DLIB_RESNET = Variant(
+    _dlib_resnet,
+    _begin_with_dlibs,
+    "of dlib's face descriptor's convolutions, with Max-Feature-Map in the feature layer",
+)
+VARIANTS = {
+    "light_cnn_9": _LIGHT_CNN,
+    "light_cnn_29": _LIGHT_CNN,
+    "light_cnn_29_v2": _LIGHT_CNN,
+    "dlib_resnet": _DLIB_RESNET,
+}
+
+
+def build(spec: FaNetSpec, *, kernel_variance: tuple[float, float] = (2.0, 2.0), seed: int = 0) -> keras.Model:
+    """Returns a fresh network for the spec: preprocessed faces (see `preprocess`) to logits.
+
+    Raises:
+      InputError: for an unknown variant, fewer than 2 classes or an image below 16 pixels.
+    """
+    if spec.variant not in VARIANTS:
+        raise not_one_of("variant", spec.variant, VARIANTS)
+    return VARIANTS[spec.variant].build(spec, kernel_variance, seed)
+
+
+def begin(model: keras.Model, spec: FaNetSpec) -> None:
+    """Fills a fresh network with the published weights that its variant begins with, if any."""
+    if published := VARIANTS[spec.variant].begin:
+        published(model)
 
 
 def save(

@@ -61,10 +61,11 @@ def read_corpus(data: str, tasks: Sequence[str] = ()) -> Corpus | None:
         return _corpus(data)
     if not Path(data).exists():
         return None
+    known = [name for name in SET_NAMES if public.public_set(name).expressions]
     if Path(data).is_file():
         # The one set that is a file; another's reader would hide what is wrong with it.
-        tasks = tasks or ("fer2013",)
-    for task in tasks or [name for name in SET_NAMES if public.public_set(name).expressions]:
+        tasks = tasks or [name for name in known if public.public_set(name).takes_file]
+    for task in tasks or known:
         try:
             return _corpus(public.folder_of(task, data), data)
         except InputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fer_tf.models.fa_net import VARIANTS
 from fer_tf.reports import wording
 from fer_tf.reports.across_section import across_section
 from fer_tf.reports.page import render
@@ -42,8 +43,6 @@ PARTS = {
     "test_without_equal_copies": "test without equal copies",
     "test_without_near_copies": "test without near copies",
 }
-_LIGHT_CNN = "with Max-Feature-Map and batch normalization"
-_ARCHITECTURES = {"dlib_resnet": "of dlib's face descriptor's convolutions, with Max-Feature-Map in the feature layer"}
 BREAKDOWNS = {"by_class": "true class", "by_pose": "pose", "by_gender": "gender", "by_age": "age"}
 
 
@@ -128,7 +127,7 @@ def _card(
 def _network(spec: dict[str, Any], task: str) -> list[tuple[str, str]]:
     variant, side, colour = spec["variant"], spec["image_size"], "RGB" if spec.get("channels", 1) == 3 else "grey"
     return [
-        ("network", f"{variant} {_ARCHITECTURES.get(variant, _LIGHT_CNN)}, {side} x {side} {colour}"),
+        ("network", f"{variant} {VARIANTS[variant].words}, {side} x {side} {colour}"),
         ("labels", ", ".join(spec["expressions"])),
         ("trained for", task or "not recorded"),
         ("data fingerprint", f"`{spec['data_fingerprint']}`" if spec.get("data_fingerprint") else "not recorded"),

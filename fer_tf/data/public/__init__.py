@@ -28,6 +28,16 @@ def public_set(name: str) -> PublicSet:
     return importlib.import_module(f"{__name__}.{name}").SET
 
 
+def pictures_of(task: str) -> str:
+    """Returns the task whose pictures a task shows: another public set's, or its own; of any other task itself."""
+    return (public_set(task).pictures_of if task in NAMES else "") or task
+
+
+def holds_out(task: str) -> bool:
+    """Returns whether a task is a public set that `held_out` changes."""
+    return task in NAMES and public_set(task).holds_out
+
+
 def titles() -> dict[str, str]:
     """Returns the sets' names as published, by task."""
     return {name: public_set(name).title for name in NAMES}

@@ -152,4 +152,4 @@ def _named(votes: str) -> Iterator[tuple[str, dict[str, str]]]:
     return table_rows(votes, (NAME, *VOTES))
 
 
-SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True, picture_share=PICTURE_SHARE)
+SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True, pictures_of="fer2013", picture_share=PICTURE_SHARE)

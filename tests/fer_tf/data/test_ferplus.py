@@ -136,3 +136,9 @@ def test_targets_are_shares_or_one_drawn_class_or_the_majority(folders):
     unclear = [means[image] for image, target in shares.items() if target.max() < 1]
     np.testing.assert_allclose(np.mean(unclear, axis=0), two, atol=0.15)
     assert all((mean > 0).sum() == 1 for image, mean in means.items() if shares[image].max() == 1)
+
+
+def test_a_set_names_the_set_whose_pictures_it_shows() -> None:
+    shown = {task: public.pictures_of(task) for task in (*public.NAMES, "er_ss", "mixed", "")}
+    assert shown == {**{task: task for task in shown}, "ferplus": "fer2013"}
+    assert {task for task in shown if public.holds_out(task)} == {"fer2013", "ferplus"}
