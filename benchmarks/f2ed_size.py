@@ -131,8 +131,6 @@ def write(folder: str, faces: int, clips: int) -> str:
             width=FACE_SIZE,
             mask=masks[face % len(images)],
             landmarks=points[face % len(images)],
-            box=np.zeros(4, np.float32),
-            score=1.0,
             expression=EXPRESSIONS[expression],
             expression_id=expression,
             pose=F2ED_POSES[pose],
@@ -141,9 +139,6 @@ def write(folder: str, faces: int, clips: int) -> str:
             clip_id=f"clip_{clip:05d}.mp4",
             clip_group=f"take_{clip // len(F2ED_POSES)}",
             frame=face,
-            time=0.0,
-            landmark_model="none",
-            detector="none",
             **{task: part_name(int(parts[task][face])) for task in TASKS},
         )
         writers[face % SHARDS].write(schema.encode(record))

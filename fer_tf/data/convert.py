@@ -27,7 +27,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.public_set import DAMAGED, FAULTS, LeftOut, PublicSet, Row, Source, faults
-from fer_tf.data.schema import NUM_LANDMARKS, SCHEMA_VERSION, FaceRecord, encode
+from fer_tf.data.schema import SCHEMA_VERSION, FaceRecord, encode
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.errors import InputError
 from fer_tf.labels import POSES, SPLITS
@@ -258,21 +258,12 @@ def _record(row: Row, size: tuple[int, int], split: str, expressions: Sequence[s
         image_format="png" if row.image.startswith(b"\x89PNG") else "jpeg",
         height=size[0],
         width=size[1],
-        mask=b"",
-        landmarks=np.zeros((NUM_LANDMARKS, 2), np.float32),
-        box=np.zeros(4, np.float32),
-        score=0.0,
         expression=row.expression,
         expression_id=expressions.index(row.expression),
         pose=row.pose,
         pose_id=POSES.index(row.pose) if row.pose in POSES else -1,
         person=row.person,
         gender=row.gender,
-        clip_id="",
-        frame=0,
-        time=0.0,
-        landmark_model="none",
-        detector="none",
         split=split,
         distribution=row.distribution,
     )

@@ -37,9 +37,17 @@ def _column(key: str, kind: str, length: int = 1, optional: bool = False, **opti
     return field(metadata={"key": key, "kind": kind, "length": length, "optional": optional}, **options)
 
 
+def _no_landmarks() -> np.ndarray:
+    return np.zeros((NUM_LANDMARKS, 2), np.float32)
+
+
+def _no_box() -> np.ndarray:
+    return np.zeros(4, np.float32)
+
+
 @dataclass(frozen=True)
 class FaceRecord:
-    """One aligned face with everything known of it.
+    """One aligned face with everything known of it; the defaults say of everything else that it is not known.
 
     Attributes:
       image_id: `<clip_id>#<frame number, 6 digits>`; unique in a corpus, the key of every stable hash.
@@ -74,20 +82,20 @@ class FaceRecord:
     image_format: str = _column("image/format", "str")
     height: int = _column("image/height", "int")
     width: int = _column("image/width", "int")
-    mask: bytes = _column("mask/encoded", "bytes")
-    landmarks: np.ndarray = _column("face/landmarks", "float", 2 * NUM_LANDMARKS)
-    box: np.ndarray = _column("face/box", "float", 4)
-    score: float = _column("face/score", "float")
-    expression: str = _column("label/expression", "str")
-    expression_id: int = _column("label/expression_id", "int")
-    pose: str = _column("label/pose", "str")
-    pose_id: int = _column("label/pose_id", "int")
-    person: str = _column("label/person", "str")
-    clip_id: str = _column("clip/id", "str")
-    frame: int = _column("clip/frame", "int")
-    time: float = _column("clip/time", "float")
-    landmark_model: str = _column("provenance/landmark_model", "str")
-    detector: str = _column("provenance/detector", "str")
+    mask: bytes = _column("mask/encoded", "bytes", default=b"")
+    landmarks: np.ndarray = _column("face/landmarks", "float", 2 * NUM_LANDMARKS, default_factory=_no_landmarks)
+    box: np.ndarray = _column("face/box", "float", 4, default_factory=_no_box)
+    score: float = _column("face/score", "float", default=0.0)
+    expression: str = _column("label/expression", "str", default="")
+    expression_id: int = _column("label/expression_id", "int", default=-1)
+    pose: str = _column("label/pose", "str", default="")
+    pose_id: int = _column("label/pose_id", "int", default=-1)
+    person: str = _column("label/person", "str", default="")
+    clip_id: str = _column("clip/id", "str", default="")
+    frame: int = _column("clip/frame", "int", default=0)
+    time: float = _column("clip/time", "float", default=0.0)
+    landmark_model: str = _column("provenance/landmark_model", "str", default="none")
+    detector: str = _column("provenance/detector", "str", default="none")
     gender: str = _column("label/gender", "str", default="")
     age: int = _column("label/age", "int", default=-1)
     clip_group: str = _column("clip/group", "str", default="")
