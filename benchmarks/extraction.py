@@ -176,7 +176,7 @@ def _kept_frames(result: Any) -> set[int]:
 
 
 def _recall(boxes: dict[str, dict[int, np.ndarray]], results: dict[str, Any]) -> None:
-    from fer_tf.faces.follow import overlap
+    from fer_tf.faces.boxes import overlap
 
     hits = largest = ours_only = 0
     for path, found in boxes.items():

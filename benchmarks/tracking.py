@@ -196,7 +196,7 @@ class OverlapTracker:
 
 
 def _closeness(a: np.ndarray, b: np.ndarray) -> float:
-    from fer_tf.faces.follow import overlap
+    from fer_tf.faces.boxes import overlap
 
     if (shared := overlap(a, b)) >= 0.3:
         return shared

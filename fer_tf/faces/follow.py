@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fer_tf.faces.boxes import overlap
 from fer_tf.faces.detect import Detections, FaceDetector, nothing, shrunk
 
 # Frames worked on together; also the distance between two full searches of a clip in which no face is lost.
@@ -123,11 +124,3 @@ def _joined(faces: Sequence[Detections]) -> Detections:
 
 def _merged(followed: Detections, searched: Detections) -> Detections:
     return _joined([*followed.each(), *searched.each()])
-
-
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the intersection over union of two boxes (x, y, width, height)."""
-    low = np.maximum(one[:2], other[:2])
-    high = np.minimum(one[:2] + one[2:], other[:2] + other[2:])
-    shared = float((high - low).clip(0).prod())
-    return shared / max(float(one[2:].prod() + other[2:].prod()) - shared, 1e-9)

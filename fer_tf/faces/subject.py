@@ -8,11 +8,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from fer_tf.faces import boxes
+
 Subject = Literal["main", "center", "largest", "all"]
 SUBJECTS = get_args(Subject)
 
-# A face joins a track when it moved less than this, in face sides, and a little more for each second between.
-GATE, GATE_PER_SECOND, GATE_LIMIT = 0.8, 0.5, 2.0
+# An empty box's area, in shares of the frame's long side squared.
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,10 @@ def _tracks(faces: Sequence[Seen]) -> list[list[int]]:
 
 def _distance(before: Seen, after: Seen) -> float | None:
     """How far a face moved and grew, in its own sides; None when it cannot be the same face."""
-    gate = min(GATE + GATE_PER_SECOND * (after.time - before.time), GATE_LIMIT)
     side = (_side(before) + _side(after)) / 2
     moved = float(np.linalg.norm(_centre(after) - _centre(before))) / side
     grown = abs(float(np.log(_side(after) / _side(before))))
-    return moved + grown if moved + grown < gate else None
+    return moved + grown if moved + grown < boxes.gate(after.time - before.time) else None
 
 
 def _with_interrupted(faces: Sequence[Seen], tracks: Sequence[list[int]], subject: list[int]) -> list[int]:
@@ -100,8 +101,8 @@ def _with_interrupted(faces: Sequence[Seen], tracks: Sequence[list[int]], subjec
 
 
 def _side(face: Seen) -> float:
-    return float(np.sqrt(max(face.box[2] * face.box[3], 1e-12)))
+    return boxes.side(face.box, _LEAST)
 
 
 def _centre(face: Seen) -> np.ndarray:
-    return face.box[:2] + face.box[2:] / 2
+    return boxes.centre(face.box)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from fer_tf.faces.boxes import shared
 from fer_tf.recognition.server import Answer
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -123,12 +124,10 @@ def place_beside(
     def hidden(place: tuple[float, float]) -> float:
         label = np.array([*place, wide, tall])
         # Eyes and mouth matter; the brow and the outline may be covered where there is no other room.
-        faces = sum(_shared(label, _inner(other)) for other in boxes)
+        faces = sum(shared(label, _inner(other)) for other in boxes)
         # Far from its face a label may be taken for another's.
         far = np.hypot(place[0] + wide / 2 - x - width / 2, place[1] + tall / 2 - y - height / 2)
-        return (
-            10 * faces + sum(_shared(label, other) for other in taken) + 0.01 * wide * tall * far / max(width, height)
-        )
+        return 10 * faces + sum(shared(label, other) for other in taken) + 0.01 * wide * tall * far / max(width, height)
 
     # The first of equals: under the face, where there is room.
     tidy = [place for place, wanted in zip(inside, beside, strict=False) if abs(place[1] - wanted[1]) < 1]
@@ -140,12 +139,6 @@ def _inner(box: np.ndarray) -> np.ndarray:
     """The part of a face's box from the eyes to the chin."""
     x, y, width, height = box
     return np.array([x + 0.08 * width, y + 0.25 * height, 0.84 * width, 0.75 * height])
-
-
-def _shared(one: np.ndarray, other: np.ndarray) -> float:
-    """How many pixels two boxes share."""
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[:2] + one[2:], other[:2] + other[2:])
-    return float(np.prod(np.maximum(high - low, 0)))
 
 
 def _rows(answer: Answer, top: int) -> list[tuple[str, float]]:

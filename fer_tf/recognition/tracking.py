@@ -14,12 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
+from fer_tf.faces.boxes import centre, gate, side
 from fer_tf.recognition.answers import Answer
 
 LOST_AFTER_S = 1.0
-# A face belongs to a track when it is less than this from where the track should be, in its own sides; a little more
-# for each second in between.
-GATE, GATE_PER_SECOND, GATE_LIMIT = 0.8, 0.5, 2.0
+# An empty box's area, pixels.
+_LEAST = 1e-9
 # What of a track's speed is kept when it is measured anew, and for how long it is believed.
 STEADY, MOVING_S = 0.5, 1.0
 # dlib's documentation takes two pictures for one person's below a distance of 0.6. The people of a clip are told apart
@@ -69,7 +69,7 @@ class _Track:
 
     def expected(self, time: float) -> np.ndarray:
         """Where its box's centre should be."""
-        return _centre(self.box) + self.speed * min(time - self.time, MOVING_S)
+        return centre(self.box) + self.speed * min(time - self.time, MOVING_S)
 
 
 class _Descriptors:
@@ -241,7 +241,7 @@ class Tracker:
         if passed > self._lost_after_s or not track.here:
             track.speed = np.zeros(2)
         elif passed > 0:
-            speed = (_centre(box) - _centre(track.box)) / passed
+            speed = (centre(box) - centre(track.box)) / passed
             track.speed = STEADY * track.speed + (1 - STEADY) * speed
         track.box, track.time, track.here = box, time, True
         return dataclasses.replace(answer, probabilities=track.probabilities)
@@ -276,13 +276,10 @@ def _away(track: _Track, time: float, box: np.ndarray) -> float:
 
     Infinite beyond the gate, which opens around the last place too: whoever turns back is not where they should be.
     """
-    side = (_side(track.box) + _side(box)) / 2
-    moved, stayed = (
-        float(np.linalg.norm(_centre(box) - at)) / side for at in (track.expected(time), _centre(track.box))
-    )
+    mean = (_side(track.box) + _side(box)) / 2
+    moved, stayed = (float(np.linalg.norm(centre(box) - at)) / mean for at in (track.expected(time), centre(track.box)))
     grown = abs(math.log(_side(box) / _side(track.box)))
-    gate = min(GATE + GATE_PER_SECOND * (time - track.time), GATE_LIMIT)
-    return moved + grown if min(moved, stayed) + grown < gate else math.inf
+    return moved + grown if min(moved, stayed) + grown < gate(time - track.time) else math.inf
 
 
 def _doubtful(away: np.ndarray) -> set[int]:
@@ -310,7 +307,7 @@ def _changed(
 def _beside_another(index: int, boxes: Sequence[np.ndarray]) -> bool:
     """Whether another face is so near that it may hide a part of this one."""
     others = [box for number, box in enumerate(boxes) if number != index]
-    return any(np.linalg.norm(_centre(box) - _centre(boxes[index])) < HIDES * _side(box) for box in others)
+    return any(np.linalg.norm(centre(box) - centre(boxes[index])) < HIDES * _side(box) for box in others)
 
 
 def _assigned(away: np.ndarray) -> list[tuple[int, int]]:
@@ -354,9 +351,5 @@ def persons_of(
     return numbers
 
 
-def _centre(box: np.ndarray) -> np.ndarray:
-    return np.asarray(box[:2] + box[2:] / 2, np.float64)
-
-
 def _side(box: np.ndarray) -> float:
-    return math.sqrt(max(float(box[2] * box[3]), 1e-9))
+    return side(box, _LEAST)

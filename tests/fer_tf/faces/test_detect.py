@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_tf.faces.boxes import overlap
 from fer_tf.faces.detect import FaceDetector, shrunk
 from fer_tf.faces.extractor import FaceExtractor
-from fer_tf.faces.follow import CHUNK, ClipFinder, overlap
+from fer_tf.faces.follow import CHUNK, ClipFinder
 from fer_tf.labels import F2ED_POSES
 from tests.fer_tf.faces.clips import read_frames
 
