@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_pipelines import chunks
-from beam_pipelines.chunks import Census
+from beam_pipelines.chunks import Census, Labels
 from fer_tf.data import leaks, tasks
 from fer_tf.data.annotations import AnnotatedClip
 from fer_tf.data.tasks import FaceKeys, SplitPlan, TaskOptions, stable_hash
@@ -32,18 +32,6 @@ class Corpus:
     keys: FaceKeys
     index: np.ndarray
     starts: np.ndarray
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The vocabularies of a corpus."""
-
-    expressions: tuple[str, ...]
-    poses: tuple[str, ...]
-
-
-def labels_of(census: Census) -> Labels:
-    return Labels(census.expressions, census.poses)
 
 
 def keys_of(clips: list[AnnotatedClip], index: np.ndarray, labels: Labels) -> FaceKeys:
@@ -70,12 +58,12 @@ def keys_of(clips: list[AnnotatedClip], index: np.ndarray, labels: Labels) -> Fa
     )
 
 
-def load(building: str, census: Census, labels: Labels) -> Corpus:
+def load(building: str, census: Census) -> Corpus:
     """Returns the keys of all faces that the first stage found."""
     parts, indexes = [], []
     for chunk in census.chunks:
         indexes.append(chunks.read_index(building, chunk))
-        parts.append(keys_of(chunks.read_clips(building, chunk), indexes[-1], labels))
+        parts.append(keys_of(chunks.read_clips(building, chunk), indexes[-1], census.labels))
     keys = FaceKeys(
         *(np.concatenate([getattr(part, column.name) for part in parts]) for column in dataclasses.fields(FaceKeys))
     )

@@ -17,8 +17,8 @@ from typing import Any
 import apache_beam as beam
 
 from beam_pipelines import assign, chunks, extract, face_sheet, runner, write
-from beam_pipelines.assign import Corpus, Labels
-from beam_pipelines.chunks import Census
+from beam_pipelines.assign import Corpus
+from beam_pipelines.chunks import Census, Labels
 from beam_pipelines.progress import ProgressLog
 from beam_pipelines.write import WritePlan
 from fer_tf import config, files
@@ -155,8 +155,7 @@ class Build:
     def _build(self, start: float) -> int:
         files.delete_folder(self.building)
         census = chunks.partition(self.annotations, self.building, self._annotation_options())
-        labels = assign.labels_of(census)
-        self._check_rare_pose(labels)
+        self._check_rare_pose(census.labels)
         _LOGGER.info("annotations: %d rows, %d clips kept, %s", census.rows, census.clips, _words(census.rejected))
         for entry in census.merged:
             # Two Unicode forms of one name look alike.
@@ -166,23 +165,23 @@ class Build:
             self._extract(census)
             _LOGGER.info("%s", progress.line())
         summary = self._summary(census)
-        corpus = assign.load(self.building, census, labels)
+        corpus = assign.load(self.building, census)
         if not len(corpus.keys):
             self.data.write_rejected(chunks.rejected_paths(self.building))
             none = f"no face was found in any of {census.clips} clips"
             if summary["rejected"].get("missing") == census.clips:
                 none = f"none of the {census.clips} clips lies below `videos_root` {self.videos.root!r}"
             raise InputError(f"{none}: {_words(summary['rejected'])}. See {self.data.rejected}.")
-        limits, splits = assign.all_splits(corpus, labels, self.settings.tasks)
+        limits, splits = assign.all_splits(corpus, census.labels, self.settings.tasks)
         leaks = assign.check_leaks(corpus, splits)
-        plan = self._write_plan(corpus, labels, limits)
+        plan = self._write_plan(corpus, census.labels, limits)
         _LOGGER.info("write: %d faces into %d shards", len(corpus.keys), plan.face_shards)
         with self._pipeline() as pipeline:
             pipeline | "Chunks" >> beam.Create(census.chunks) | "WriteShards" >> write.WriteShards(plan)
-        dataset = self._dataset(census, summary, corpus, labels, plan, splits, leaks)
+        dataset = self._dataset(census, summary, corpus, plan, splits, leaks)
         made = write.made(self.building)
         files.write_lines(made.leaks, assign.leak_lines(self.building, census, corpus, leaks))
-        page = build_page.page(dataset, face_sheet.sample_faces(self.building, census, labels, plan.limits))
+        page = build_page.page(dataset, face_sheet.sample_faces(self.building, census, plan.limits))
         files.write_text(made.page, page)
         self.data.take(made, dataset, chunks.rejected_paths(self.building), write.RECEIPT)
         files.delete_folder(self.building)
@@ -250,13 +249,12 @@ class Build:
         census: Census,
         summary: dict[str, Any],
         corpus: Corpus,
-        labels: Labels,
         plan: WritePlan,
         splits: dict[str, Any],
         leaks: dict[str, Leaks],
     ) -> dict[str, Any]:
         """All that dataset.json says."""
-        made, seed = write.made(self.building), self.settings.tasks.seed
+        made, seed, labels = write.made(self.building), self.settings.tasks.seed, census.labels
         face_files = [made.face_file(shard, plan.face_shards) for shard in range(plan.face_shards)]
         pair_files = [made.pair_file(shard, plan.pair_shards) for shard in range(plan.pair_shards)]
         face_counts, face_digests = write.read_receipts(face_files)

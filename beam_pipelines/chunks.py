@@ -48,6 +48,14 @@ FACE_INDEX = np.dtype(
 )
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The vocabularies of a corpus: the labels that kept clips have, in the order of their ids."""
+
+    expressions: tuple[str, ...] = ()
+    poses: tuple[str, ...] = ()
+
+
 @dataclass
 class Census:
     """What the annotations hold after review.
@@ -56,7 +64,7 @@ class Census:
       chunks: the numbers of the chunks that hold clips.
       rows: rows read.
       clips: clips kept.
-      expressions, poses: the labels that kept clips have, in the order of their ids.
+      labels: the vocabularies.
       persons: for each person, gender and age.
       rejected: rows left out, by reason.
       ballots: the reviewers' votes on kept clips and on those that the review drops.
@@ -66,8 +74,7 @@ class Census:
     chunks: tuple[int, ...] = ()
     rows: int = 0
     clips: int = 0
-    expressions: tuple[str, ...] = ()
-    poses: tuple[str, ...] = ()
+    labels: Labels = Labels()
     persons: dict[str, tuple[str, int]] = field(default_factory=dict)
     rejected: collections.Counter = field(default_factory=collections.Counter)
     ballots: Ballots = field(default_factory=Ballots)
@@ -156,8 +163,7 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
             f"{path}: none of {census.rows} rows survives review (`review`={options.review}): {reasons}. "
             f"{advice(census.rejected, outside, options)}"
         )
-    census.expressions = options.labels or tuple(sorted(expressions))
-    census.poses = in_order(poses)
+    census.labels = Labels(options.labels or tuple(sorted(expressions)), in_order(poses))
     census.merged = spellings.merged()
     census.persons = dict(sorted(census.persons.items()))
     return census

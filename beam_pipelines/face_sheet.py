@@ -5,26 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from beam_pipelines import extract, write
-from beam_pipelines.assign import Labels
 from beam_pipelines.chunks import Census
 from fer_tf.data.schema import decode
 from fer_tf.data.tasks import SplitPlan, stable_hash
 from fer_tf.reports.sheets import SHEET_EXPRESSIONS, SheetFace, sheet_face
 
 
-def sample_faces(building: str, census: Census, labels: Labels, limits: SplitPlan) -> list[SheetFace]:
+def sample_faces(building: str, census: Census, limits: SplitPlan) -> list[SheetFace]:
     """Returns a face of every expression and pose.
 
     Args:
       building: folder of the chunks and their indexes.
       census: what the annotations hold.
-      labels: the vocabularies.
       limits: the tasks' limits.
     """
     chosen: dict[tuple[str, str], tuple[int, Any]] = {}
-    shown = set(labels.expressions[:SHEET_EXPRESSIONS])
+    shown = set(census.labels.expressions[:SHEET_EXPRESSIONS])
     for chunk in census.chunks:
-        for clip in write.tagged_clips(building, chunk, labels, limits):
+        for clip in write.tagged_clips(building, chunk, census.labels, limits):
             cell = clip.clip.expression, clip.clip.pose
             rank = stable_hash(f"sheet/{clip.clip.clip_id}")
             if cell[0] in shown and rank < chosen.get(cell, (1 << 64, None))[0]:

@@ -16,7 +16,7 @@ import apache_beam as beam
 import numpy as np
 
 from beam_pipelines import assign, chunks, extract, pairing
-from beam_pipelines.assign import Labels
+from beam_pipelines.chunks import Labels
 from beam_pipelines.pairing import TaggedClip
 from fer_tf import files
 from fer_tf.data import tasks

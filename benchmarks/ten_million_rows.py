@@ -102,16 +102,14 @@ def write_faces(folder: str, census: Census) -> int:
 
 def split(folder: str, census: Census) -> dict[str, dict[str, int]]:
     """Splits all faces for all tasks."""
-    labels = assign.labels_of(census)
-    _, splits = assign.all_splits(assign.load(folder, census, labels), labels, TaskOptions())
+    _, splits = assign.all_splits(assign.load(folder, census), census.labels, TaskOptions())
     return {task: {name: int((splits[task] == code).sum()) for code, name in _PARTS} for task in TASKS}
 
 
 def leak_check(folder: str, census: Census) -> dict[str, tuple[int, int]]:
     """Returns, for each split, the near-duplicate faces that the leak check found and those that were planted."""
-    labels = assign.labels_of(census)
-    corpus = assign.load(folder, census, labels)
-    _, splits = assign.all_splits(corpus, labels, TaskOptions())
+    corpus = assign.load(folder, census)
+    _, splits = assign.all_splits(corpus, census.labels, TaskOptions())
     found = assign.check_leaks(corpus, splits)
     first = _planted(corpus)
     result = {}

@@ -19,7 +19,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
 from beam_pipelines import extract, runner, write
-from beam_pipelines.assign import Labels
+from beam_pipelines.chunks import Labels
 from beam_pipelines.write import WritePlan
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.data.tasks import SplitPlan, TaskOptions
