@@ -1,4 +1,7 @@
-"""What the environment says, checked as flags are: each variable is read here alone."""
+"""What the environment says to this project, checked as flags are: its variables are read here alone.
+
+What it says to TensorFlow, Gradio and others stands where these are started.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 from fer_tf.errors import InputError, not_one_of
 
+PUBLIC_VARIABLE = "FER_TF_PUBLIC"
 # The jobs of a cluster whose workers train together.
 JOBS = ("chief", "worker")
 # HOST:PORT; an IPv6 address stands in brackets.
@@ -101,6 +105,21 @@ def _bad(what: str, text: str) -> InputError:
     return InputError(
         f"the environment's TF_CONFIG {what}. Received: {shown} (unset it to train on this machine alone)."
     )
+
+
+def public_folder(default: str) -> str:
+    """Returns where public sets become records: what FER_TF_PUBLIC names, else the default."""
+    return os.environ.get(PUBLIC_VARIABLE) or default
+
+
+def model_folder(default: str) -> str:
+    """Returns where a hosted trainer wants the run (AIP_MODEL_DIR), else the default."""
+    return os.environ.get("AIP_MODEL_DIR") or default
+
+
+def log_folder() -> str:
+    """Returns where a hosted trainer wants TensorBoard's logs (AIP_TENSORBOARD_LOG_DIR); empty on any other machine."""
+    return os.environ.get("AIP_TENSORBOARD_LOG_DIR", "")
 
 
 def check_keras() -> None:

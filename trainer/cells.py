@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 
@@ -30,17 +29,8 @@ def run(table: TaskConfig, cell: TaskConfig, stages: tuple[str, ...]) -> None:
       cell: those of the cell, whose run folder lies below the table's.
       stages: names of `trainer.config.STAGES`.
     """
-    root = os.environ.get(runtime.LOG_VARIABLE)
-    if not root:
+    with runtime.cell_logs(cell.run.run_dir.removeprefix(f"{table.run.run_dir.rstrip('/')}/")):
         run_stages(cell, stages)
-        return
-    os.environ[runtime.LOG_VARIABLE] = files.join(
-        root, cell.run.run_dir.removeprefix(f"{table.run.run_dir.rstrip('/')}/")
-    )
-    try:
-        run_stages(cell, stages)
-    finally:
-        os.environ[runtime.LOG_VARIABLE] = root
 
 
 def run_stages(cell: TaskConfig, stages: tuple[str, ...]) -> None:

@@ -7,12 +7,11 @@ part of the trainer takes its group alone.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from fer_tf import competitors
+from fer_tf import competitors, environment
 from fer_tf.config import group
 from fer_tf.data import mixed, public
 from fer_tf.data.parts import Labels
@@ -307,7 +306,7 @@ class TaskConfig:
             raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
         if not self.run.run_dir:
             own = f"runs/{self.task}_{self.method}" if self.is_competitor else f"runs/{self.task}"
-            run = dataclasses.replace(self.run, run_dir=os.environ.get("AIP_MODEL_DIR") or own)
+            run = dataclasses.replace(self.run, run_dir=environment.model_folder(own))
             object.__setattr__(self, "run", run)
 
     def _check_split_seed(self) -> None:

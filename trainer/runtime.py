@@ -10,12 +10,13 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from fer_tf import files, start_up
+from fer_tf import environment, files, start_up
 from fer_tf.config import replace, to_dict
 from fer_tf.data import draws
 from fer_tf.data.folder import DataFolder
@@ -28,8 +29,8 @@ from trainer.config import RunOptions, TaskConfig
 # These flags may differ when a run goes on: they do not change what is trained.
 FREE_FLAGS = ("stage", "run_dir", "tta", "profile", "data", "synthetic_ratio", "seeds", "draws", "persons_left_out")
 
-# Where a hosted trainer wants TensorBoard's logs.
-LOG_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"
+# Where below a hosted trainer's log folder a cell of a table writes.
+_CELL: ContextVar[str] = ContextVar("cell", default="")
 
 
 class TrainingFailed(RuntimeError):
@@ -305,7 +306,20 @@ def machine() -> dict[str, Any]:
 
 def tensorboard_dir(folder: RunFolder) -> str:
     """Returns where TensorBoard logs go: AIP_TENSORBOARD_LOG_DIR on a hosted trainer, else the run folder."""
-    return os.environ.get(LOG_VARIABLE) or folder.tensorboard
+    root = environment.log_folder()
+    if not root:
+        return folder.tensorboard
+    return files.join(root, _CELL.get()) if _CELL.get() else root
+
+
+@contextlib.contextmanager
+def cell_logs(name: str) -> Iterator[None]:
+    """Has `tensorboard_dir` give a folder of this name below a hosted trainer's, where cells would share one page."""
+    token = _CELL.set(name)
+    try:
+        yield
+    finally:
+        _CELL.reset(token)
 
 
 @contextlib.contextmanager

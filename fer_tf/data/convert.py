@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf import files
+from fer_tf import environment, files
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.public_set import DAMAGED, FAULTS, LeftOut, PublicSet, Row, Source, faults
 from fer_tf.data.schema import SCHEMA_VERSION, FaceRecord, encode
@@ -35,7 +35,7 @@ from fer_tf.lock import only_writer
 
 # Changes when equal files would give other records.
 VERSION = 3
-ROOT, ROOT_VARIABLE = "data/public", "FER_TF_PUBLIC"
+ROOT = "data/public"
 # A set with more damaged images than this is itself damaged, or not the set.
 MAX_DAMAGED = 0.05
 # Source bytes for one shard; a shard's images are held in memory while they are shuffled.
@@ -67,11 +67,11 @@ def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> 
     listing = _listing(data)
     about = [VERSION, SCHEMA_VERSION, name, os.path.realpath(data), options, listing]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-    root = os.environ.get(ROOT_VARIABLE) or ROOT
+    root = environment.public_folder(ROOT)
     folder = os.path.join(root, f"{name}-{key}")
     try:
         # The next process finds what the first has made.
-        with only_writer(root, ROOT_VARIABLE, wait=True):
+        with only_writer(root, environment.PUBLIC_VARIABLE, wait=True):
             if os.path.exists(folder):
                 return folder
             for left in glob.glob(os.path.join(glob.escape(root), f"{files.UNFINISHED}*")):
@@ -83,7 +83,7 @@ def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> 
                 about = {"set": name, "source": os.path.realpath(data), **options, **summary}
                 DataFolder(partial).write_dataset(about)
     except files.CannotWrite as error:
-        raise InputError(f"the records of {name}: {error}. {ROOT_VARIABLE} may name another.") from None
+        raise InputError(f"the records of {name}: {error}. {environment.PUBLIC_VARIABLE} may name another.") from None
     logging.info("%s: %d faces are now records in %s", name, summary["counts"]["faces"], folder)
     return folder
 
