@@ -12,8 +12,6 @@ import array
 import contextlib
 import json
 import os
-import resource
-import signal
 import sys
 import threading
 import time
@@ -25,6 +23,7 @@ import av
 import numpy as np
 
 from fer_tf.faces import keyframes, media
+from fer_tf.faces.child import MEMORY_BYTES, confine
 from fer_tf.faces.media import Clip, ClipError, ClipFrame, Frame, Limits, Still
 
 # A clip is decoded once: so many bytes of frames, or so many times as many frames as can be kept, wait as the codec
@@ -34,8 +33,6 @@ WAITING_BYTES, WAITING_TIMES, STAYING_TIMES, MOST_WAITING_BYTES = 32 << 20, 3, 2
 BEAT_SECONDS = 0.5
 # The resting frame is chosen among so many.
 FIRST_FRAMES = 8
-# A file that makes a codec ask for more than this is refused; 8K frames need about one eighth.
-MEMORY_BYTES = 8 << 30
 
 
 class Judge:
@@ -221,8 +218,7 @@ def _leave_with_parent() -> None:
 
 def main() -> int:
     """Answers requests until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    confine()
     _leave_with_parent()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -8,7 +8,6 @@ import os
 import queue
 import select
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fer_tf.faces import child
 from fer_tf.faces.frame import ClipError, Frame, Limits
 
 T = TypeVar("T")
@@ -282,18 +282,7 @@ class Decoder:
         self._process.stdin.flush()
 
     def _start(self) -> None:
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "fer_tf.faces.decoder"],
-            env=os.environ | {"PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-            pipesize=1 << 20,
-        )
+        self._process = child.start("fer_tf.faces.decoder", pipesize=1 << 20)
         self._buffer = b""
         self._line(_START_SECONDS)
 

@@ -8,7 +8,6 @@ import os
 import queue
 import select
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fer_tf.faces import child
 from fer_tf.files import UNFINISHED
 
 _LOGGER = logging.getLogger("serving.review")
@@ -229,20 +229,10 @@ class _Worker:
             process.kill()
 
     def _started(self) -> subprocess.Popen:
-        root = str(Path(__file__).parent.parent.parent)
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         with self._lock:
             if self._closed:
                 raise RuntimeError("the page is being closed")
             if self._process is not None and self._process.poll() is None:
                 return self._process
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "serving.review.transcode"],
-                env=os.environ | {"PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                start_new_session=True,
-            )
+            self._process = child.start("serving.review.transcode")
             return self._process

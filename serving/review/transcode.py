@@ -11,8 +11,6 @@ import contextlib
 import errno
 import json
 import os
-import resource
-import signal
 import sys
 import time
 from fractions import Fraction
@@ -21,8 +19,8 @@ from typing import Any
 import av
 
 from fer_tf.faces import media
+from fer_tf.faces.child import confine
 from fer_tf.faces.clips import display_matrix
-from fer_tf.faces.decoder import MEMORY_BYTES
 from fer_tf.faces.frame import ClipError
 
 # Larger frames are of no use on a page.
@@ -130,8 +128,7 @@ def write_video(clip: media.Clip, target: str, form: str) -> None:
 
 def main() -> int:
     """Answers requests until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    confine()
     os.nice(5)
     av.logging.set_level(av.logging.PANIC)
     for line in sys.stdin:
