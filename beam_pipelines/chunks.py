@@ -82,6 +82,7 @@ class Census:
 
 
 def clips_path(building: str, chunk: int) -> str:
+    """Returns the file of a chunk's clips."""
     return files.join(building, f"clips/clips-{chunk:05d}.jsonl")
 
 
@@ -92,6 +93,7 @@ def read_clips(building: str, chunk: int) -> list[AnnotatedClip]:
 
 
 def index_path(building: str, chunk: int) -> str:
+    """Returns the file of a chunk's faces without their pixels, `FACE_INDEX`."""
     return files.join(building, f"index/index-{chunk:05d}.npy")
 
 
@@ -101,6 +103,7 @@ def read_index(building: str, chunk: int) -> np.ndarray:
 
 
 def rejected_path(building: str, name: str) -> str:
+    """Returns the list of what a stage, or one of its chunks, left out."""
     return files.join(building, f"rejected/{name}.jsonl")
 
 

@@ -46,10 +46,11 @@ def quiet() -> None:
 
 
 def ask_for_onednn() -> None:
-    """Has TensorFlow compute by oneDNN on every x86 CPU, unless the environment says otherwise; before it is imported.
+    """Has TensorFlow compute by oneDNN on every x86 CPU, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
 
-    By itself it does so on those alone that have AVX-512 for neural networks. On others its own kernels are slower
-    (docs/experiments.md), and with them the number of threads shows in the last bits of what a detector finds.
+    Call it before TensorFlow is imported. Left alone, TensorFlow uses oneDNN only on CPUs with AVX-512 VNNI, and its own
+    kernels on all others. Those are slower (docs/experiments.md), and their results change in the last bits with the
+    number of threads, so that a detector may find other boxes.
     """
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -41,6 +41,7 @@ class RequestError(Exception):
 
 
 def invalid(message: str) -> RequestError:
+    """Returns the error of a request that is wrong itself, whatever the server's state (INVALID_ARGUMENT)."""
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 

@@ -168,10 +168,10 @@ Logits = tuple[dict[float, np.ndarray], np.ndarray]
 def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:
     """Answers to the pictures as they are."""
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
-    ways = TTA[config.fa_net.tta]
+    views = TTA[config.fa_net.tta]
     # The four tasks' faces are aligned, and of an aligned face as much is seen as in use.
     share = spec.served_crop if config.task in TASKS else spec.crop
-    return _answers(model, spec, pictures, ways, (1.0, share), tightness), np.ones(len(part), bool)
+    return _answers(model, spec, pictures, views, (1.0, share), tightness), np.ones(len(part), bool)
 
 
 def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightness: Sequence[float]) -> Logits:
@@ -188,8 +188,8 @@ def _found(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightnes
                 yield np.zeros((WIDE, WIDE, 3), np.uint8)
 
     found = np.isfinite(transforms).all(axis=(1, 2))
-    ways, shares = TTA[config.fa_net.tta], (align.FACE_SIZE / WIDE, spec.served_crop)
-    return _answers(model, spec, crops(), ways, shares, tightness, served=True), found
+    views, shares = TTA[config.fa_net.tta], (align.FACE_SIZE / WIDE, spec.served_crop)
+    return _answers(model, spec, crops(), views, shares, tightness, served=True), found
 
 
 def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
@@ -226,7 +226,7 @@ def _answers(
     model: Any,
     spec: FaNetSpec,
     pictures: Iterator[np.ndarray],
-    ways: Tta,
+    views: Tta,
     shares: tuple[float, float],
     tightness: Sequence[float],
     served: bool = False,
@@ -237,7 +237,7 @@ def _answers(
       model: the network.
       spec: its spec.
       pictures: uint8 (H, W, 3) each, streamed.
-      ways: the views of a face whose mean logits count.
+      views: the views of a face whose mean logits count.
       shares: the face's side as a share of the picture's, and the share of a side that is seen at the network's own
         tightness.
       tightness: shares of the face's side.
@@ -249,7 +249,7 @@ def _answers(
             share, as_served = key * shares[0] or shares[1], served and not key
             faces = [cut(pictures, shares[0]) for pictures in batch] if as_served else batch
             logits = []
-            for view in zip(*map(ways.of, faces), strict=True):
+            for view in zip(*map(views.of, faces), strict=True):
                 seen = [_encoded(pictures) if as_served else pictures for pictures in view]
                 prepared = [preprocess(pictures, spec.image_size, spec.channels, share).numpy() for pictures in seen]
                 logits.append(model.predict_on_batch(np.concatenate(prepared)))

@@ -73,7 +73,7 @@ def record_lineage(config: TaskConfig, faces: FaceSet) -> None:
 def first_temperature(config: TaskConfig, faces: FaceSet) -> float:
     """Returns the temperature of the Fa-Net to begin with, or else of the teacher, that answers the same question.
 
-    Without one it is 1. A pupil sees faces as changed as its teacher did, and learns its answers: so it is as unsure.
+    Without one it is 1. A student sees faces as changed as its teacher did, and learns its answers: so it is as unsure.
     """
     for source in filter(None, (config.fa_net.init_from, config.fa_net.teacher)):
         others = [fa_net.load_spec(folder) for folder in network_folders(source)]

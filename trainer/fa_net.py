@@ -30,7 +30,7 @@ from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
 from trainer.config import FaNetOptions, TaskConfig
 from trainer.recipes import Phase, Recipe, recipe_of
-from trainer.teaching import pupil
+from trainer.teaching import student
 
 # Batches that the statistics of averaged weights are measured on.
 STATISTICS_BATCHES = 30
@@ -294,7 +294,7 @@ def _restored(
             fa_net.begin(model, spec)
         if config.fa_net.teacher:
             teacher = borrowed.load_teacher(config.fa_net.teacher, spec)
-            model = pupil(model, teacher, config.fa_net.teacher_weight, mirror)
+            model = student(model, teacher, config.fa_net.teacher_weight, mirror)
         model.compile(
             optimizer,
             LabelCrossentropy(recipe.label_smoothing, _prior(config, faces), config.fa_net.balance_strength),
@@ -354,9 +354,9 @@ class _Judge:
 
 def predict(model: keras.Model, part: inputs.Part, spec: FaNetSpec, tta: TtaName = "none") -> np.ndarray:
     """Returns logits, float32 (N, num_classes), in the part's order: their mean over the views of `tta`."""
-    ways = TTA[tta]
-    seen = [judged_batches(part, spec, share) for share in ways.shares]
-    return np.mean([logits_of(model, batches, spec.num_classes, ways.mirror) for batches in seen], axis=0)
+    views = TTA[tta]
+    seen = [judged_batches(part, spec, share) for share in views.shares]
+    return np.mean([logits_of(model, batches, spec.num_classes, views.mirror) for batches in seen], axis=0)
 
 
 def judged_batches(part: inputs.Part, spec: FaNetSpec, share: float = 1.0) -> tf.data.Dataset:

@@ -11,7 +11,7 @@ import tensorflow as tf
 LabelFn = Callable[[Any, Any], Any]
 
 
-class Pupil(keras.Model):
+class Student(keras.Model):
     """A functional network whose training labels pass through a function in the step itself.
 
     The teacher then answers on the device that trains, for each replica's own faces.
@@ -26,25 +26,25 @@ class Pupil(keras.Model):
         return super().train_step((faces, self.label_fn(faces, labels) if self.label_fn else labels, weights))
 
 
-def pupil(model: keras.Model, teacher: keras.Model, weight: float, mirror: bool = False) -> Pupil:
+def student(model: keras.Model, teacher: keras.Model, weight: float, mirror: bool = False) -> Student:
     """Returns the network, with the same layers and weights, as one that `fit` teaches.
 
-    A pupil of its own twin learns less of the wrong labels by heart (Furlanello et al. 2018, Born-Again Networks).
+    A student of its own twin learns less of the wrong labels by heart (Furlanello et al. 2018, Born-Again Networks).
 
     Args:
       model: faces to logits, functional.
       teacher: faces to logits, made under the same strategy; faces of another size are resized to its own.
       weight: the teacher's share of a label, 0 to 1.
-      mirror: whether it sees every other face mirrored. Over the epochs the pupil then learns the mean of its answers
+      mirror: whether it sees every other face mirrored. Over the epochs the student then learns the mean of its answers
         to a face and to the mirror image, which is right more often, for the price of one.
     """
-    taught = Pupil(model.inputs, model.outputs[0], name=model.name)
+    taught = Student(model.inputs, model.outputs[0], name=model.name)
     taught.label_fn = lambda faces, labels: mixed_labels(teacher, faces, labels, weight, mirror)
     return taught
 
 
 def mixed_labels(teacher: keras.Model, faces: Any, labels: Any, weight: float, mirror: bool = False) -> Any:
-    """Returns labels, float32 (B, num_classes), that are in part the teacher's answers to the faces; see `pupil`."""
+    """Returns labels, float32 (B, num_classes), that are in part the teacher's answers to the faces; see `student`."""
     seen = tf.image.resize(faces, teacher.input_shape[1:3], antialias=True)
     if mirror:
         # By place in the batch and not drawn, so that a resumed run sees the same; batches are shuffled.

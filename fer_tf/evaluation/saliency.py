@@ -27,6 +27,7 @@ METHODS = ("smoothgrad", "gradcam++", "scorecam", "layercam")
 # whatever the weights are: on a drawn task where the mouth alone matters, LayerCAM's maps of a trained and of an
 # untrained network correlated by 0.84 two stages earlier, and by 0.36 here.
 CAM_LAYER = MAPS_LAYERS[-1]
+# Noisy copies of each image.
 SMOOTH_SAMPLES = 8
 SMOOTH_NOISE = 0.15
 # Score-CAM asks the network once per channel: the 16 that vary most over the image stand for all 128.
@@ -40,8 +41,6 @@ def saliency_maps(
     classes: Sequence[int] | None = None,
     method: str = "layercam",
     *,
-    smooth_samples: int = SMOOTH_SAMPLES,
-    score_channels: int = SCORE_CHANNELS,
     seed: int = 0,
 ) -> np.ndarray:
     """Returns one heat map per image: how much each place matters for the class's logit.
@@ -54,8 +53,6 @@ def saliency_maps(
       classes: the class to explain for each image; None takes the predicted ones.
       method: `smoothgrad` (arXiv 1706.03825), `gradcam++` (arXiv 1710.11063), `scorecam` (arXiv 1910.01279) or
         `layercam` (Jiang et al. 2021).
-      smooth_samples: noisy copies per image for SmoothGrad.
-      score_channels: channels per image for Score-CAM.
       seed: seed of SmoothGrad's noise.
 
     Returns:
@@ -80,13 +77,12 @@ def saliency_maps(
         "scorecam": _scorecam,
         "layercam": _layercam,
     }[method]
-    noise = np.random.default_rng(seed).standard_normal((smooth_samples, *images.shape[1:])).astype(np.float32)
-    settings = {"smoothgrad": noise, "scorecam": score_channels}.get(method)
+    noise = np.random.default_rng(seed).standard_normal((SMOOTH_SAMPLES, *images.shape[1:])).astype(np.float32)
     fast = compiled(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras' remark that tf-keras-vis passes a list to a one-input model.
         maps = [
-            explain(fast, images[start : start + BATCH], classes[start : start + BATCH], settings)
+            explain(fast, images[start : start + BATCH], classes[start : start + BATCH], noise)
             for start in range(0, len(images), BATCH)
         ]
     return np.nan_to_num(np.concatenate(maps)).astype(np.float32)
@@ -148,7 +144,7 @@ def _smoothgrad(model: _Compiled, images: np.ndarray, classes: list[int], noise:
     return _scaled(total)
 
 
-def _gradcam_plus_plus(model: _Compiled, images: np.ndarray, classes: list[int], _: None) -> np.ndarray:
+def _gradcam_plus_plus(model: _Compiled, images: np.ndarray, classes: list[int], _: np.ndarray) -> np.ndarray:
     import tensorflow as tf
     from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 
@@ -169,13 +165,13 @@ def _gradcam_plus_plus(model: _Compiled, images: np.ndarray, classes: list[int],
     )
 
 
-def _scorecam(model: _Compiled, images: np.ndarray, classes: list[int], channels: int) -> np.ndarray:
+def _scorecam(model: _Compiled, images: np.ndarray, classes: list[int], _: np.ndarray) -> np.ndarray:
     from tf_keras_vis.scorecam import Scorecam
     from tf_keras_vis.utils.scores import CategoricalScore
 
     # Its own `max_N` takes the channels of all images together, so it is asked for all of those that are chosen here.
     maps = next(layer for layer in model.layers if layer.name == CAM_LAYER).output
-    varying = _MostVarying(min(channels, maps.shape[-1]), name="most_varying")
+    varying = _MostVarying(min(SCORE_CHANNELS, maps.shape[-1]), name="most_varying")
     varying(maps)
     chosen = copy.copy(model)
     chosen.layers = [*model.layers, varying]
@@ -206,7 +202,7 @@ class _MostVarying(keras.layers.Layer):
         return (*input_shape[:-1], self._count)
 
 
-def _layercam(model: _Compiled, images: np.ndarray, classes: list[int], _: None) -> np.ndarray:
+def _layercam(model: _Compiled, images: np.ndarray, classes: list[int], _: np.ndarray) -> np.ndarray:
     from tf_keras_vis.layercam import Layercam
 
     explain = Layercam(model)

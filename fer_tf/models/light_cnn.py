@@ -199,6 +199,7 @@ class Builder:
         self._seed = seed * 1000
 
     def next_seed(self) -> int:
+        """Returns a seed that no other part of the network has."""
         self._seed += 1
         return self._seed
 
@@ -208,6 +209,16 @@ class Builder:
         )
 
     def mfm_conv(self, x: Any, width: int, kernel: int, name: str, gamma: str = "ones", maps: str = "") -> Any:
+        """Returns a convolution with Max-Feature-Map, normalized where the network is; (B, H, W, width).
+
+        Args:
+          x: maps (B, H, W, C).
+          width: channels that are left after the maximum of two.
+          kernel: side of the kernel, pixels.
+          name: of the layers.
+          gamma: how the normalization's scale begins, an initializer's name.
+          maps: another name of the last layer.
+        """
         x = keras.layers.Conv2D(
             2 * width,
             kernel,
@@ -226,12 +237,14 @@ class Builder:
         return keras.layers.Conv2D(width, kernel, stride, "same", kernel_initializer=fresh, name=name)(x)
 
     def residual(self, x: Any, width: int, name: str) -> Any:
+        """Returns maps (B, H, W, width) with two convolutions of theirs added."""
         y = self.mfm_conv(x, width, 3, f"{name}_a")
         # A fresh block adds nothing (Goyal et al. 2017, arXiv 1706.02677), so a deep network begins as a shallow one.
         y = self.mfm_conv(y, width, 3, f"{name}_b", gamma="zeros")
         return keras.layers.Add(name=f"{name}_add")([x, y])
 
     def pool(self, x: Any, with_average: bool, name: str) -> Any:
+        """Returns maps of half the side, rounded up: the maximum of 2 x 2 places, with their mean added if asked for."""
         # "same" rounds odd sides up, as the published network's ceil_mode does.
         pooled = keras.layers.MaxPooling2D(2, padding="same", name=name)(x)
         if not with_average:
@@ -259,6 +272,7 @@ class Builder:
         )(x)
 
     def dense(self, x: Any, width: int, name: str) -> Any:
+        """Returns a dense layer's values (B, width) of (B, C)."""
         return keras.layers.Dense(
             width,
             kernel_initializer=self._fresh_kernel(self._dense_variance),

@@ -1,6 +1,6 @@
 """Which network may begin, teach, compare or judge which data: one rule for all, since each of these can leak.
 
-A network that has seen a face which is tested gives its pupil the answer. So beside its weights stands
+A network that has seen a face which is tested gives its student the answer. So beside its weights stands
 `lineage.json`: for every training that went into them, its own and those of the networks it grew or learned from, the
 task, the data's fingerprint and a sample of the images' hashes. A rebuild with another seed has another fingerprint
 and the same images; the hashes tell.

@@ -174,6 +174,7 @@ def numbers_4(runs: Sequence[Run], tasks: Sequence[str] = tuple(TABLE_4)) -> lis
 
 
 def numbers_of(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns each run's seed and the scores that all of them have, percent, as plain JSON values."""
     known = [name for name in ("accuracy", MEAN_CLASS) if all(name in run.test for run in runs)]
     return {name: [100 * run.test[name] for run in runs] for name in known} | {"seeds": [run.seed for run in runs]}
 
@@ -216,6 +217,7 @@ def persons_out_cell(runs: Sequence[Run]) -> Cell:
 
 
 def difference_cell(first: Sequence[Run], second: Sequence[Run], measure: Measure = "accuracy") -> Cell:
+    """Returns by how many percentage points the second runs are better on the same faces, with the interval."""
     found = difference_of(first, second, measure)
     if found is None:
         return Cell("needs both rows", MISSING)

@@ -185,10 +185,17 @@ class Eyes:
         self.landmark_model = self._predictor.name
 
     def look(self, generated: np.ndarray, wanted: np.ndarray) -> _Sight:
+        """Returns whether a face is found, how far its points are from the wanted ones, and the chip that says who.
+
+        Args:
+          generated: uint8 (S, S, 3), RGB; enlarged to a crop's size first.
+          wanted: float32 (68, 2), pixels of a crop of 256 pixels.
+        """
         face = enlarge(generated)
         return self.finds_face(face), landmark_error(self.landmarks(face, wanted), wanted), chip_of(face, wanted)
 
     def finds_face(self, face: np.ndarray) -> bool:
+        """Returns whether dlib's detector finds a face in a crop, uint8 (256, 256, 3), RGB."""
         import cv2
 
         margin = round(DETECTION_MARGIN * face.shape[0])
@@ -198,6 +205,12 @@ class Eyes:
         return bool(self._detector.run(small, 0, SURE)[0]) or bool(self._detector(padded, 0))
 
     def landmarks(self, face: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Returns a face's points, float32 (68, 2), pixels of the crop.
+
+        Args:
+          face: uint8 (256, 256, 3), RGB.
+          near: float32 (68, 2), pixels of the crop: where they are expected; gives the square to look in, nothing else.
+        """
         return self._predictor.predict_square(np.ascontiguousarray(face), *face_square(near))
 
 

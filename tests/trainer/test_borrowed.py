@@ -23,7 +23,7 @@ from trainer import borrowed, fa_net
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
 from trainer.task import main
-from trainer.teaching import mixed_labels, pupil
+from trainer.teaching import mixed_labels, student
 
 
 def untrained(config: TaskConfig, temperature: float = 1.0) -> str:
@@ -254,8 +254,8 @@ def test_a_teacher_answers_inside_the_training_step(network):
     faces = np.random.default_rng(0).random((8, 16, 16, 1), np.float32)
     labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 2]
     teacher = networks.build(spec, seed=7)
-    taught = pupil(model, teacher, 0.5, mirror=True)
-    # Keras compiles the step for the device that trains, and the teacher's weights stay out of the pupil's.
+    taught = student(model, teacher, 0.5, mirror=True)
+    # Keras compiles the step for the device that trains, and the teacher's weights stay out of the student's.
     assert [layer.name for layer in taught.layers] == [layer.name for layer in model.layers]
     assert all(ours is theirs for ours, theirs in zip(taught.weights, model.weights, strict=True))
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -269,7 +269,7 @@ def test_a_teacher_answers_inside_the_training_step(network):
 
 def test_a_run_with_a_teacher_learns_from_the_mixed_labels(tiny, toy_data, tmp_path, monkeypatch):
     calls, teacher = [], untrained(of(TaskConfig, data=toy_data, run_dir=f"{tmp_path}/teacher", image_size=16))
-    monkeypatch.setattr(fa_net, "pupil", lambda *args: calls.append(args[2:]) or pupil(*args))
+    monkeypatch.setattr(fa_net, "student", lambda *args: calls.append(args[2:]) or student(*args))
     more = (f"--teacher={teacher}", "--teacher_weight=0.3", "--epochs=1")
     assert main(["--stage=fa_net", *flags(toy_data, tmp_path / "run", *more)]) == 0
     # Recipe `best` mirrors faces in training.

@@ -11,7 +11,8 @@ import pytest
 
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
-from fer_tf.evaluation.saliency import METHODS, saliency_maps
+from fer_tf.evaluation import saliency
+from fer_tf.evaluation.saliency import METHODS
 from fer_tf.models import fa_net
 from fer_tf.models.dlib_resnet import begin_with_published, dlib_resnet
 from fer_tf.models.dlib_weights import model_path, weights_of
@@ -91,9 +92,11 @@ def test_small_faces_are_enlarged_inside_so_that_any_side_from_33_to_48_shares_i
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_can_be_explained(network, method):
+def test_it_can_be_explained(network, method, monkeypatch):
+    for name in ("SMOOTH_SAMPLES", "SCORE_CHANNELS"):
+        monkeypatch.setattr(saliency, name, 2)
     faces = np.random.default_rng(2).random((2, 44, 44, 1), "float32")
-    maps = saliency_maps(network, faces, [0, 1], method, smooth_samples=2, score_channels=2)
+    maps = saliency.saliency_maps(network, faces, [0, 1], method)
     assert maps.shape == (2, 44, 44) and maps.max() == pytest.approx(1.0, abs=1e-4)
 
 
