@@ -51,9 +51,9 @@ def test_faces_lie_between_minus_one_and_one() -> None:
 def test_a_seed_gives_the_same_weights_and_another_seed_others(recipe: str) -> None:
     first, again, other = (FapeGan(spec_of(recipe, SIZE, 4), seed).get_weights() for seed in (3, 3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    for a, b in zip(first, other, strict=True):
-        # Biases, norms and the attention's gain begin alike, whatever the seed.
-        assert np.unique(a).size == 1 or not np.array_equal(a, b)
+    # Biases, norms and the attention's gain begin alike, whatever the seed.
+    kernels = [(a, b) for a, b in zip(first, other, strict=True) if a.ndim >= 2]
+    assert len(kernels) >= 10 and not any(np.array_equal(a, b) for a, b in kernels)
 
 
 def test_the_mask_and_the_source_both_reach_the_face() -> None:
@@ -102,12 +102,16 @@ def test_one_step_reports_the_losses_of_equations_1_to_3() -> None:
 
 def test_each_step_moves_both_networks() -> None:
     gan = compiled("best")
-    before = [network.get_weights() for network in (gan.generator, gan.discriminator)]
+    begun = [network.get_weights() for network in (gan.generator, gan.discriminator)]
     gan.train_step(batch_of())
-    for network, weights in zip((gan.generator, gan.discriminator), before, strict=True):
-        moved = [not np.array_equal(a, b) for a, b in zip(network.get_weights(), weights, strict=True)]
+    for network, weights in zip((gan.generator, gan.discriminator), begun, strict=True):
+        rest = {
+            weight.path
+            for weight, before in zip(network.weights, weights, strict=True)
+            if np.array_equal(weight, before)
+        }
         # Only what lies behind the attention's gain, zero at first, may rest.
-        assert np.mean(moved) > 0.8
+        assert rest <= {f"down1_attention/{name}" for name in ("query", "key", "value")}
 
 
 def test_changes_before_the_discriminator_are_the_steps_own_and_reach_both_networks() -> None:
