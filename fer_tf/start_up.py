@@ -48,8 +48,8 @@ def quiet() -> None:
 def ask_for_onednn() -> None:
     """Has TensorFlow compute by oneDNN on every x86 CPU, unless TF_ENABLE_ONEDNN_OPTS says otherwise.
 
-    Call it before TensorFlow is imported. Left alone, TensorFlow uses oneDNN only on CPUs with AVX-512 VNNI, and its own
-    kernels on all others. Those are slower (docs/experiments.md), and their results change in the last bits with the
+    Call it before TensorFlow is imported. Left alone, TensorFlow uses oneDNN only on CPUs with AVX-512 VNNI, and on all
+    others its own kernels. Those are slower (docs/experiments.md), and their results change in the last bits with the
     number of threads, so that a detector may find other boxes.
     """
     if platform.machine() in ("x86_64", "AMD64"):

@@ -244,7 +244,7 @@ class Builder:
         return keras.layers.Add(name=f"{name}_add")([x, y])
 
     def pool(self, x: Any, with_average: bool, name: str) -> Any:
-        """Returns maps of half the side, rounded up: the maximum of 2 x 2 places, with their mean added if asked for."""
+        """Returns maps of half the side, rounded up: of 2 x 2 places the maximum, plus their mean if asked for."""
         # "same" rounds odd sides up, as the published network's ceil_mode does.
         pooled = keras.layers.MaxPooling2D(2, padding="same", name=name)(x)
         if not with_average:
