@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import grpc
@@ -45,6 +45,9 @@ METHODS = (
     "/tensorflow.serving.PredictionService/Nonsense",
     "/tensorflow.serving.ModelService/GetModelStatus",
 )
+
+# What goes to the server.
+Sent = TypeVar("Sent")
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,47 @@ def encode(image: np.ndarray, suffix: str) -> bytes:
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
-class Mutator:
-    """Makes wrong requests; each method is one kind."""
+class WrongImages(Generic[Sent]):
+    """Makes requests with wrong images among good ones; how they are asked is the mutator's own."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.jpeg, self.png = (encode(picture(self.rng), suffix) for suffix in (".jpg", ".png"))
+
+    def _image(self) -> bytes:
+        return self.rng.choice((self.jpeg, self.png))
+
+    def _among_good(self, bad: bytes) -> Sent:
+        raise NotImplementedError
+
+    def damaged_image(self) -> Sent:
+        data = bytearray(self._image())
+        for _ in range(self.rng.choice((1, 3, 30))):
+            data[self.rng.randrange(len(data))] = self.rng.randrange(256)
+        return self._among_good(bytes(data))
+
+    def cut_image(self) -> Sent:
+        data = self._image()
+        return self._among_good(data[: self.rng.randrange(len(data))])
+
+    def random_bytes_as_image(self) -> Sent:
+        start = self.rng.choice((b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF"))
+        return self._among_good(start + self.rng.randbytes(self.rng.randrange(2000)))
+
+    def huge_claim(self) -> Sent:
+        width, height = (self.rng.choice((0, 1, 20_000, 65_535, 2**31 - 1)) for _ in range(2))
+        if self.rng.random() < 0.5:
+            return self._among_good(self.png[:16] + struct.pack(">II", width, height) + self.png[24:])
+        frame = self.jpeg.index(b"\xff\xc0") + 5
+        claim = struct.pack(">HH", height % 65_536, width % 65_536)
+        return self._among_good(self.jpeg[:frame] + claim + self.jpeg[frame + 4 :])
+
+
+class Mutator(WrongImages[tuple[str, bytes]]):
+    """Makes wrong requests; each method is one kind."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
         self.kinds: tuple[Callable[[], tuple[str, bytes]], ...] = (
             self.damaged_image,
             self.cut_image,
@@ -117,7 +155,7 @@ class Mutator:
             self.many_images,
         )
 
-    def request(self, images: Sequence[bytes], signature: str = "serving_default") -> object:
+    def request(self, images: Sequence[bytes], signature: str = "serving_default") -> Any:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -128,41 +166,16 @@ class Mutator:
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(values, tf.string, [len(images)]))
         return request
 
-    def correct(self) -> object:
+    def correct(self) -> Any:
         return self.request([self.jpeg, self.png])
 
-    def _image(self) -> bytes:
-        return self.rng.choice((self.jpeg, self.png))
-
-    def _sent(self, request: object, method: str = PREDICT) -> tuple[str, bytes]:
+    def _sent(self, request: Any, method: str = PREDICT) -> tuple[str, bytes]:
         return method, request.SerializeToString()
 
     def _among_good(self, bad: bytes) -> tuple[str, bytes]:
         images = [self._image() for _ in range(self.rng.randrange(4))]
         images.insert(self.rng.randint(0, len(images)), bad)
         return self._sent(self.request(images, self.rng.choice(("serving_default", "embed"))))
-
-    def damaged_image(self) -> tuple[str, bytes]:
-        data = bytearray(self._image())
-        for _ in range(self.rng.choice((1, 3, 30))):
-            data[self.rng.randrange(len(data))] = self.rng.randrange(256)
-        return self._among_good(bytes(data))
-
-    def cut_image(self) -> tuple[str, bytes]:
-        data = self._image()
-        return self._among_good(data[: self.rng.randrange(len(data))])
-
-    def random_bytes_as_image(self) -> tuple[str, bytes]:
-        start = self.rng.choice((b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF"))
-        return self._among_good(start + self.rng.randbytes(self.rng.randrange(2000)))
-
-    def huge_claim(self) -> tuple[str, bytes]:
-        width, height = (self.rng.choice((0, 1, 20_000, 65_535, 2**31 - 1)) for _ in range(2))
-        if self.rng.random() < 0.5:
-            return self._among_good(self.png[:16] + struct.pack(">II", width, height) + self.png[24:])
-        frame = self.jpeg.index(b"\xff\xc0") + 5
-        claim = struct.pack(">HH", height % 65_536, width % 65_536)
-        return self._among_good(self.jpeg[:frame] + claim + self.jpeg[frame + 4 :])
 
     def wrong_dtype(self) -> tuple[str, bytes]:
         request = self.correct()

@@ -113,6 +113,10 @@ class Synthesizer:
         """Returns the sources' faces in the targets' poses, uint8 (N, S, S, 3) at the generator's size, not judged."""
         return to_uint8(self._generate([source.image for source in sources], [target.mask for target in targets]))
 
+    def forget(self) -> None:
+        """Drops the kept descriptors of sources, such as before a time is taken."""
+        self._descriptors.clear()
+
     def close(self) -> None:
         """Ends the worker processes."""
         self._meter.close()
