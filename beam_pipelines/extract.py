@@ -24,7 +24,7 @@ from apache_beam.utils.shared import Shared
 
 from beam_pipelines import chunks
 from beam_pipelines.progress import WorkerProgress
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.data import leaks
 from fer_tf.data.annotations import AnnotatedClip
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
@@ -244,7 +244,7 @@ class ExtractClip(beam.DoFn):
             "rejected": [dataclasses.astuple(rejected) for rejected in found.rejected],
             "faces": [_index_row(face, record) for face, record in zip(found.faces, records, strict=True)],
         }
-        files.write_records(cache, (json.dumps(header).encode(), *map(encode, records)))
+        tfrecords.write(cache, (json.dumps(header).encode(), *map(encode, records)))
         return header
 
 
@@ -272,14 +272,14 @@ def _read_header(cache: str) -> dict | None:
     if not files.exists(cache):
         return None
     with contextlib.suppress(InputError):
-        for header in files.read_records(cache):
+        for header in tfrecords.read(cache):
             return json.loads(header)
     return None
 
 
 def read_faces(cache: str) -> Iterator[bytes]:
     """Yields a finished clip's faces as serialized records without labels, in order of frames."""
-    records = files.read_records(cache)
+    records = tfrecords.read(cache)
     next(records)
     yield from records
 

@@ -9,7 +9,6 @@ No other module spells a file name of a run folder. All that is written has its 
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -260,16 +259,11 @@ class RunFolder:
     def read_predictions(self, split: str) -> dict[str, np.ndarray] | None:
         """Returns image_id, person, pose, label and logits of a part's faces, or None when it was not scored."""
         path = self._predictions(split)
-        if not files.exists(path):
-            return None
-        with files.open_to_read(path) as file, np.load(io.BytesIO(file.read())) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return files.read_arrays(path) if files.exists(path) else None
 
     def write_predictions(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes image_id, person, pose (unicode), label (int64) and logits (float32) of a part's faces."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        files.write_bytes(self._predictions(split), buffer.getvalue())
+        files.write_arrays(self._predictions(split), **arrays)
 
     def _predictions(self, split: str) -> str:
         return files.join(self.classifier.path, f"predictions_{split}.npz")

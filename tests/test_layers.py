@@ -18,6 +18,7 @@ LAYERS = (
     "labels",
     "filesystems",
     "files",
+    "tfrecords",
     "resources",
     "lock",
     "run_folder",

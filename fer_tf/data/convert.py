@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.public_set import DAMAGED, FAULTS, LeftOut, PublicSet, Row, Source, faults
 from fer_tf.data.schema import NUM_LANDMARKS, SCHEMA_VERSION, FaceRecord, encode
@@ -247,7 +247,7 @@ def _write_shard(
             rows.append(pickle.load(file))
     rows.sort(key=lambda found: found[:2])
     records = (encode(_record(row, size, splits[number], expressions)) for _, number, row, size in rows)
-    files.write_records(DataFolder(folder).face_file(shard, shards), records)
+    tfrecords.write(DataFolder(folder).face_file(shard, shards), records)
 
 
 def _record(row: Row, size: tuple[int, int], split: str, expressions: Sequence[str]) -> FaceRecord:

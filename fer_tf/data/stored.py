@@ -1,6 +1,6 @@
 """Where the faces of a part lie, and the streams of their records: the one place that reads TFRecords in a graph.
 
-Outside a graph `fer_tf.files.read_records` does, which needs no TensorFlow and reads one record at a known place.
+Outside a graph `fer_tf.tfrecords` does, which needs no TensorFlow and reads one record at a known place.
 """
 
 from __future__ import annotations
