@@ -201,8 +201,6 @@ def read_picture(path: str) -> bytes:
     Raises:
       ClipError: it is no picture, or damaged.
     """
-    import cv2
-
     encoded = read_bytes(path)
     image = stills.identified(encoded)
     known = image is not None and image.format in _OF_TENSORFLOW and image.mode in _MODES_OF_TENSORFLOW
@@ -211,7 +209,7 @@ def read_picture(path: str) -> bytes:
     with contextlib.closing(media.open(path)) as file:
         if not isinstance(file, media.Still):
             raise ClipError("no_picture", path, "a clip, or pictures that follow each other")
-        return cv2.imencode(".png", file.frame().rgb[..., ::-1])[1].tobytes()
+        return media.encode_png(file.frame().rgb)
 
 
 def with_picture(row: Row, path: str) -> Row | LeftOut:

@@ -70,13 +70,10 @@ def _row(name: str, person: str, expression: str, path: str, split: str) -> Row 
 
 def png_of(path: str) -> bytes:
     """Returns a TIFF's pixels as PNG, because TensorFlow reads no TIFF; empty when it is damaged."""
-    import cv2
-
     try:
-        image = media.decode(read_bytes(path), channels=1)
+        return media.encode_png(media.decode(read_bytes(path), channels=1))
     except InputError:
         return b""
-    return cv2.imencode(".png", image)[1].tobytes()
 
 
 SET = PublicSet("JAFFE", EXPRESSIONS, read)
