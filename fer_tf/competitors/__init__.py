@@ -37,7 +37,6 @@ TITLES = {
 for _feature in FEATURES:
     for _kind in CLASSIFIERS:
         TITLES[f"{_feature}_{_kind}"] = f"{_feature.upper() if _feature != 'gabor' else 'Gabor'}+{_kind.upper()}"
-NETWORKS = ("vgg_svm", "googlenet", "mollahosseini", "dnnrl", "attention_cnn", "cnn_svm")
 NAMES = (*_OWN_FILES, *(f"{feature}_{kind}" for feature in FEATURES for kind in CLASSIFIERS))
 
 
