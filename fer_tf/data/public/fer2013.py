@@ -19,8 +19,8 @@ from fer_tf.data.public_set import (
     Source,
     folders_in,
     pictures_of,
-    stable_hash,
     table_rows,
+    unit_hash,
 )
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces import media
@@ -76,7 +76,7 @@ def parts(usages: Counter[str], data: str) -> Parts:
 
 def part_of(usage: str, image: bytes, held_out: float) -> str:
     """Returns the part of an image: Training's held-out images are one of their own."""
-    return HELD if usage == TRAINING and stable_hash(image) < held_out else usage
+    return HELD if usage == TRAINING and unit_hash(image) < held_out else usage
 
 
 def _csv_in(folder: str) -> str:
