@@ -257,6 +257,20 @@ def put(local_path: str, path: str) -> None:
 
 
 @contextlib.contextmanager
+def whole_local(path: str) -> Iterator[str]:
+    """Gives a local path of the same name to a library that seeks in what it writes; the block's end puts it there.
+
+    Raises:
+      CannotWrite: when the disk is full or the folder cannot be written; what stood there before is intact.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, os.path.basename(path))
+        with _writing(path):
+            yield local
+        put(local, path)
+
+
+@contextlib.contextmanager
 def whole_path(path: str) -> Iterator[str]:
     """Gives a path to a library that writes a local file or folder by itself; the block's end gives it its final name.
 

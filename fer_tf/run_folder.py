@@ -22,6 +22,8 @@ from fer_tf.resources import PUBLISHED, resource
 
 # A trained network's own files, which stand in a published or exported model's folder too.
 SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage.json"
+# Those of a published or exported model alone: its card, and an exported one's graph.
+CARD_FILE, GRAPH_FILE = "MODEL_CARD.md", "saved_model.pb"
 # What stands between the sources of networks that are asked together, such as `pretrained+runs/mine`.
 PLUS = "+"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
@@ -306,7 +308,7 @@ def parts_of(source: str) -> list[str]:
 
 def _is_there(folder: str) -> bool:
     """Whether a folder is there, where buckets have none but by what lies in them: a run, a network or an export."""
-    held = ("*", f"*/{SPEC_FILE}", "*/saved_model.pb")
+    held = ("*", f"*/{SPEC_FILE}", f"*/{GRAPH_FILE}")
     return files.exists(folder) or any(files.matching(folder, pattern) for pattern in held)
 
 

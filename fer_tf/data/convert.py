@@ -27,9 +27,10 @@ import numpy as np
 from fer_tf import files, tfrecords
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.public_set import DAMAGED, FAULTS, LeftOut, PublicSet, Row, Source, faults, order_hash
-from fer_tf.data.schema import NUM_LANDMARKS, SCHEMA_VERSION, FaceRecord, encode
+from fer_tf.data.schema import SCHEMA_VERSION, FaceRecord, encode
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.errors import InputError
+from fer_tf.faces.landmarks import NUM_LANDMARKS
 from fer_tf.labels import POSES, SPLITS
 from fer_tf.lock import only_writer
 

@@ -120,6 +120,21 @@ def test_what_a_library_writes_by_itself_has_its_name_when_it_is_whole(tmp_path:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_a_library_must_seek_in_is_put_there_when_it_is_whole(folder: str) -> None:
+    path = files.join(folder, "deep/net.weights.h5")
+    with files.whole_local(path) as local:
+        assert os.path.basename(local) == "net.weights.h5" and not files.exists(path)
+        Path(local).write_bytes(b"before")
+    with (
+        pytest.raises(files.CannotWrite, match=r"net\.weights\.h5: No space left on device; free"),
+        files.whole_local(path),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(KeyboardInterrupt), files.whole_local(path):
+        raise KeyboardInterrupt
+    assert files.matching(folder, files.ANY_DEPTH) == [path] and files.read_bytes(path) == b"before"
+
+
 def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
     longest = tmp_path / ("ü" * 125 + "a.csv")
     files.write_text(str(longest), "whole")
