@@ -189,6 +189,7 @@ def _breakdown(extractor: Any, paths: Sequence[str], frames: int, decoder: float
     """Prints where our time goes, from one more pass with a clock around each part."""
     from fer_tf.faces import align, detect, media
     from fer_tf.faces.follow import ClipFinder
+    from fer_tf.faces.landmarks import LandmarkPredictor
 
     spent: dict[str, float] = {}
 
@@ -209,7 +210,7 @@ def _breakdown(extractor: Any, paths: Sequence[str], frames: int, decoder: float
         timed(ClipFinder, "find", "find"),
         timed(detect.FaceDetector, "detect", "full search"),
         timed(detect.FaceDetector, "verify", "follow"),
-        timed(type(extractor._predictor), "predict", "landmarks"),
+        timed(LandmarkPredictor, "predict", "landmarks"),
         timed(align, "transform_of", "align"),
         timed(align, "draw_mask", "mask"),
     ]
