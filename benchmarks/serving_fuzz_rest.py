@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.serving_fuzz import WrongImages
+from benchmarks.wrong_images import WrongImages
 
 PREDICT = "/v1/models/fa_net:predict"
 REFUSALS = {400, 404, 405, 408, 413, 415, 429, 501, 503}

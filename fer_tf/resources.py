@@ -42,7 +42,7 @@ def in_package(package: str, *path: str) -> str:
     """Returns the path of a file in an installed package, which is not imported for it.
 
     Args:
-      package: such as `mtcnn`, whose import would build networks, or `face_recognition_models`, whose fails.
+      package: such as `mtcnn`, whose import would build networks, or `face_recognition_models`, whose fails today.
       path: the names below it.
 
     Raises:
