@@ -24,12 +24,13 @@ from apache_beam.utils.shared import Shared
 
 from beam_pipelines import chunks
 from beam_pipelines.progress import WorkerProgress
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.data import leaks
 from fer_tf.data.annotations import AnnotatedClip
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
+from fer_tf.faces import media
 from fer_tf.faces.extractor import (
     FACES_VERSION,
     AlignedFace,
@@ -40,7 +41,6 @@ from fer_tf.faces.extractor import (
 )
 from fer_tf.labels import key_of
 
-JPEG_QUALITY = 95
 # Options that change how fast faces are found, not which.
 SPEED_OPTIONS = ("threads", "decode_timeout_s")
 # What finds faces besides this project's own code.
@@ -116,7 +116,7 @@ def extraction_key(options: ExtractorOptions) -> str:
     if options.landmark_model and os.path.exists(options.landmark_model):
         values["landmark_model_bytes"] = os.path.getsize(options.landmark_model)
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
-    text = json.dumps([values, versions, FACES_VERSION, JPEG_QUALITY, chunks.FACE_INDEX.descr], sort_keys=True)
+    text = json.dumps([values, versions, FACES_VERSION, media.JPEG_QUALITY, chunks.FACE_INDEX.descr], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -128,16 +128,13 @@ def cache_path(extracted: str, options: ExtractorOptions, clip_id: str, stamp: s
 
 def face_record(clip_id: str, face: AlignedFace, landmark_model: str, detector: str) -> FaceRecord:
     """Returns a face as a record whose labels and splits are still blank."""
-    import cv2
-
-    bgr = np.ascontiguousarray(face.image[..., ::-1])
     return FaceRecord(
         image_id=f"{clip_id}#{face.frame:06d}",
-        image=cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes(),
+        image=media.encode_jpeg(face.image),
         image_format="jpeg",
         height=FACE_SIZE,
         width=FACE_SIZE,
-        mask=cv2.imencode(".png", face.mask)[1].tobytes(),
+        mask=media.encode_png(face.mask),
         landmarks=face.landmarks,
         box=face.box,
         score=face.score,
@@ -244,7 +241,7 @@ class ExtractClip(beam.DoFn):
             "rejected": [dataclasses.astuple(rejected) for rejected in found.rejected],
             "faces": [_index_row(face, record) for face, record in zip(found.faces, records, strict=True)],
         }
-        files.write_records(cache, (json.dumps(header).encode(), *map(encode, records)))
+        tfrecords.write(cache, (json.dumps(header).encode(), *map(encode, records)))
         return header
 
 
@@ -272,14 +269,14 @@ def _read_header(cache: str) -> dict | None:
     if not files.exists(cache):
         return None
     with contextlib.suppress(InputError):
-        for header in files.read_records(cache):
+        for header in tfrecords.read(cache):
             return json.loads(header)
     return None
 
 
 def read_faces(cache: str) -> Iterator[bytes]:
     """Yields a finished clip's faces as serialized records without labels, in order of frames."""
-    records = files.read_records(cache)
+    records = tfrecords.read(cache)
     next(records)
     yield from records
 

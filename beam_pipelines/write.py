@@ -18,7 +18,7 @@ import numpy as np
 from beam_pipelines import assign, chunks, extract, pairing
 from beam_pipelines.chunks import Labels
 from beam_pipelines.pairing import TaggedClip
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.data import tasks
 from fer_tf.data.folder import DataFolder, digest
 from fer_tf.data.schema import FaceRecord, decode, encode
@@ -103,7 +103,7 @@ class _ShardWriter:
         with files.whole_file(self.path) as file:
             for record in records:
                 content = encode(record)
-                files.write_record(file, content)
+                tfrecords.append(file, content)
                 self._digest += digest(content)
                 self.counts["examples"] += 1
                 self.counts["bytes"] += len(content)

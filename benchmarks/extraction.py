@@ -97,7 +97,7 @@ class Loop:
             number += 1
 
     def _frame(self, rgb: np.ndarray) -> np.ndarray:
-        from fer_tf.faces import align
+        from fer_tf.faces import align, media
 
         start = cpu_seconds()
         faces = self._mtcnn.detect_faces(rgb)
@@ -107,14 +107,8 @@ class Loop:
             x, y, width, height = (int(v) for v in faces[0]["box"])
             parts = self._predictor(rgb, self._rectangle(x, y, x + width, y + height)).parts()
             points = np.array([(point.x, point.y) for point in parts], np.float32)
-            encoded(align.warp(rgb, align.transform_of(points)))
+            media.encode_jpeg(align.warp(rgb, align.transform_of(points)))
         return np.array([face["box"] for face in faces], float).reshape(-1, 4)
-
-
-def encoded(rgb: np.ndarray) -> bytes:
-    import cv2
-
-    return cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 def cpu_seconds(pid: int | None = None) -> float:
@@ -128,6 +122,7 @@ def cpu_seconds(pid: int | None = None) -> float:
 
 def speed(config: BenchmarkConfig) -> None:
     """Prints faces a second of both sides and the share of the loop's faces that ours finds."""
+    from fer_tf.faces import media
     from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 
     paths = clips_of(config, SPEED_CLIPS)
@@ -149,7 +144,7 @@ def speed(config: BenchmarkConfig) -> None:
         clock, cpu, child = time.perf_counter(), cpu_seconds(), cpu_seconds(ours.decoder.pid)
         for path in paths:
             for face in ours.extract(path).faces:
-                encoded(face.image)
+                media.encode_jpeg(face.image)
         decoder.append(cpu_seconds(ours.decoder.pid) - child)
         ours_cpu.append(cpu_seconds() - cpu + decoder[-1])
         ours_wall.append(time.perf_counter() - clock)
@@ -192,9 +187,9 @@ def _recall(boxes: dict[str, dict[int, np.ndarray]], results: dict[str, Any]) ->
 
 def _breakdown(extractor: Any, paths: Sequence[str], frames: int, decoder: float) -> None:
     """Prints where our time goes, from one more pass with a clock around each part."""
-    import fer_tf.faces.align as align
-    import fer_tf.faces.detect as detect
+    from fer_tf.faces import align, detect, media
     from fer_tf.faces.follow import ClipFinder
+    from fer_tf.faces.landmarks import LandmarkPredictor
 
     spent: dict[str, float] = {}
 
@@ -215,7 +210,7 @@ def _breakdown(extractor: Any, paths: Sequence[str], frames: int, decoder: float
         timed(ClipFinder, "find", "find"),
         timed(detect.FaceDetector, "detect", "full search"),
         timed(detect.FaceDetector, "verify", "follow"),
-        timed(type(extractor._predictor), "predict", "landmarks"),
+        timed(LandmarkPredictor, "predict", "landmarks"),
         timed(align, "transform_of", "align"),
         timed(align, "draw_mask", "mask"),
     ]
@@ -224,7 +219,7 @@ def _breakdown(extractor: Any, paths: Sequence[str], frames: int, decoder: float
     total = time.process_time() - start
     start = time.process_time()
     for image in images:
-        encoded(image)
+        media.encode_jpeg(image)
     jpeg = time.process_time() - start
     for owner, name, original in parts:
         setattr(owner, name, original)

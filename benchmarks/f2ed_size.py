@@ -59,8 +59,7 @@ class BenchmarkConfig:
 
 def gather(folder: str) -> int:
     """Finds the samples' faces and encodes each several times; returns how many pictures that gives."""
-    import cv2
-
+    from fer_tf.faces import media
     from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
 
     root = samples_folder()
@@ -70,9 +69,8 @@ def gather(folder: str) -> int:
     for clip in clips[:: max(1, len(clips) // SAMPLE_CLIPS)][:SAMPLE_CLIPS]:
         for face in extractor.extract(clip).faces:
             for quality in QUALITIES:
-                options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-                images.append(cv2.imencode(".jpg", face.image[..., ::-1], options)[1].tobytes())
-                masks.append(cv2.imencode(".png", face.mask)[1].tobytes())
+                images.append(media.encode_jpeg(face.image, quality))
+                masks.append(media.encode_png(face.mask))
                 points.append(face.landmarks)
     extractor.close()
     pool = {"images": np.array(images, object), "masks": np.array(masks, object), "points": np.array(points)}

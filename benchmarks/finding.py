@@ -87,8 +87,7 @@ class Counted:
 
 def look(extractor: FaceExtractor, rgb: np.ndarray, bordered: bool) -> list[AlignedFace]:
     """Returns the faces of a picture in one way of looking."""
-    view = VIEWS[1] if bordered else UPRIGHT
-    return extractor._look(Frame(rgb, 0, 0.0, 1.0), view, extractor._picture_finder())
+    return extractor.faces_in_view(Frame(rgb, 0, 0.0, 1.0), VIEWS[1] if bordered else UPRIGHT)
 
 
 def picture_of(path: str) -> np.ndarray:

@@ -81,18 +81,16 @@ def measure(config: BenchmarkConfig, recipe: str) -> dict[str, dict[str, list[fl
 
 def _sides(config: BenchmarkConfig, recipe: str, policy: str) -> dict[str, Callable[[], Any]]:
     """Returns one step of training and one of synthesis in a format."""
-    import keras
     import tensorflow as tf
 
+    from fer_tf.models.precision import dtype_policy
     from trainer import fape_gan
     from trainer.config import GanOptions
 
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
     options = GanOptions(recipe=recipe, image_size=config.image_size, channels=config.channels)
-    gan = fape_gan.build(options, 0)
-    gan.compile()
-    keras.config.set_dtype_policy(before)
+    with dtype_policy(policy):
+        gan = fape_gan.build(options, 0)
+        gan.compile()
     rng = np.random.default_rng(0)
     shape = (config.batch_size, config.image_size, config.image_size)
     faces = {name: tf.constant(rng.uniform(-1, 1, (*shape, 3)), tf.float32) for name in ("source", "target")}

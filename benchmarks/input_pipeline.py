@@ -47,16 +47,17 @@ def write_records(folder: str, count: int) -> list[str]:
 
     from fer_tf.data import schema
     from fer_tf.data.schema import FaceRecord
+    from fer_tf.faces import media
 
     rng = np.random.default_rng(0)
-    blank = cv2.imencode(".png", np.zeros((256, 256), np.uint8))[1].tobytes()
+    blank = media.encode_png(np.zeros((256, 256), np.uint8))
     paths = [os.path.join(folder, f"faces-{shard:05d}-of-00008.tfrecord") for shard in range(8)]
     writers = [tf.io.TFRecordWriter(path) for path in paths]
     for number in range(count):
         image = cv2.resize(rng.integers(0, 256, (40, 40, 3), np.uint8), (256, 256), interpolation=cv2.INTER_CUBIC)
         record = FaceRecord(
             image_id=f"clip{number}#000000",
-            image=cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes(),
+            image=media.encode_jpeg(image, 92),
             image_format="jpeg",
             height=256,
             width=256,

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import os
 import platform
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -104,8 +105,8 @@ def fill(served: Served, config: BenchmarkConfig) -> None:
         for name in served.study.reviewers[1:]
         for place, clip_id in enumerate(clips)
     ]
-    with served.store._transaction():
-        served.store._database.executemany(
+    with contextlib.closing(sqlite3.connect(served.store.path)) as database, database:
+        database.executemany(
             "INSERT INTO votes (reviewer, clip, round, choice, remark, request, at) VALUES (?, ?, 1, ?, '', ?, ?)", rows
         )
 

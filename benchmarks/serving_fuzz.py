@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import grpc
 import numpy as np
 
+from benchmarks.wrong_images import WrongImages
 from fer_tf.config import EXIT_FAILED, EXIT_OK, parse, run_command
 from fer_tf.errors import InputError
 
@@ -87,20 +87,11 @@ class Outcome:
     rss_mb: tuple[float, float]
 
 
-def picture(rng: random.Random) -> np.ndarray:
-    return np.random.default_rng(rng.randrange(2**32)).integers(0, 255, (64, 64, 3), np.uint8)
-
-
-def encode(image: np.ndarray, suffix: str) -> bytes:
-    return cv2.imencode(suffix, image)[1].tobytes()
-
-
-class Mutator:
+class Mutator(WrongImages[tuple[str, bytes]]):
     """Makes wrong requests; each method is one kind."""
 
     def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.jpeg, self.png = (encode(picture(self.rng), suffix) for suffix in (".jpg", ".png"))
+        super().__init__(seed)
         self.kinds: tuple[Callable[[], tuple[str, bytes]], ...] = (
             self.damaged_image,
             self.cut_image,
@@ -117,7 +108,7 @@ class Mutator:
             self.many_images,
         )
 
-    def request(self, images: Sequence[bytes], signature: str = "serving_default") -> object:
+    def request(self, images: Sequence[bytes], signature: str = "serving_default") -> Any:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -128,41 +119,16 @@ class Mutator:
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(values, tf.string, [len(images)]))
         return request
 
-    def correct(self) -> object:
+    def correct(self) -> Any:
         return self.request([self.jpeg, self.png])
 
-    def _image(self) -> bytes:
-        return self.rng.choice((self.jpeg, self.png))
-
-    def _sent(self, request: object, method: str = PREDICT) -> tuple[str, bytes]:
+    def _sent(self, request: Any, method: str = PREDICT) -> tuple[str, bytes]:
         return method, request.SerializeToString()
 
     def _among_good(self, bad: bytes) -> tuple[str, bytes]:
         images = [self._image() for _ in range(self.rng.randrange(4))]
         images.insert(self.rng.randint(0, len(images)), bad)
         return self._sent(self.request(images, self.rng.choice(("serving_default", "embed"))))
-
-    def damaged_image(self) -> tuple[str, bytes]:
-        data = bytearray(self._image())
-        for _ in range(self.rng.choice((1, 3, 30))):
-            data[self.rng.randrange(len(data))] = self.rng.randrange(256)
-        return self._among_good(bytes(data))
-
-    def cut_image(self) -> tuple[str, bytes]:
-        data = self._image()
-        return self._among_good(data[: self.rng.randrange(len(data))])
-
-    def random_bytes_as_image(self) -> tuple[str, bytes]:
-        start = self.rng.choice((b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF"))
-        return self._among_good(start + self.rng.randbytes(self.rng.randrange(2000)))
-
-    def huge_claim(self) -> tuple[str, bytes]:
-        width, height = (self.rng.choice((0, 1, 20_000, 65_535, 2**31 - 1)) for _ in range(2))
-        if self.rng.random() < 0.5:
-            return self._among_good(self.png[:16] + struct.pack(">II", width, height) + self.png[24:])
-        frame = self.jpeg.index(b"\xff\xc0") + 5
-        claim = struct.pack(">HH", height % 65_536, width % 65_536)
-        return self._among_good(self.jpeg[:frame] + claim + self.jpeg[frame + 4 :])
 
     def wrong_dtype(self) -> tuple[str, bytes]:
         request = self.correct()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.serving_fuzz import Mutator
+from benchmarks.wrong_images import WrongImages
 
 PREDICT = "/v1/models/fa_net:predict"
 REFUSALS = {400, 404, 405, 408, 413, 415, 429, 501, 503}
@@ -60,7 +60,7 @@ ADDRESSES = (
 )
 
 
-class RestMutator(Mutator):
+class RestMutator(WrongImages[Request]):
     """Makes wrong HTTP requests; each method is one kind. Wrong images are those that go over gRPC."""
 
     def __init__(self, seed: int) -> None:

@@ -94,10 +94,11 @@ def judge_table(config: BenchmarkConfig) -> None:
     for processes in (1, os.cpu_count() or 1):
         maker = job.maker(processes)
         maker.make(requests[: shards.BATCH])
-        maker._descriptors.clear()
+        maker.forget()
         clock, own = time.monotonic(), time.process_time()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        made = [one for start in range(0, len(requests), shards.BATCH) for one in maker.make(requests[start:][:64])]
+        batches = [requests[start : start + shards.BATCH] for start in range(0, len(requests), shards.BATCH)]
+        made = [one for batch in batches for one in maker.make(batch)]
         clock, own = time.monotonic() - clock, time.process_time() - own
         maker.close()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -121,8 +122,8 @@ def dlib_alone(job: Any, requests: Sequence[Any]) -> list[tuple[str, float]]:
     """Returns each face's reason of rejection and identity distance as dlib's own network and one look give them."""
     import dlib
 
-    from fer_tf.synthesis import make
-    from fer_tf.synthesis.identity import model_path
+    from fer_tf.faces import media
+    from fer_tf.models.dlib_weights import model_path
     from fer_tf.synthesis.judge import DETECTION_MARGIN, Eyes, FaceMeasure, chip_of, enlarge, landmark_error
     from fer_tf.synthesis.plan import read_at
 
@@ -133,7 +134,7 @@ def dlib_alone(job: Any, requests: Sequence[Any]) -> list[tuple[str, float]]:
     found = []
     for source, target, generated in zip(sources, targets, maker.generate(sources, targets), strict=True):
         if source.image_id not in known:
-            chip = chip_of(make._decode(source.image), source.landmarks)
+            chip = chip_of(media.decode(source.image), source.landmarks)
             known[source.image_id] = np.array(network.compute_face_descriptor(chip))
         face = enlarge(generated)
         margin = round(DETECTION_MARGIN * face.shape[0])

@@ -53,7 +53,7 @@ def build(config: BenchmarkConfig, image_size: int, policy: str, xla: bool, fuse
     import keras
 
     from fer_tf.models import light_cnn as networks
-    from trainer.runtime import dtype_policy
+    from fer_tf.models.precision import dtype_policy
 
     class Plain(keras.layers.BatchNormalization):
         pass

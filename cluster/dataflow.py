@@ -101,7 +101,9 @@ def translate(config: DataflowConfig) -> dict[str, Any]:
         with _bucket_left_alone():
             pipeline = runner.pipeline("DataflowRunner", [*beam_flags(config), "--dry_run=True"])
             pipeline | "Chunks" >> beam.Create(range(4)) | name.title() >> transform
-            jobs[name] = pipeline.run().job
+            # Dataflow's results alone have a job, which Beam's type does not tell.
+            result: Any = pipeline.run()
+            jobs[name] = result.job
     return jobs
 
 

@@ -1,4 +1,4 @@
-"""Files, on this machine or remote: joined, listed, moved, deleted, and written whole or not at all; TFRecord framing.
+"""Files, on this machine or remote: joined, listed, moved, deleted, and written whole or not at all.
 
 Which library reaches a remote path: `fer_tf.filesystems`. Whatever fails raises an OSError; what fails while a file is
 written a `CannotWrite`, whose text can be shown as it is.
@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
 import shutil
-import struct
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fer_tf.errors import InputError
 from fer_tf.filesystems import ANY_DEPTH as ANY_DEPTH
 from fer_tf.filesystems import is_local, system_of
 
+if TYPE_CHECKING:
+    import numpy as np
+
 # How the name of a file or folder that is being written begins. The final one, which may be long, is not in it.
 UNFINISHED = ".tmp-"
 _BLOCK = 1 << 20
-# A record's frame: its length, 8 bytes, and that number's checksum; another checksum follows the data.
-_HEADER, _CHECKSUM, _LENGTH = 12, 4, "<Q"
-_MASK_DELTA = 0xA282EAD8
 
 
 class CannotWrite(OSError):
@@ -122,6 +122,7 @@ def open_to_read(path: str) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: str) -> bytes:
+    """Returns a file's content; raises OSError when there is no such file."""
     with open_to_read(path) as file:
         return file.read()
 
@@ -133,6 +134,21 @@ def read_text(path: str) -> str:
 def read_json(path: str) -> Any:
     """Returns a JSON file's value; raises OSError when there is no such file, ValueError when it is no JSON."""
     return json.loads(read_bytes(path))
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+    """Returns what `write_arrays` wrote, by name; raises OSError when there is no such file, ValueError for another."""
+    import numpy as np
+
+    with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def read_array(path: str) -> np.ndarray:
+    """Returns what `write_array` wrote; raises as `read_arrays`."""
+    import numpy as np
+
+    return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
 
 
 @contextlib.contextmanager
@@ -148,7 +164,7 @@ def local_copy(path: str) -> Iterator[str]:
         yield copy
 
 
-class _Output:
+class Output:
     """What `whole_file` gives: writes bytes, and tells what goes wrong as CannotWrite."""
 
     def __init__(self, file: BinaryIO, path: str) -> None:
@@ -160,7 +176,7 @@ class _Output:
 
 
 @contextlib.contextmanager
-def whole_file(path: str) -> Iterator[_Output]:
+def whole_file(path: str) -> Iterator[Output]:
     """Writes a file under a temporary name beside its final one, and renames it when the block ends without error.
 
     Raises:
@@ -173,7 +189,7 @@ def whole_file(path: str) -> Iterator[_Output]:
         file = system.create(partial)
     try:
         try:
-            yield _Output(file, path)
+            yield Output(file, path)
         except BaseException:
             with contextlib.suppress(Exception):
                 file.close()
@@ -210,6 +226,24 @@ def write_json(path: str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_arrays(path: str, **arrays: np.ndarray | str) -> None:
+    """Writes arrays of numbers or texts, of any shape, as a compressed .npz, in one step."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_array(path: str, array: np.ndarray) -> None:
+    """Writes one array of numbers or texts, of any shape, as .npy, in one step."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
 def write_lines(path: str, lines: Iterable[str]) -> None:
     with whole_file(path) as file:
         for line in lines:
@@ -220,6 +254,20 @@ def put(local_path: str, path: str) -> None:
     """Copies a finished local file, such as one that a library needed to seek in, under its name in one step."""
     with open(local_path, "rb") as source, whole_file(path) as target:
         shutil.copyfileobj(source, target, _BLOCK)
+
+
+@contextlib.contextmanager
+def whole_local(path: str) -> Iterator[str]:
+    """Gives a local path of the same name to a library that seeks in what it writes; the block's end puts it there.
+
+    Raises:
+      CannotWrite: when the disk is full or the folder cannot be written; what stood there before is intact.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, os.path.basename(path))
+        with _writing(path):
+            yield local
+        put(local, path)
 
 
 @contextlib.contextmanager
@@ -336,64 +384,3 @@ def check_writable(folder: str) -> None:
         raise InputError(
             f"`output` {folder!r} cannot be written to ({reason}). Free space, change its permissions, or name another."
         ) from None
-
-
-def write_record(file: Any, record: bytes) -> None:
-    """Appends one record in TFRecord's framing to a `whole_file`: length, its checksum, the bytes, their checksum."""
-    length = struct.pack(_LENGTH, len(record))
-    file.write(length + _checksum(length) + record + _checksum(record))
-
-
-def write_records(path: str, records: Iterable[bytes]) -> None:
-    """Writes a TFRecord file, streaming; it has its name only when it is whole."""
-    with whole_file(path) as file:
-        for record in records:
-            write_record(file, record)
-
-
-def read_records(path: str) -> Iterator[bytes]:
-    """Yields the records of a TFRecord file, streaming.
-
-    Raises:
-      InputError: the file is cut off or damaged.
-    """
-    return (record for _, record in read_placed_records(path))
-
-
-def read_placed_records(path: str) -> Iterator[tuple[int, bytes]]:
-    """Yields each record of a TFRecord file with the place where `read_record` finds it; raises as `read_records`."""
-    with open_to_read(path) as file:
-        place = 0
-        while (record := _next_record(file, path, place)) is not None:
-            yield place, record
-            place += _HEADER + len(record) + _CHECKSUM
-
-
-def read_record(path: str, place: int) -> bytes:
-    """Returns one record without reading the rest of its file; raises as `read_records`."""
-    with open_to_read(path) as file:
-        file.seek(place)
-        record = _next_record(file, path, place)
-    if record is None:
-        raise InputError(f"{path} has no record at byte {place}.")
-    return record
-
-
-def _next_record(file: BinaryIO, path: str, place: int) -> bytes | None:
-    header = file.read(_HEADER)
-    if not header:
-        return None
-    length = struct.unpack(_LENGTH, header[:8])[0] if len(header) == _HEADER else 0
-    if header[8:] != _checksum(header[:8]):
-        raise InputError(f"{path} is damaged: the length of the record at byte {place} does not fit its checksum.")
-    record = file.read(length)
-    if file.read(_CHECKSUM) != _checksum(record) or len(record) != length:
-        raise InputError(f"{path} is damaged or cut off in the record at byte {place}.")
-    return record
-
-
-def _checksum(content: bytes) -> bytes:
-    import google_crc32c
-
-    crc = google_crc32c.value(content)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF)

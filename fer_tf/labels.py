@@ -12,6 +12,9 @@ from fer_tf.errors import InputError, not_one_of
 # ones, whose ids come first.
 F2ED_POSES = ("front", "half_left", "half_right", "bird_view")
 POSES = (*F2ED_POSES, "full_left", "full_right")
+# How a network is trained: as the paper says, or as works best. What a run trains by default: no competitor.
+RECIPES = ("paper", "best")
+FA_NET = "fa_net"
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
-from fer_tf.errors import not_one_of
+from fer_tf.errors import InputError, not_one_of
 
 # Name and place in the checkout; in an installed package (setup.py) each lies in fer_tf under its name.
 _IN_CHECKOUT = {
@@ -35,3 +36,19 @@ def resource(name: str) -> str:
 def samples_folder(folder: str = "samples") -> str:
     """Returns a command's folder of clips: `samples` means the project's own where there is none in this folder."""
     return resource("samples") if folder == "samples" and not os.path.isdir(folder) else folder
+
+
+def in_package(package: str, *path: str) -> str:
+    """Returns the path of a file in an installed package, which is not imported for it.
+
+    Args:
+      package: such as `mtcnn`, whose import would build networks, or `face_recognition_models`, whose fails today.
+      path: the names below it.
+
+    Raises:
+      InputError: when the package is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"the package {package}, whose {path[-1]} is needed, is missing; run `make` to install it.")
+    return os.path.join(spec.submodule_search_locations[0], *path)

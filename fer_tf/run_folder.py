@@ -9,7 +9,6 @@ No other module spells a file name of a run folder. All that is written has its 
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from fer_tf.resources import PUBLISHED, resource
 
 # A trained network's own files, which stand in a published or exported model's folder too.
 SPEC_FILE, WEIGHTS_FILE, LINEAGE_FILE = "spec.json", "best.weights.h5", "lineage.json"
+# Those of a published or exported model alone: its card, and an exported one's graph.
+CARD_FILE, GRAPH_FILE = "MODEL_CARD.md", "saved_model.pb"
 # What stands between the sources of networks that are asked together, such as `pretrained+runs/mine`.
 PLUS = "+"
 _CONFIG, _METRICS, _PAGE, _LOG = "config.json", "metrics.json", "evaluation.html", "log.txt"
@@ -260,16 +261,11 @@ class RunFolder:
     def read_predictions(self, split: str) -> dict[str, np.ndarray] | None:
         """Returns image_id, person, pose, label and logits of a part's faces, or None when it was not scored."""
         path = self._predictions(split)
-        if not files.exists(path):
-            return None
-        with files.open_to_read(path) as file, np.load(io.BytesIO(file.read())) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return files.read_arrays(path) if files.exists(path) else None
 
     def write_predictions(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes image_id, person, pose (unicode), label (int64) and logits (float32) of a part's faces."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        files.write_bytes(self._predictions(split), buffer.getvalue())
+        files.write_arrays(self._predictions(split), **arrays)
 
     def _predictions(self, split: str) -> str:
         return files.join(self.classifier.path, f"predictions_{split}.npz")
@@ -312,7 +308,7 @@ def parts_of(source: str) -> list[str]:
 
 def _is_there(folder: str) -> bool:
     """Whether a folder is there, where buckets have none but by what lies in them: a run, a network or an export."""
-    held = ("*", f"*/{SPEC_FILE}", "*/saved_model.pb")
+    held = ("*", f"*/{SPEC_FILE}", f"*/{GRAPH_FILE}")
     return files.exists(folder) or any(files.matching(folder, pattern) for pattern in held)
 
 

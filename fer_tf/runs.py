@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
+from fer_tf.labels import FA_NET
 from fer_tf.run_folder import PERSONS, TEST, NetworkFolder, RunFolder
 
 # By its name in metrics.json.
@@ -54,7 +55,7 @@ class Run:
     @property
     def method(self) -> str:
         """What was trained: `fa_net` or a competitor's name."""
-        return self.flags.get("method", "fa_net")
+        return self.flags.get("method", FA_NET)
 
     @property
     def pretrained(self) -> bool:

@@ -20,9 +20,10 @@ from typing import Any, Literal
 from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.errors import InputError, check_least
+from fer_tf.models.precision import dtype_policy
 from fer_tf.recognition.networks import EXTRA, MAX_VERSION, MODEL_FILE, WEIGHTS_DIR, newest_version, version_number
 from fer_tf.resources import PUBLISHED
-from fer_tf.run_folder import SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder
+from fer_tf.run_folder import CARD_FILE, SPEC_FILE, WEIGHTS_FILE, NetworkFolder, RunFolder, network_folder
 from fer_tf.runs import newest_finished
 
 # All but the first: `serving.portable.FORMATS`.
@@ -30,7 +31,6 @@ Format = Literal["saved_model", "tflite", "onnx"]
 MODEL_NAME = "fa_net"
 RUNS = "runs"
 LABELS_FILE = f"{EXTRA}/labels.txt"
-CARD_FILE = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -168,16 +168,10 @@ def _published_card(fa_net_dir: str, facts: dict[str, Any]) -> str:
 
 def load_live(fa_net_dir: str, precision: str = "float32") -> tuple[Any, Any]:
     """Returns the live Keras model and its spec, computing in `precision`."""
-    import keras
-
     from fer_tf.models import fa_net
 
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-    try:
+    with dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32"):
         return fa_net.load(fa_net_dir)
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def versions(model_folder: str) -> list[int]:

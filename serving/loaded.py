@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from fer_tf.run_folder import GRAPH_FILE
 from serving.batching import Batcher, BatchingOptions
 from serving.metrics import Metrics
 from serving.tensors import RequestError, invalid, to_numpy
@@ -131,7 +132,7 @@ class LoadedVersion:
 
 
 def _signature_defs(version_dir: str) -> dict[str, meta_graph_pb2.SignatureDef]:
-    with open(os.path.join(version_dir, "saved_model.pb"), "rb") as file:
+    with open(os.path.join(version_dir, GRAPH_FILE), "rb") as file:
         saved_model = saved_model_pb2.SavedModel.FromString(file.read())
     for graph in saved_model.meta_graphs:
         if tf.saved_model.SERVING in graph.meta_info_def.tags:

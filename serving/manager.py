@@ -16,6 +16,7 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from fer_tf.run_folder import GRAPH_FILE
 from serving.export import versions
 from serving.loaded import LoadedVersion
 from serving.metrics import Metrics
@@ -256,7 +257,7 @@ def versions_to_serve(config: model_server_config_pb2.ModelConfig) -> list[int]:
 
 
 def _versions_on_disk(base_path: str) -> list[int]:
-    return [v for v in versions(base_path) if os.path.exists(os.path.join(base_path, str(v), "saved_model.pb"))]
+    return [v for v in versions(base_path) if os.path.exists(os.path.join(base_path, str(v), GRAPH_FILE))]
 
 
 def _wanted(found: list[int], config: model_server_config_pb2.ModelConfig) -> list[int]:

@@ -19,8 +19,9 @@ from fer_tf.data.schema import FaceRecord, key_of
 from fer_tf.faces.mtcnn import face_windows, output_network, output_weights
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.light_cnn import FEATURES_LAYER
+from fer_tf.run_folder import GRAPH_FILE
+from serving.image_headers import PNG_MAGIC
 
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # A face crop is 256 x 256; a picture of 4 million pixels takes about 60 MB while it is prepared.
 MAX_IMAGE_PIXELS = 2048 * 2048
 TOP_K = 5
@@ -175,7 +176,7 @@ def save(module: FaNetModule, folder: str) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
     tf.saved_model.save(module, folder, signatures=module.signatures())
-    path = os.path.join(folder, "saved_model.pb")
+    path = os.path.join(folder, GRAPH_FILE)
     with open(path, "rb") as file:
         saved_model = saved_model_pb2.SavedModel.FromString(file.read())
     for graph in saved_model.meta_graphs:

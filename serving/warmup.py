@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
 
-from fer_tf import files
+from fer_tf import tfrecords
 from fer_tf.data.inputs import decode_image
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, key_of
 
@@ -28,7 +28,7 @@ def example_face() -> bytes:
 def write_warmup(version_dir: str, model_name: str) -> str:
     """Writes the warm-up file of a version (TFRecords of PredictionLog) and returns its path."""
     path = os.path.join(version_dir, WARMUP_FILE)
-    files.write_records(path, (log.SerializeToString(deterministic=True) for log in _logs(model_name)))
+    tfrecords.write(path, (log.SerializeToString(deterministic=True) for log in _logs(model_name)))
     return path
 
 
@@ -37,7 +37,7 @@ def read_warmup(version_dir: str) -> list[prediction_log_pb2.PredictionLog]:
     path = os.path.join(version_dir, WARMUP_FILE)
     if not os.path.exists(path):
         return []
-    return [prediction_log_pb2.PredictionLog.FromString(record) for record in files.read_records(path)]
+    return [prediction_log_pb2.PredictionLog.FromString(record) for record in tfrecords.read(path)]
 
 
 def _logs(model_name: str) -> Iterator[prediction_log_pb2.PredictionLog]:

@@ -22,6 +22,7 @@ LAYERS = (
     "labels",
     "filesystems",
     "files",
+    "tfrecords",
     "resources",
     "lock",
     "run_folder",
@@ -72,6 +73,42 @@ def test_a_layer_of_fer_tf_imports_only_lower_layers() -> None:
         higher = {f"fer_tf.{name}" for name in LAYERS[LAYERS.index(layer) + 1 :]}
         crossing = {module for module in imported_modules(path) if ".".join(module.split(".")[:2]) in higher}
         assert not crossing, f"{path} imports {sorted(crossing)}"
+
+
+def private_uses(path: Path, modules: set[str]) -> list[str]:
+    """What a file takes from other modules of the project that is private there, by line."""
+    found, imported, tree = [], set(), ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.asname or alias.name for alias in node.names if alias.name in modules}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if f"{node.module}.{alias.name}" in modules:
+                    imported.add(alias.asname or alias.name)
+                elif node.module in modules and is_private(alias.name):
+                    found.append(f"{path}:{node.lineno}: {node.module}.{alias.name}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and ast.unparse(node.value) in imported:
+            found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_what_is_private_to_a_module_is_used_by_no_other() -> None:
+    paths = [path for package in (*PACKAGES, "benchmarks", "cluster") for path in (ROOT / package).rglob("*.py")]
+    modules = set(map(module_of, paths))
+    assert [use for path in paths for use in private_uses(path, modules)] == []
+
+
+def test_a_private_use_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(
+        "from fer_tf import files as f\nfrom fer_tf.files import _BLOCK, join\nf._writing\nf.join.__doc__\n"
+    )
+    assert [use.split(": ")[1] for use in private_uses(path, {"fer_tf.files"})] == ["fer_tf.files._BLOCK", "f._writing"]
 
 
 def module_of(path: Path) -> str:

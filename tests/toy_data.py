@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from fer_tf import files
+from fer_tf import tfrecords
 from fer_tf.data import parts, schema
 from fer_tf.data.schema import FACE_SIZE, FaceRecord, PairRecord
 from fer_tf.labels import F2ED_POSES, TASKS
@@ -77,7 +77,7 @@ def part_of(
     texts = {name: columns.get(f"{name}s", [""] * len(labels)) for name in ("person", "pose")}
     face = _face(0, 1, EXPRESSIONS[0], "front", 0, ("front",))
     rows = zip(image_ids, labels, images, texts["person"], texts["pose"], strict=True)
-    files.write_records(
+    tfrecords.write(
         path,
         (
             schema.encode(

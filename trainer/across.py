@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import logging
 import os
@@ -200,9 +199,9 @@ def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
     about = f"{FACES_VERSION} {extractor.detector} {extractor.landmark_model} {options.min_score}"
     known: dict[str, np.ndarray] = {}
     if files.exists(folder.alignments):
-        with np.load(folder.alignments) as kept:
-            if str(kept["about"]) == about:
-                known = dict(zip(kept["image_ids"].tolist(), kept["transforms"], strict=True))
+        kept = files.read_arrays(folder.alignments)
+        if str(kept["about"]) == about:
+            known = dict(zip(kept["image_ids"].tolist(), kept["transforms"], strict=True))
     try:
         for number, (name, (encoded, _)) in enumerate(
             zip(part.image_ids, part.encoded().as_numpy_iterator(), strict=True)
@@ -216,9 +215,8 @@ def _alignments(part: Part, spec: FaNetSpec, config: TaskConfig) -> np.ndarray:
     finally:
         extractor.close()
     ids = sorted(known)
-    buffer = io.BytesIO()
-    np.savez(buffer, about=about, image_ids=np.array(ids), transforms=np.array([known[name] for name in ids]))
-    files.write_bytes(folder.alignments, buffer.getvalue())
+    transforms = np.array([known[name] for name in ids])
+    files.write_arrays(folder.alignments, about=about, image_ids=np.array(ids), transforms=transforms)
     return np.array([known[str(name)] for name in part.image_ids]).reshape(-1, 2, 3)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import logging
 import os
 import time
@@ -91,13 +90,10 @@ def aligned_once(config: TaskConfig, faces: FaceSet, view: View, split: str) -> 
     which = f"{faces.fingerprint[:12]}{faces.synthetic_fingerprint[:12]}-{split}-{view.side}-{int(view.align)}"
     path = files.join(cache, f"faces-{which}-{int(view.landmarks)}.npz")
     if files.exists(path):
-        with np.load(io.BytesIO(files.read_bytes(path))) as kept:
-            points = kept["landmarks"] if view.landmarks else None
-            return Faces(kept["images"], part.labels, part.persons.astype(str), points)
+        kept = files.read_arrays(path)
+        return Faces(kept["images"], part.labels, part.persons.astype(str), kept.get("landmarks"))
     found = view.read(part)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=found.images, **({"landmarks": found.landmarks} if view.landmarks else {}))
-    files.write_bytes(path, buffer.getvalue())
+    files.write_arrays(path, images=found.images, **({"landmarks": found.landmarks} if view.landmarks else {}))
     return found
 
 

@@ -23,6 +23,7 @@ from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
+from fer_tf.models.precision import dtype_policy
 from fer_tf.run_folder import RunFolder
 from fer_tf.synthesis import shards
 from trainer import borrowed, persons_out, runtime, tensorboard
@@ -71,7 +72,7 @@ def train(config: TaskConfig, faces: FaceSet) -> None:
         temperature=borrowed.first_temperature(config, faces),
         notes=list(notes),
     )
-    with runtime.dtype_policy(runtime.precision(config.run)):
+    with dtype_policy(runtime.precision(config.run)):
         for phase in recipe.phases():
             if state.epoch < phase.end:
                 _train_phase(config, recipe, faces, strategy, state, phase, keep_last)

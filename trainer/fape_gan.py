@@ -19,6 +19,7 @@ from fer_tf.errors import InputError
 from fer_tf.models import lineage
 from fer_tf.models.face_features import DLIB, FaceFeatures
 from fer_tf.models.fape_gan import FapeGan, save_generator, spec_of
+from fer_tf.models.precision import dtype_policy
 from fer_tf.run_folder import NetworkFolder, network_folder
 from trainer import runtime
 from trainer.config import GanOptions, TaskConfig
@@ -108,7 +109,7 @@ def run(config: TaskConfig) -> None:
     )
     steps = found.splits["train"] // schedule.batch_size
     policy, predictor = runtime.precision(config.run), config.synthesis.landmark_model
-    with runtime.dtype_policy(policy), strategy.scope():
+    with dtype_policy(policy), strategy.scope():
         keras.utils.set_random_seed(config.run.seed)
         gan = build(config.gan, config.run.seed)
         gan.compile(loss_scale=policy == "mixed_float16")

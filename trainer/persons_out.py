@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import logging
 import re
 import time
@@ -72,12 +71,10 @@ def answer_all(
         out = whole.persons == person
         path = folder_of(network, person) + ".npy"
         if files.exists(path):
-            logits[out] = np.load(io.BytesIO(files.read_bytes(path)))
+            logits[out] = files.read_array(path)
             continue
         logits[out] = answers(person, whole.rows(out))
-        buffer = io.BytesIO()
-        np.save(buffer, logits[out])
-        files.write_bytes(path, buffer.getvalue())
+        files.write_array(path, logits[out])
         trained += 1
         left = (time.monotonic() - began) / trained * (len(persons) - number)
         rest = f", about {duration(left)} left" if left else ""

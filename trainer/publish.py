@@ -16,10 +16,9 @@ from fer_tf.errors import InputError
 from fer_tf.models import fa_net, lineage
 from fer_tf.reports import model_card
 from fer_tf.resources import PUBLISHED
-from fer_tf.run_folder import LINEAGE_FILE, PLUS, RunFolder
+from fer_tf.run_folder import CARD_FILE, LINEAGE_FILE, PLUS, RunFolder
 from trainer.config import TaskConfig
 
-CARD_FILE = "MODEL_CARD.md"
 MAX_BYTES = 12_000_000
 
 # The flags that a card always repeats, the teacher's, and those that did not decide the training. It repeats all others

@@ -255,17 +255,6 @@ def precision(run: RunOptions) -> str:
     return chosen
 
 
-@contextlib.contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Builds layers in a number format, and leaves the process-wide one as it was."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def cpu_prefers_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
     """Whether the CPU trains faster in bfloat16; False where that cannot be read.
 

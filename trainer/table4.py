@@ -17,7 +17,7 @@ from fer_tf import files
 from fer_tf.config import replace
 from fer_tf.data import mixed
 from fer_tf.errors import InputError
-from fer_tf.labels import TASKS
+from fer_tf.labels import RECIPES, TASKS
 from fer_tf.reports import paper_tables, tables
 from trainer import cells, fa_net, persons_out, runtime
 from trainer.config import TABLE_4, FaNetOptions, GanOptions, PretrainingOptions, SynthesisOptions, TaskConfig
@@ -25,7 +25,6 @@ from trainer.recipes import recipe_of
 
 # Where a row begins, which is also its folder's name: the corpus' network, of real faces or of FaPE-GAN's too.
 FRESH, REAL, SYNTHETIC = "fresh", "real", "synthetic"
-RECIPES = ("paper", "best")
 
 
 @dataclass(frozen=True)

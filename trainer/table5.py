@@ -16,15 +16,14 @@ from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from fer_tf.labels import TASKS
 from fer_tf.reports import table_5, tables
-from fer_tf.reports.table_5 import REMEDIES
+from fer_tf.reports.table_5 import ALONE, BOTH, REMEDIES
 from fer_tf.run_folder import RunFolder
 from fer_tf.runs import Run
 from trainer import cells, runtime
 from trainer.config import TaskConfig
 from trainer.recipes import recipe_of
 
-ROWS = ("Fa-Net", "FaPE-GAN+Fa-Net")
-FOLDERS = {"Fa-Net": "real", "FaPE-GAN+Fa-Net": "synthetic", **{name: name.replace(" ", "_") for name in REMEDIES}}
+FOLDERS = {ALONE: "real", BOTH: "synthetic", **{name: name.replace(" ", "_") for name in REMEDIES}}
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def choosing_cells(config: TaskConfig) -> list[Cell]:
     if not config.run.draws:
         return []
     draw = max(config.split_seed, 0)
-    return [Cell(task, draw, config.run.seed, row, True) for task in TASKS for row in (ROWS[0], *remedies_of(config))]
+    return [Cell(task, draw, config.run.seed, row, True) for task in TASKS for row in (ALONE, *remedies_of(config))]
 
 
 def reported_cells(config: TaskConfig, remedies: dict[str, str]) -> list[Cell]:
@@ -133,7 +132,7 @@ def reported_cells(config: TaskConfig, remedies: dict[str, str]) -> list[Cell]:
         for draw in reported
         for task in TASKS
         for seed in seeds
-        for row in (*ROWS, *([remedies[task]] if config.run.draws and remedies.get(task) else []))
+        for row in (ALONE, BOTH, *([remedies[task]] if config.run.draws and remedies.get(task) else []))
     ]
 
 
@@ -146,7 +145,7 @@ def chosen_remedies(config: TaskConfig) -> dict[str, str]:
 def _train(config: TaskConfig, cell: Cell, progress: cells.Progress) -> None:
     """Trains and scores one cell, and before it the FaPE-GAN that it needs; what is done is skipped."""
     drawn = _drawn(config, cell.draw)
-    if cell.row == ROWS[1]:
+    if cell.row == BOTH:
         gan = _config(drawn, config, cell.task, cell.gan)
         cells.run(config, gan, ("fape_gan", "synthesize"))
     if not RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated:
@@ -169,13 +168,13 @@ def _config(drawn: TaskConfig, table: TaskConfig, task: str, folder: str, **chan
 
 def cell_config(drawn: TaskConfig, table: TaskConfig, cell: Cell) -> TaskConfig:
     """Returns the flags of one Fa-Net of the table."""
-    changes: dict[str, Any] = {"stage": "fa_net", "seed": cell.seed, "synthetic": cell.row == ROWS[1]}
+    changes: dict[str, Any] = {"stage": "fa_net", "seed": cell.seed, "synthetic": cell.row == BOTH}
     changes |= REMEDIES.get(cell.row, {})
     if cell.draw >= 0:
         # What tells a draw that chooses from one that is reported (`run_scores.is_choosing`).
         changes["draws"] = 0 if cell.chooses else max(1, table.run.draws)
     flags = _config(drawn, table, cell.task, cell.folder, **changes)
-    if cell.row != ROWS[1]:
+    if cell.row != BOTH:
         return flags
     return cells.with_equal_steps(replace(flags, synthetic_from=files.join(table.run.run_dir, cell.gan)))
 

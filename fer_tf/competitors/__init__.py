@@ -8,36 +8,26 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from fer_tf.labels import FA_NET
+
 FEATURES = ("sift", "gabor", "lbp", "hog")
 CLASSIFIERS = ("svm", "knn", "mlp")
-# By name: the module in `methods/` and the class that is built.
+# By name, which is also the module in `methods/`: the class that is built, and the title in tables.
 _OWN_FILES = {
-    "fisherface": "Fisherface",
-    "bag_of_words": "BagOfWords",
-    "salient_patches": "SalientPatches",
-    "vgg_svm": "VggSvm",
-    "googlenet": "Googlenet",
-    "mollahosseini": "Mollahosseini",
-    "dnnrl": "Dnnrl",
-    "attention_cnn": "AttentionCnn",
-    "cnn_svm": "CnnSvm",
+    "fisherface": ("Fisherface", "Fisherface"),
+    "bag_of_words": ("BagOfWords", "Bag of Words"),
+    "salient_patches": ("SalientPatches", "Salient Facial Patch"),
+    "vgg_svm": ("VggSvm", "VGG+SVM"),
+    "googlenet": ("Googlenet", "GoogleNet"),
+    "mollahosseini": ("Mollahosseini", "Mollahosseini et al"),
+    "dnnrl": ("Dnnrl", "DNNRL"),
+    "attention_cnn": ("AttentionCnn", "Attention CNN"),
+    "cnn_svm": ("CnnSvm", "CNN+SVM"),
 }
-TITLES = {
-    "fa_net": "Fa-Net",
-    "fisherface": "Fisherface",
-    "bag_of_words": "Bag of Words",
-    "salient_patches": "Salient Facial Patch",
-    "vgg_svm": "VGG+SVM",
-    "googlenet": "GoogleNet",
-    "mollahosseini": "Mollahosseini et al",
-    "dnnrl": "DNNRL",
-    "attention_cnn": "Attention CNN",
-    "cnn_svm": "CNN+SVM",
-}
+TITLES = {FA_NET: "Fa-Net", **{name: title for name, (_, title) in _OWN_FILES.items()}}
 for _feature in FEATURES:
     for _kind in CLASSIFIERS:
         TITLES[f"{_feature}_{_kind}"] = f"{_feature.upper() if _feature != 'gabor' else 'Gabor'}+{_kind.upper()}"
-NETWORKS = ("vgg_svm", "googlenet", "mollahosseini", "dnnrl", "attention_cnn", "cnn_svm")
 NAMES = (*_OWN_FILES, *(f"{feature}_{kind}" for feature in FEATURES for kind in CLASSIFIERS))
 
 
@@ -52,5 +42,5 @@ def build(name: str, work: Any) -> Any:
     # By name: the methods import this package.
     module = importlib.import_module(f"{__name__}.methods.{file}")
     if name in _OWN_FILES:
-        return getattr(module, _OWN_FILES[name])(work)
+        return getattr(module, _OWN_FILES[name][0])(work)
     return module.FeatureClassifier(work, *name.rsplit("_", 1))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from fer_tf.data.inputs import FaceSet, Part, decode_image, evaluation_batches
+from fer_tf.faces.align import FACE_SIZE
+from fer_tf.faces.landmarks import NUM_LANDMARKS
 
-# Records and aligned crops have this side.
-CROP_SIDE = 256
 # Pictures below this side are face crops already; larger ones of sets that nobody aligned show hair and background.
 UNALIGNED_SIDE = 128
 # Where dlib's HOG detector sees the face of an aligned crop: from the brows to the chin.
@@ -92,14 +92,14 @@ class View:
         crops, points = self._found(part)
         resized = [_resized(crop, self.side) for crop in crops]
         stacked = np.stack(resized) if resized else np.zeros((0, self.side, self.side))
-        scaled = _stacked([points], (68, 2)) * np.float32(self.side / CROP_SIDE)
+        scaled = _stacked([points], (NUM_LANDMARKS, 2)) * np.float32(self.side / FACE_SIZE)
         return Faces(stacked.astype(np.uint8), part.labels, persons, scaled if self.landmarks else None)
 
     def _found(self, part: Part) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Crops, uint8 (256, 256, 3), and their points, float32 (68, 2)."""
         predictor, find = _predictor(), _aligner() if self.align else None
         crops, points, missing = [], [], 0
-        for batch in _pictures(part, CROP_SIDE, 3):
+        for batch in _pictures(part, FACE_SIZE, 3):
             for picture in _uint8(batch):
                 crop, face_points = find(picture) if find else (None, None)
                 if crop is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -18,6 +17,8 @@ from fer_tf.run_folder import NetworkFolder
 BATCH = 64
 # Optimizer steps that a small set gets at least, however few epochs that are of a large one.
 MIN_STEPS = 600
+# Adam's at its peak; it falls to 0 along a cosine.
+LEARNING_RATE = 1e-3
 # GoogLeNet's inception modules (Szegedy et al. 2015, table 1): 1 x 1, reduced and 3 x 3, reduced and 5 x 5, pooled.
 MODULES = {
     "3a": (64, (96, 128), (16, 32), 32),
@@ -32,45 +33,32 @@ MODULES = {
 }
 
 
-@dataclass(frozen=True)
-class Training:
-    """How long and how fast a network is trained.
-
-    Attributes:
-      epochs: passes over a large training part.
-      learning_rate: Adam's at its peak; it falls to 0 along a cosine.
-      changed: whether faces are mirrored, moved and turned a little.
-    """
-
-    epochs: int = 30
-    learning_rate: float = 1e-3
-    changed: bool = True
-
-
 class Network:
-    """A Keras classifier of grey faces.
+    """A Keras classifier of grey faces; each kind says what it is made of.
 
     Args:
       work: classes, seed, epochs, folder of the checkpoint.
+
+    Attributes:
+      epochs: passes over a large training part.
       architecture: takes a tensor (B, S, S, 1) of mean 0 and variance 1 and the number of classes; gives logits, and
         behind them what the loss needs.
-      training: how it is trained.
-      loss: of labels int (B,) and what the architecture gives; cross-entropy when None.
     """
 
     side, landmarks = 0, False
+    epochs = 30
+    architecture: Callable[[Any, int], Any]
 
-    def __init__(self, work: Work, architecture: Callable, training: Training, loss: Callable | None = None) -> None:
-        self._work, self._architecture, self._training, self._loss = work, architecture, training, loss
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
     def __getstate__(self) -> dict[str, Any]:
         """What is kept: the weights, without what trained them."""
         return {"work": self._work, "side": self._side, "weights": self._model.get_weights()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Builds the network that was kept; each kind is built from its work alone."""
-        type(self).__init__(self, state["work"])  # type: ignore[call-arg]
-        self._side = state["side"]
+        """Builds the network that was kept."""
+        self._work, self._side = state["work"], state["side"]
         self._model = self._built(self._side)
         self._model.set_weights(state["weights"])
 
@@ -80,13 +68,12 @@ class Network:
         self._model = self._built(self._side)
         batch = batch_of(len(train))
         steps = max(1, len(train) // batch)
-        epochs = self._work.epochs or max(self._training.epochs, MIN_STEPS // steps)
-        rate = keras.optimizers.schedules.CosineDecay(self._training.learning_rate, epochs * steps)
-        loss = self._loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        epochs = self._work.epochs or max(self.epochs, MIN_STEPS // steps)
+        rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, epochs * steps)
         optimizer = keras.optimizers.Adam(rate)
         # A step that made its moments itself would be traced a second time.
         optimizer.build(self._model.trainable_variables)
-        self._model.compile(optimizer, loss, jit_compile=False)
+        self._model.compile(optimizer, self.loss(), jit_compile=False)
         history = self._model.fit(
             standardized(train.images),
             train.labels,
@@ -97,6 +84,10 @@ class Network:
         )
         last = history.history.get("loss", [float("nan")])[-1]
         return {"epochs": epochs, "parameters": self._model.count_params(), "last_loss": float(last)}
+
+    def loss(self) -> Callable:
+        """Returns the loss of labels, int (B,), and what the architecture gives."""
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def logits(self, faces: Faces) -> np.ndarray:
         found = self._model.predict(standardized(faces.images), batch_size=128, verbose=0)
@@ -112,15 +103,14 @@ class Network:
     def _built(self, side: int) -> keras.Model:
         image = keras.Input((side, side, 1))
         x = image
-        if self._training.changed:
-            # Active in training alone.
-            for layer in (
-                keras.layers.RandomFlip("horizontal"),
-                keras.layers.RandomTranslation(0.06, 0.06, fill_mode="nearest"),
-                keras.layers.RandomRotation(0.03, fill_mode="nearest"),
-            ):
-                x = layer(x)
-        return keras.Model(image, self._architecture(x, self._work.num_classes))
+        # Active in training alone.
+        for layer in (
+            keras.layers.RandomFlip("horizontal"),
+            keras.layers.RandomTranslation(0.06, 0.06, fill_mode="nearest"),
+            keras.layers.RandomRotation(0.03, fill_mode="nearest"),
+        ):
+            x = layer(x)
+        return keras.Model(image, self.architecture(x, self._work.num_classes))
 
 
 def batch_of(faces: int) -> int:

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf import environment, files
+from fer_tf import environment, files, tfrecords
 from fer_tf.data.folder import DataFolder
-from fer_tf.data.public_set import DAMAGED, FAULTS, LeftOut, PublicSet, Row, Source, faults
+from fer_tf.data.public_set import DAMAGED, FAULTS, LeftOut, PublicSet, Row, Source, faults, order_hash
 from fer_tf.data.schema import SCHEMA_VERSION, FaceRecord, encode
 from fer_tf.data.statistics import POSE_LETTERS
 from fer_tf.errors import InputError
@@ -207,7 +207,7 @@ def _spool(rows: Iterable[Row | LeftOut], facts: _Facts, data: str, spool: str, 
             elif isinstance(size, LeftOut):
                 facts.left_out.append(size)
             else:
-                order = int.from_bytes(hashlib.sha256(row.image_id.encode()).digest()[:8], "big")
+                order = order_hash(row.image_id.encode())
                 pickle.dump((order, len(facts), row, size), spools[order % shards])
                 facts.add(row, *size)
             if time.monotonic() - told > PROGRESS_SECONDS:
@@ -247,7 +247,7 @@ def _write_shard(
             rows.append(pickle.load(file))
     rows.sort(key=lambda found: found[:2])
     records = (encode(_record(row, size, splits[number], expressions)) for _, number, row, size in rows)
-    files.write_records(DataFolder(folder).face_file(shard, shards), records)
+    tfrecords.write(DataFolder(folder).face_file(shard, shards), records)
 
 
 def _record(row: Row, size: tuple[int, int], split: str, expressions: Sequence[str]) -> FaceRecord:

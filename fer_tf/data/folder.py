@@ -10,7 +10,6 @@ No other module spells a file name of a data folder. `dataset.json` comes last a
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import os
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.data import schema
 from fer_tf.data.schema import FaceRecord
 from fer_tf.errors import InputError
@@ -85,15 +84,13 @@ class DataFolder:
         """Returns each image's part of a task, where a draw says it; None where the records' own tags do."""
         if not self.drawn_from:
             return None
-        with files.open_to_read(files.join(self.path, _TAGS)) as file, np.load(io.BytesIO(file.read())) as arrays:
-            parts = [SPLITS[code] if code >= 0 else "" for code in arrays[task].tolist()]
-            return dict(zip(arrays["image_id"].tolist(), parts, strict=True))
+        arrays = files.read_arrays(files.join(self.path, _TAGS))
+        parts = [SPLITS[code] if code >= 0 else "" for code in arrays[task].tolist()]
+        return dict(zip(arrays["image_id"].tolist(), parts, strict=True))
 
     def write_tags(self, columns: dict[str, np.ndarray]) -> None:
         """Writes a draw's tags: `image_id` str (N,), and for each task int8 (N,), positions in SPLITS, -1 for none."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **columns)
-        files.write_bytes(files.join(self.path, _TAGS), buffer.getvalue())
+        files.write_arrays(files.join(self.path, _TAGS), **columns)
 
     @property
     def has_faces(self) -> bool:
@@ -121,9 +118,9 @@ class DataFolder:
         """
         paths = self.face_files
         # Counted and not read from dataset.json, which a folder of synthetic faces does not have.
-        total = sum(1 for path in paths for _ in files.read_records(path)) if about else 0
+        total = sum(1 for path in paths for _ in tfrecords.read(path)) if about else 0
         every = max(1, round(total / about)) if about else 1
-        records = (record for path in paths for record in files.read_records(path))
+        records = (record for path in paths for record in tfrecords.read(path))
         for record in itertools.islice(records, 0, None, every):
             yield schema.decode(record)
 
@@ -227,6 +224,6 @@ def fingerprint_of(paths: Sequence[str]) -> str:
     """Returns the fingerprint of the records in some files, empty for no file; raises InputError for a damaged one."""
     digests, examples = 0, 0
     for path in paths:
-        for record in files.read_records(path):
+        for record in tfrecords.read(path):
             digests, examples = digests + digest(record), examples + 1
     return fingerprint(digests, examples) if paths else ""

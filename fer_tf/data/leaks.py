@@ -18,6 +18,8 @@ from fer_tf.errors import InputError
 HASH_BITS = 64
 # Two faces at most this many bits apart are taken for one picture, re-encoded or a frame later.
 NEAR_DUPLICATE_BITS = 3
+# Near-duplicates that are listed for a split; all are counted.
+LISTED = 200
 # A block of equal bits shared by more distinct hashes than this (blank pictures) is only compared locally.
 MAX_NEIGHBOURS = 2048
 
@@ -191,8 +193,6 @@ def check(
     moments: np.ndarray,
     perceptual: np.ndarray,
     pixels: np.ndarray,
-    max_distance: int = NEAR_DUPLICATE_BITS,
-    listed: int = 200,
 ) -> dict[str, Leaks]:
     """Returns what the parts of each split share.
 
@@ -200,14 +200,12 @@ def check(
       splits: for each split, int (N,): the part's code (0 is the training part), or -1 for none; at most 21 splits.
       persons, clips, moments: uint64 (N,) keys of each face's person, clip and the clips filmed together.
       perceptual, pixels: uint64 (N,), from `perceptual_hash` and `pixel_hash`.
-      max_distance: bits that make a near-duplicate, 0 to 8.
-      listed: near-duplicates to list for a split.
     """
     names = list(splits)
     packed = np.zeros(len(persons), np.uint64)
     for place, name in enumerate(names):
         packed |= part_bits(splits[name]) << np.uint64(3 * place)
-    near = neighbour_bits(perceptual, packed, max_distance)
+    near = neighbour_bits(perceptual, packed)
     equal = neighbour_bits(pixels, packed, 0)
     keyed = {kind: bits_by_key(keys, packed) for kind, keys in _kinds(persons, clips, moments)}
     result = {}
@@ -222,7 +220,7 @@ def check(
         counts["near_duplicate_faces"] = int(near_faces.sum())
         counts["equal_pixel_faces"] = int((in_split & ((equal_here & ~own) != 0)).sum())
         counts["test_faces_near_train"] = int(((own & np.uint64(4)) != 0)[(near_here & np.uint64(1)) != 0].sum())
-        examples = _examples(perceptual, np.asarray(splits[name]), np.flatnonzero(near_faces)[:listed], max_distance)
+        examples = _examples(perceptual, np.asarray(splits[name]), np.flatnonzero(near_faces)[:LISTED])
         result[name] = Leaks(counts, **found, near_duplicates=examples)
     return result
 
@@ -231,9 +229,10 @@ def _kinds(persons: np.ndarray, clips: np.ndarray, moments: np.ndarray) -> tuple
     return (("persons", persons), ("clips", clips), ("moments", moments))
 
 
-def _examples(hashes: np.ndarray, parts: np.ndarray, faces: np.ndarray, max_distance: int) -> np.ndarray:
+def _examples(hashes: np.ndarray, parts: np.ndarray, faces: np.ndarray) -> np.ndarray:
     rows = []
     for face in faces:
-        other = (parts >= 0) & (parts != parts[face]) & (np.bitwise_count(hashes ^ hashes[face]) <= max_distance)
+        near = np.bitwise_count(hashes ^ hashes[face]) <= NEAR_DUPLICATE_BITS
+        other = (parts >= 0) & (parts != parts[face]) & near
         rows.append((face, int(np.argmax(other))))
     return np.array(rows, np.int64).reshape(-1, 2)

@@ -143,14 +143,19 @@ class PublicSet:
     picture_share: float = 1.0
 
 
-def stable_hash(content: bytes) -> float:
-    """Returns a number in [0, 1) that is equal for equal bytes, on any machine."""
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64
+def order_hash(content: bytes) -> int:
+    """Returns a number from 0 to 2 ** 64 - 1 that is equal for equal bytes, on any machine."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+
+
+def unit_hash(content: bytes) -> float:
+    """Returns `order_hash` as a number from 0 to 1."""
+    return order_hash(content) / 2**64
 
 
 def by_person(persons: Iterable[str]) -> dict[str, str]:
     """Returns the split of each person: 70 / 10 / 20 % of them, by a stable hash."""
-    ordered = sorted(set(persons), key=lambda person: stable_hash(person.encode()))
+    ordered = sorted(set(persons), key=lambda person: unit_hash(person.encode()))
     test, val = round(0.2 * len(ordered)), round(0.1 * len(ordered))
     return {
         person: "test" if place < test else "val" if place < test + val else "train"
@@ -191,21 +196,13 @@ def one_each(folder: str) -> dict[str, str]:
     return {key: name for key, (name,) in found.items()}
 
 
-def read_bytes(path: str) -> bytes:
-    """Returns a file's content."""
-    with open(path, "rb") as file:
-        return file.read()
-
-
 def read_picture(path: str) -> bytes:
     """Returns a picture as training reads it: the file itself, or its upright pixels as PNG where TensorFlow cannot.
 
     Raises:
       ClipError: it is no picture, or damaged.
     """
-    import cv2
-
-    encoded = read_bytes(path)
+    encoded = files.read_bytes(path)
     image = stills.identified(encoded)
     known = image is not None and image.format in _OF_TENSORFLOW and image.mode in _MODES_OF_TENSORFLOW
     if not encoded or (known and stills.orientation(image, encoded) == 1):
@@ -213,7 +210,7 @@ def read_picture(path: str) -> bytes:
     with contextlib.closing(media.open(path)) as file:
         if not isinstance(file, media.Still):
             raise ClipError("no_picture", path, "a clip, or pictures that follow each other")
-        return cv2.imencode(".png", file.frame().rgb[..., ::-1])[1].tobytes()
+        return media.encode_png(file.frame().rgb)
 
 
 def with_picture(row: Row, path: str) -> Row | LeftOut:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from fer_tf.errors import InputError
+from fer_tf.faces.align import FACE_SIZE as FACE_SIZE
+from fer_tf.faces.landmarks import NUM_LANDMARKS
 from fer_tf.labels import SPLITS, TASKS
 
 SCHEMA_VERSION = 1
-FACE_SIZE = 256
-NUM_LANDMARKS = 68
 NO_SPLIT = ""
 # How the image_id of a generated face begins; it goes on with its source's, a `>` and its target's.
 SYNTHETIC = "synthetic/"

@@ -1,6 +1,6 @@
 """Where the faces of a part lie, and the streams of their records: the one place that reads TFRecords in a graph.
 
-Outside a graph `fer_tf.files.read_records` does, which needs no TensorFlow and reads one record at a known place.
+Outside a graph `fer_tf.tfrecords` does, which needs no TensorFlow and reads one record at a known place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ BATCH = 256
 _HASHES = (1 << 63) - 1
 
 
+def hash_of(texts: Any) -> Any:
+    """Returns a hash of each text or encoded image, int64 tensor, by which draws and lineages know them."""
+    import tensorflow as tf
+
+    return tf.strings.to_hash_bucket_fast(texts, _HASHES)
+
+
 class TagsById:
     """Each image's part of a task by its id, where a draw says it and the records' own tags do not.
 
@@ -26,10 +33,8 @@ class TagsById:
     """
 
     def __init__(self, tags: Mapping[str, str]) -> None:
-        import tensorflow as tf
-
         # By hash, in order: a lookup table would be a resource, which nested datasets handle badly.
-        hashes = tf.strings.to_hash_bucket_fast(list(tags), _HASHES).numpy()
+        hashes = hash_of(list(tags)).numpy()
         order = np.argsort(hashes)
         self._hashes, self._tags = hashes[order], np.array(list(tags.values()))[order]
 
@@ -37,7 +42,7 @@ class TagsById:
         """Returns the parts of images, string tensor of any shape; empty for an id that is not known."""
         import tensorflow as tf
 
-        hashes = tf.strings.to_hash_bucket_fast(image_ids, _HASHES)
+        hashes = hash_of(image_ids)
         known = tf.constant(self._hashes)
         place = tf.minimum(tf.searchsorted(known, tf.reshape(hashes, [-1])), len(self._hashes) - 1)
         place = tf.reshape(place, tf.shape(hashes))

@@ -1,1 +1,1 @@
-"""What the numbers mean: metrics, calibration, saliency, figures, tables, the report."""
+"""Numbers alone: scores, calibration, intervals, agreement, saliency; what a person reads is `fer_tf.reports`."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 
-# Fewer samples than this leave a covariance of 256 features too poor to be compared.
+# One sample has no covariance.
 MIN_FRECHET_SAMPLES = 2
 
 

@@ -207,7 +207,7 @@ class FaceExtractor:
 
     def _shows_a_face(self, frame: Frame, view: View) -> bool:
         """Whether a frame that is looked at by itself shows a face with its landmarks."""
-        return any(face.landmarks_trusted for face in self._look(frame, view, self._picture_finder()))
+        return any(face.landmarks_trusted for face in self.faces_in_view(frame, view))
 
     def _pass(self, decoder: Decoder, path: str, rule: str, view: View) -> ClipFaces:
         finder = ClipFinder(self._detector, self.options.min_score)
@@ -274,6 +274,10 @@ class FaceExtractor:
                 if trusted:
                     break
         return seen, [] if seen else [Rejected("no_face", 0)]
+
+    def faces_in_view(self, frame: Frame, view: View) -> list[AlignedFace]:
+        """Returns the faces of an upright frame, biggest first, that one way of looking shows; one call at a time."""
+        return self._look(frame, view, self._picture_finder())
 
     def _look(self, frame: Frame, view: View, finder: ClipFinder) -> list[AlignedFace]:
         """A picture's faces, biggest first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 from fer_tf.faces.align import square_transform, warp
+from fer_tf.resources import in_package
 
 NUM_LANDMARKS = 68
 # Where each iBUG point's mirror image stands in the list: jaw, brows, nose, nostrils, eyes, lips outside and inside.
@@ -216,9 +216,5 @@ def mirrored(landmarks: np.ndarray, width: int) -> np.ndarray:
 
 
 def packaged_model() -> str:
-    """Returns the path of the predictor that the package face_recognition_models brings."""
-    # The package itself cannot be imported: it needs pkg_resources.
-    spec = importlib.util.find_spec("face_recognition_models")
-    if spec is None:
-        raise InputError("`landmark_model`: the package face_recognition_models is missing; run `make` to install it.")
-    return os.path.join(spec.submodule_search_locations[0], "models", f"{PACKAGED_MODEL}.dat")
+    """Returns the path of the predictor of the package face_recognition_models; raises InputError without that."""
+    return in_package("face_recognition_models", "models", f"{PACKAGED_MODEL}.dat")

@@ -20,8 +20,22 @@ from fer_tf.faces.clips import Clip, ClipFrame
 from fer_tf.faces.frame import ClipError, Frame, Limits
 from fer_tf.faces.stills import Animation, Still
 
-__all__ = ["Clip", "ClipError", "ClipFrame", "Frame", "Limits", "Still", "decode", "open"]
+__all__ = [
+    "JPEG_QUALITY",
+    "Clip",
+    "ClipError",
+    "ClipFrame",
+    "Frame",
+    "Limits",
+    "Still",
+    "decode",
+    "encode_jpeg",
+    "encode_png",
+    "open",
+]
 
+# Of records' faces, real and synthetic, and of those that a network is asked about: it sees what it learned from.
+JPEG_QUALITY = 95
 # Brands of HEIF files whose main content is a sequence coded as a video.
 _SEQUENCES = (b"ftyphevc", b"ftyphevx", b"ftypmsf1")
 # What comes instead of a picture or video, by its beginning.
@@ -90,6 +104,20 @@ def decode(encoded: bytes, channels: int = 3) -> np.ndarray:
     if image is None:
         raise InputError(f"an image of {len(encoded)} bytes cannot be decoded; it begins with {encoded[:8]!r}.")
     return image
+
+
+def encode_jpeg(rgb: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """Returns an image, uint8 (h, w, 3) RGB, as JPEG of a quality from 0 to 100."""
+    import cv2
+
+    return cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Returns an image, uint8 (h, w, 3) RGB or grey (h, w), as PNG."""
+    import cv2
+
+    return cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1].tobytes()
 
 
 def _checked(path: str) -> str:

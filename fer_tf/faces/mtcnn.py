@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fer_tf.errors import InputError
+from fer_tf.resources import in_package
 
 
 class Networks:
@@ -154,15 +152,7 @@ def _flat(tf: Any, x: Any) -> Any:
 def _weights(network: str) -> list[np.ndarray]:
     import joblib
 
-    return joblib.load(os.path.join(_package_folder(), "assets", "weights", f"{network}.lz4"))
-
-
-def _package_folder() -> str:
-    # Importing the package would build its Keras networks' module tree for nothing.
-    spec = importlib.util.find_spec("mtcnn")
-    if spec is None:
-        raise InputError("The package mtcnn, which holds the detector's weights, is missing; run `make` to install it.")
-    return spec.submodule_search_locations[0]
+    return joblib.load(in_package("mtcnn", "assets", "weights", f"{network}.lz4"))
 
 
 def package_version() -> str:

@@ -6,13 +6,13 @@ without TensorFlow, so that worker processes which judge faces begin without.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 
 import numpy as np
 
 from fer_tf.errors import InputError
+from fer_tf.resources import in_package
 
 PACKAGED = "dlib_face_recognition_resnet_model_v1"
 FEATURES = 128
@@ -32,11 +32,7 @@ _LAYER = re.compile(rb"\x01(?:\x05con_\d|\x07affine_|\x04fc_\d)")
 
 def model_path() -> str:
     """Returns where the weights lie; raises InputError when the package that brings them is missing."""
-    # The package itself cannot be imported: it needs pkg_resources.
-    spec = importlib.util.find_spec("face_recognition_models")
-    if spec is None:
-        raise InputError("the package face_recognition_models is missing; run `make` to install it")
-    return os.path.join(spec.submodule_search_locations[0], "models", f"{PACKAGED}.dat")
+    return in_package("face_recognition_models", "models", f"{PACKAGED}.dat")
 
 
 def weights_of(path: str) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:

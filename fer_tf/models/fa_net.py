@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -178,22 +177,16 @@ def save(
     scales: dict[str, np.ndarray] = {}
     if storage == "int8":
         model, scales = _levels(model, spec)
-    # HDF5 needs a local file to seek in.
-    with tempfile.TemporaryDirectory() as local:
-        path = os.path.join(local, WEIGHTS_FILE)
-        try:
-            model.save_weights(path)
-            if storage != "float32":
-                _shrink(path, storage, scales)
-        except OSError as error:
-            raise files.cannot_write(f"the weights to {folder}", error) from error
+    with files.whole_local(files.join(folder, WEIGHTS_FILE)) as path:
+        model.save_weights(path)
+        if storage != "float32":
+            _shrink(path, storage, scales)
         size = os.path.getsize(path)
         if max_bytes is not None and size > max_bytes:
             raise InputError(
                 f"the weights take {size:,} bytes as {storage}, more than the {max_bytes:,} that are allowed; "
                 "--storage=int8 takes half of float16."
             )
-        files.put(path, files.join(folder, WEIGHTS_FILE))
     save_spec(folder, spec)
     return size
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +12,12 @@ import tensorflow as tf
 
 from fer_tf import files
 from fer_tf.errors import InputError, not_one_of
+from fer_tf.labels import RECIPES
 from fer_tf.models import diff_augment, losses
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import First, SelfAttention, SpectralConv2D
 from fer_tf.run_folder import SPEC_FILE
 
-RECIPES = ("paper", "best")
 IMAGE_SIZES = (64, 128, 256)
 # The smallest map of the generator, and the most channels of any map as a multiple of `base_channels`.
 BOTTLENECK = 4
@@ -331,14 +329,8 @@ def save_generator(folder: str, model: keras.Model, spec: GanSpec) -> None:
     Raises:
       CannotWrite: when the disk is full; what the folder held before is intact.
     """
-    # HDF5 needs a local file to seek in.
-    with tempfile.TemporaryDirectory() as local:
-        path = os.path.join(local, GENERATOR_FILE)
-        try:
-            model.save_weights(path)
-        except OSError as error:
-            raise files.cannot_write(f"the weights to {folder}", error) from error
-        files.put(path, files.join(folder, GENERATOR_FILE))
+    with files.whole_local(files.join(folder, GENERATOR_FILE)) as path:
+        model.save_weights(path)
     files.write_json(files.join(folder, SPEC_FILE), dataclasses.asdict(spec))
 
 

@@ -22,6 +22,7 @@ from fer_tf import files
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.data.mixed import NAME as MIXED
 from fer_tf.data.schema import SYNTHETIC
+from fer_tf.data.stored import hash_of
 from fer_tf.errors import InputError
 from fer_tf.labels import SPLITS, TASKS
 from fer_tf.models import fa_net
@@ -32,7 +33,6 @@ from fer_tf.run_folder import LINEAGE_FILE, NetworkFolder, RunFolder, network_fo
 SAMPLE = 2048
 # From this share of equal names on, faces are taken for the same ones, aligned or encoded anew.
 SAME_NAMES = 0.5
-_HASHES = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -176,12 +176,10 @@ def check_judged(spec: fa_net.FaNetSpec, faces: FaceSet, folder: str, task: str 
 
 def hashes_of(part: Part) -> tuple[np.ndarray, np.ndarray]:
     """Returns a hash of each encoded image and of each image id of a part, int64 (N,) each."""
-    import tensorflow as tf
-
     if not len(part):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    batches = part.encoded().batch(256).map(lambda images, _: tf.strings.to_hash_bucket_fast(images, _HASHES))
-    names = tf.strings.to_hash_bucket_fast(part.image_ids.astype(str), _HASHES).numpy()
+    batches = part.encoded().batch(256).map(lambda images, _: hash_of(images))
+    names = hash_of(part.image_ids.astype(str)).numpy()
     return np.concatenate(list(batches.as_numpy_iterator())), names
 
 

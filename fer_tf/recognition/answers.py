@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# As the training records are coded: every way of asking shows the network what it learned from.
-JPEG_QUALITY = 95
+from fer_tf.faces import media
+
 # Below it, an answer is marked as probably not about a face crop: docs/serving.md has what that finds and misses.
 IS_FACE = 0.5
 
@@ -97,9 +97,7 @@ def encode_face(face: np.ndarray) -> bytes:
     Args:
       face: uint8 (H, W, 3), RGB.
     """
-    import cv2
-
-    return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return media.encode_jpeg(face)
 
 
 def rounded(answer: Answer) -> dict[str, Any]:

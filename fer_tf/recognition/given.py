@@ -8,6 +8,7 @@ from fer_tf.data.tta import cut
 from fer_tf.errors import InputError
 from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.extractor import AlignedFace, ClipFaces, ExtractorOptions, Rejected
+from fer_tf.faces.landmarks import NUM_LANDMARKS
 from fer_tf.faces.stills import shrunk
 from fer_tf.faces.video import Decoder
 
@@ -43,7 +44,7 @@ class GivenFaces:
         Args:
           rgb: uint8 (h, w, 3).
         """
-        nowhere = np.full((68, 2), np.nan, np.float32)
+        nowhere = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
         height, width = rgb.shape[:2]
         picture = shrunk(rgb, SIDE) if max(height, width) > LARGE else rgb
         tall, wide = picture.shape[:2]

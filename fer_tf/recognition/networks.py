@@ -19,9 +19,8 @@ from fer_tf.errors import InputError
 from fer_tf.models.fa_net import picture_share
 from fer_tf.recognition.answers import Answer, OneView, encode_face
 from fer_tf.recognition.joined import JoinedNetwork
-from fer_tf.run_folder import PLUS, NetworkFolder, network_folder, parts_of
+from fer_tf.run_folder import GRAPH_FILE, PLUS, NetworkFolder, network_folder, parts_of
 
-GRAPH_FILE = "saved_model.pb"
 # Beside an exported graph: what reads a version without running it finds everything here.
 EXTRA = "assets.extra"
 MODEL_FILE = f"{EXTRA}/model.json"

@@ -8,13 +8,13 @@ import io
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from fer_tf import files
+from fer_tf.faces import media
 from fer_tf.faces.extractor import FaceExtractor
 from fer_tf.faces.media import Frame
 from fer_tf.recognition.drawing import annotate
@@ -104,5 +104,4 @@ def _as_url(crop: np.ndarray) -> str:
     import cv2
 
     small = cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA)
-    encoded: Any = cv2.imencode(".jpg", small[..., ::-1])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(media.encode_jpeg(small)).decode()}"

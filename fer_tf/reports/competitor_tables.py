@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fer_tf import competitors
 from fer_tf.evaluation.run_scores import best
+from fer_tf.labels import FA_NET, RECIPES
 from fer_tf.reports.paper_tables import (
     MEAN_CLASS,
     MEAN_CLASS_COLUMN,
@@ -20,7 +21,6 @@ from fer_tf.reports.tables import OWN, PAPER, PLAIN, Cell, Table
 from fer_tf.reports.wording import duration
 from fer_tf.runs import Run
 
-FA_NET = "fa_net"
 # By method, accuracy as printed, %; in the paper's order.
 TABLE_2 = {
     "bag_of_words": 67.4,
@@ -33,7 +33,6 @@ TABLE_2 = {
 }
 TABLE_3 = {"fisherface": 89.2, "salient_patches": 92.6, "cnn_svm": 95.3, "attention_cnn": 92.8, FA_NET: 95.7}
 COLUMNS = ("model", "printed, %", "this system, %", MEAN_CLASS_COLUMN, "training", "images a second", "size")
-RECIPES = ("paper", "best")
 
 
 def table_2(runs: Sequence[Run]) -> Table:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fer_tf import competitors
 from fer_tf.evaluation.across import VIEWS
-from fer_tf.labels import TASK_NAMES
+from fer_tf.labels import FA_NET, TASK_NAMES
 from fer_tf.reports import figures, wording
 from fer_tf.reports.page import Picture, render, svg
 from fer_tf.reports.paper_tables import SET_NAMES
@@ -148,8 +148,8 @@ def _across_notes(found: dict[str, Any]) -> list[str]:
 
 
 def _method(result: dict[str, Any]) -> str:
-    method = result.get("method", "fa_net")
-    return f"Fa-Net (recipe {result['recipe']})" if method == "fa_net" else competitors.TITLES.get(method, method)
+    method = result.get("method", FA_NET)
+    return f"Fa-Net (recipe {result['recipe']})" if method == FA_NET else competitors.TITLES.get(method, method)
 
 
 def _headline(test: dict[str, Any]) -> str:

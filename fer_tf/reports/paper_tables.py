@@ -18,6 +18,7 @@ from fer_tf.evaluation.run_scores import (
     differences,
     same_but_seed,
 )
+from fer_tf.labels import FA_NET
 from fer_tf.reports import wording
 from fer_tf.reports.tables import MISSING, OWN, PAPER, Cell, Table
 from fer_tf.runs import Run
@@ -187,7 +188,7 @@ def ends_of(found: Accuracy) -> dict[str, float | None]:
 
 def of_fa_net(runs: Sequence[Run]) -> list[Run]:
     """Returns the runs that trained Fa-Net, and no competitor."""
-    return [run for run in runs if run.method == "fa_net"]
+    return [run for run in runs if run.method == FA_NET]
 
 
 def trained(runs: Sequence[Run]) -> list[Run]:

@@ -91,8 +91,7 @@ def _thumbnail(encoded: bytes, form: str, channels: int) -> str:
 
     image = media.decode(encoded, channels)
     small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    small = small[..., ::-1] if channels == 3 else small
-    return data_uri(cv2.imencode(f".{form}", small)[1].tobytes(), f"image/{form}")
+    return data_uri(media.encode_png(small) if form == "png" else media.encode_jpeg(small), f"image/{form}")
 
 
 def mean_saliency(

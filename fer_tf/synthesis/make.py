@@ -19,7 +19,6 @@ from fer_tf.labels import TASKS
 from fer_tf.synthesis.judge import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
 from fer_tf.synthesis.plan import FaceFacts, Item, read_at
 
-JPEG_QUALITY = 95
 # Descriptors of sources kept: a source has several targets, and its descriptor costs as much as its face.
 DESCRIPTORS = 4096
 
@@ -113,6 +112,10 @@ class Synthesizer:
         """Returns the sources' faces in the targets' poses, uint8 (N, S, S, 3) at the generator's size, not judged."""
         return to_uint8(self._generate([source.image for source in sources], [target.mask for target in targets]))
 
+    def forget(self) -> None:
+        """Drops the kept descriptors of sources, such as before a time is taken."""
+        self._descriptors.clear()
+
     def close(self) -> None:
         """Ends the worker processes."""
         self._meter.close()
@@ -140,7 +143,7 @@ class Synthesizer:
         if reason:
             return Made(item, None, reason, measure)
         changes = {
-            "image": _encode(enlarge(generated)),
+            "image": media.encode_jpeg(enlarge(generated)),
             "image_format": "jpeg",
             "height": FACE_SIZE,
             "width": FACE_SIZE,
@@ -160,12 +163,6 @@ class Synthesizer:
         return known
 
 
-def _encode(face: np.ndarray) -> bytes:
-    import cv2
-
-    return cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-
-
 def mirrored(record: FaceRecord, pose: str, pose_id: int) -> FaceRecord:
     """Returns a face record as the mirror shows it, without its image: mask, points and pose.
 
@@ -173,13 +170,11 @@ def mirrored(record: FaceRecord, pose: str, pose_id: int) -> FaceRecord:
       record: the face.
       pose, pose_id: the pose that the mirror shows, and its position in dataset.json's `poses`.
     """
-    import cv2
-
     mask = media.decode(record.mask, channels=1)
     return dataclasses.replace(
         record,
         image=b"",
-        mask=cv2.imencode(".png", mask[:, ::-1])[1].tobytes(),
+        mask=media.encode_png(mask[:, ::-1]),
         landmarks=landmarks.mirrored(record.landmarks, record.width),
         pose=pose,
         pose_id=pose_id,

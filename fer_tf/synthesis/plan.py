@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fer_tf import files
+from fer_tf import tfrecords
 from fer_tf.data import schema
 from fer_tf.data.schema import SYNTHETIC, FaceRecord
 from fer_tf.data.tasks import stable_hash
@@ -230,7 +230,7 @@ def training_faces(paths: Iterable[str], task: str, tags: Mapping[str, str] | No
         raise not_one_of("task", task, TASKS)
     found = []
     for path in paths:
-        for offset, raw in files.read_placed_records(path):
+        for offset, raw in tfrecords.read_placed(path):
             record = schema.decode(raw)
             split = getattr(record, task) if tags is None else tags[record.image_id]
             if split == "train" and not record.synthetic:
@@ -251,7 +251,7 @@ def training_faces(paths: Iterable[str], task: str, tags: Mapping[str, str] | No
 
 def read_at(face: FaceFacts) -> FaceRecord:
     """Returns the face record that `training_faces` found, without reading the rest of its file."""
-    return schema.decode(files.read_record(face.path, face.offset))
+    return schema.decode(tfrecords.read_one(face.path, face.offset))
 
 
 def counts_of(faces: Iterable[FaceFacts | Item]) -> dict[str, int]:

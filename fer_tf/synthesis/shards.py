@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
@@ -164,7 +164,7 @@ def write_shard(folder: str, shard: int, shards: int, requests: Sequence[Request
         for made in _made(requests, maker):
             facts = {**dataclasses.asdict(made.item), **dataclasses.asdict(made.measure), "reason": made.reason}
             if made.record is not None:
-                files.write_record(records, schema.encode(made.record))
+                tfrecords.append(records, schema.encode(made.record))
             lines.write(f"{json.dumps(facts)}\n".encode())
             progress.count(made)
 

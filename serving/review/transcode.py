@@ -92,10 +92,8 @@ def browser_type(path: str, clip: media.Clip) -> str:
 
 def write_still(rgb: Any, target: str) -> None:
     """Writes an image as JPEG."""
-    import cv2
-
     with open(target, "wb") as file:
-        file.write(cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
+        file.write(media.encode_jpeg(rgb, 92))
 
 
 def write_video(clip: media.Clip, target: str, form: str) -> None:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.errors import InputError
 from fer_tf.faces import media
 from fer_tf.faces.frame import ClipError
@@ -40,6 +41,27 @@ def test_files_are_written_listed_moved_and_deleted_alike_here_and_far_away(fold
     assert files.matching(folder, files.ANY_DEPTH) == []
     with pytest.raises(FileNotFoundError):
         files.read_bytes(files.join(folder, "c/new.json"))
+
+
+def test_arrays_come_back_as_they_were_and_nothing_else_is_read(folder: str) -> None:
+    arrays = {
+        "points": np.arange(6, dtype=np.float16).reshape(2, 3),
+        "names": np.array(["a", "é"]),
+        "none": np.zeros(0),
+    }
+    path = files.join(folder, "deep/arrays.npz")
+    files.write_arrays(path, **arrays, about="a text")
+    found = files.read_arrays(path)
+    assert found.keys() == {*arrays, "about"} and str(found["about"]) == "a text"
+    files.write_array(f"{path}.npy", arrays["points"])
+    for name, array in (*arrays.items(), ("points", files.read_array(f"{path}.npy"))):
+        assert found[name].dtype == array.dtype and np.array_equal(found[name], array)
+    # Pickled objects would run what they hold.
+    files.write_arrays(path, objects=np.array([{}], object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        files.read_arrays(path)
+    with pytest.raises(FileNotFoundError):
+        files.read_arrays(files.join(folder, "gone.npz"))
 
 
 def test_a_file_has_its_name_only_when_it_is_whole_and_keeps_what_was_there(folder: str) -> None:
@@ -98,6 +120,21 @@ def test_what_a_library_writes_by_itself_has_its_name_when_it_is_whole(tmp_path:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_a_library_must_seek_in_is_put_there_when_it_is_whole(folder: str) -> None:
+    path = files.join(folder, "deep/net.weights.h5")
+    with files.whole_local(path) as local:
+        assert os.path.basename(local) == "net.weights.h5" and not files.exists(path)
+        Path(local).write_bytes(b"before")
+    with (
+        pytest.raises(files.CannotWrite, match=r"net\.weights\.h5: No space left on device; free"),
+        files.whole_local(path),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(KeyboardInterrupt), files.whole_local(path):
+        raise KeyboardInterrupt
+    assert files.matching(folder, files.ANY_DEPTH) == [path] and files.read_bytes(path) == b"before"
+
+
 def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
     longest = tmp_path / ("ü" * 125 + "a.csv")
     files.write_text(str(longest), "whole")
@@ -116,33 +153,33 @@ def test_records_are_those_of_tensorflow_both_ways_and_found_by_their_place(fold
     import tensorflow as tf
 
     records, path = [b"one", b"", b"three" * 1000], files.join(folder, "ours.tfrecord")
-    files.write_records(path, records)
+    tfrecords.write(path, records)
     if files.is_local(folder):
         assert list(tf.data.TFRecordDataset(path).as_numpy_iterator()) == records
-    assert list(files.read_records(path)) == records
+    assert list(tfrecords.read(path)) == records
     theirs = files.join(folder, "theirs.tfrecord")
     with tf.io.TFRecordWriter(theirs) as writer:
         for record in records:
             writer.write(record)
-    placed = dict(files.read_placed_records(theirs))
+    placed = dict(tfrecords.read_placed(theirs))
     assert list(placed.values()) == records
-    assert all(files.read_record(theirs, place) == record for place, record in placed.items())
+    assert all(tfrecords.read_one(theirs, place) == record for place, record in placed.items())
 
 
 def test_a_damaged_record_file_is_named(tmp_path: Path) -> None:
     path = str(tmp_path / "a.tfrecord")
-    files.write_records(path, [b"some face"])
+    tfrecords.write(path, [b"some face"])
     content = bytearray(Path(path).read_bytes())
     for damage in (content[:-1], content[:13], content[:5], bytes([content[0] ^ 1]) + content[1:]):
         Path(path).write_bytes(damage)
         with pytest.raises(InputError, match=r"a\.tfrecord is damaged"):
-            list(files.read_records(path))
+            list(tfrecords.read(path))
 
 
 def test_neither_beam_nor_tensorflow_is_loaded_for_files_of_this_machine(tmp_path: Path) -> None:
     code = (
-        "import sys; from fer_tf import files; files.write_records(sys.argv[1], [b'a']); "
-        "assert list(files.read_records(sys.argv[1])) == [b'a']; "
+        "import sys; from fer_tf import tfrecords; tfrecords.write(sys.argv[1], [b'a']); "
+        "assert list(tfrecords.read(sys.argv[1])) == [b'a']; "
         "print(sorted({'tensorflow', 'apache_beam', 'numpy'} & set(sys.modules)))"
     )
     argv = [sys.executable, "-c", code, str(tmp_path / "a")]

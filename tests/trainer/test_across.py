@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import cv2
 import numpy as np
 import pytest
 
+from fer_tf import files
 from fer_tf.config import of
+from fer_tf.data import public
 from fer_tf.data.inputs import decode_image, read_records
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
+from fer_tf.faces.extractor import FaceExtractor
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.recognition.recognizer import Recognizer
@@ -117,6 +121,23 @@ def test_the_mean_answer_of_two_networks_is_scored_as_a_user_is_answered(run_dir
     answers = [names[int(table.iloc[0][names].to_numpy(float).argmax())] if len(table) else "" for table in tables]
     right = [answer == label for answer, label in zip(answers, labels, strict=True) if label in names]
     assert len(right) == scores["faces"] and scores["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_a_set_far_away_is_scored_again_without_looking_for_its_faces_again(pictures, tmp_path, monkeypatch):
+    some = tmp_path / "some"
+    for picture in sorted(pictures.glob("*/*.png"))[::6]:
+        write(some / picture.parent.name / picture.name, picture.read_bytes())
+    local, far = public.folder_of("pictures", str(some)), f"ram://across{tmp_path}"
+    # Far away in memory an empty list of what was left out would not be there.
+    for path in filter(os.path.getsize, files.matching(local, files.ANY_DEPTH)):
+        files.put(path, files.join(far, os.path.relpath(path, local)))
+    flags = ["--stage=evaluate", "--task=pictures", "--init_from=pretrained", f"--data={far}"]
+    found = []
+    for name in ("first", "second"):
+        assert main([*flags, f"--run_dir={tmp_path}/{name}"]) == 0
+        found.append(json.loads(next((tmp_path / name / "evaluations").glob("*.json")).read_text())["end_to_end"])
+        monkeypatch.setattr(FaceExtractor, "faces_in_image", None)
+    assert found[0] == found[1] and found[0]["faces"] >= 3
 
 
 def test_networks_that_see_other_things_have_no_mean_answer(tmp_path):

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from trainer import runtime
+from fer_tf.models.precision import dtype_policy
 from trainer.callbacks import EpochEnd, State
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_the_averaged_weights_are_judged_and_kept_in_every_precision(policy: str) -> None:
-    with runtime.dtype_policy(policy):
+    with dtype_policy(policy):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         sgd = keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
         model.compile(sgd, "mse")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf import files
+from fer_tf import files, tfrecords
 from fer_tf.config import of, replace
 from fer_tf.data import inputs, schema
 from fer_tf.data.augment import Augmentation
@@ -187,7 +187,7 @@ def test_a_training_does_not_go_on_with_synthetic_faces_that_were_made_again(tin
     def make(quality: int) -> None:
         faces = [face for face in DataFolder(toy_data).faces() if face.er_ss == "train"][:8]
         made = DataFolder(str(tmp_path / "synthetic")).face_file(0, 1)
-        files.write_records(made, [schema.encode(synthetic_copy(face, quality)) for face in faces])
+        tfrecords.write(made, [schema.encode(synthetic_copy(face, quality)) for face in faces])
         files.write_json(str(tmp_path / "synthetic" / "plan.json"), {"options": {"gan": "weights"}})
 
     more = ("--synthetic=true", "--recipe=paper", "--synthetic_ratio=0.1", "--epochs=1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import io
 import logging
 import os
 import time
@@ -34,16 +33,15 @@ def compute(name: str, images: np.ndarray, cache: str = "") -> np.ndarray:
         content = hashlib.sha256(np.ascontiguousarray(images).tobytes() + str(images.shape).encode()).hexdigest()[:16]
         path = files.join(cache, f"{name}-{module.VERSION}-{content}.npy")
         if files.exists(path):
-            return np.load(io.BytesIO(files.read_bytes(path))).astype(np.float32)
+            return files.read_array(path).astype(np.float32)
     started = time.monotonic()
     found = _on_all_cores(module.features, images)
     logging.info("%s of %d faces in %.1f s", name, len(images), time.monotonic() - started)
     if path:
-        buffer = io.BytesIO()
         # Half the disk; a feature's third digit decides nothing.
-        np.save(buffer, found.astype(np.float16))
-        files.write_bytes(path, buffer.getvalue())
-        return found.astype(np.float16).astype(np.float32)
+        kept = found.astype(np.float16)
+        files.write_array(path, kept)
+        return kept.astype(np.float32)
     return found
 
 

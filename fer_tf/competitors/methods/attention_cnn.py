@@ -11,17 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_tf.competitors.method import Work
-from fer_tf.competitors.networks import Network, Training
+from fer_tf.competitors.networks import Network
 
 SIGMA = 0.05
-
-
-class AttentionCnn(Network):
-    """See the module."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, architecture, Training(epochs=60))
 
 
 class AffineSampler(keras.layers.Layer):
@@ -71,3 +63,10 @@ def architecture(x: Any, num_classes: int) -> Any:
     y = layers.Dropout(0.2)(layers.ReLU()(layers.MaxPooling2D(2)(y)))
     y = layers.Dense(50, "relu", **start)(layers.Flatten()(y))
     return layers.Dense(num_classes, **start)(y)
+
+
+class AttentionCnn(Network):
+    """See the module."""
+
+    epochs = 60
+    architecture = staticmethod(architecture)

@@ -13,7 +13,7 @@ import keras
 from fer_tf.competitors import classifiers
 from fer_tf.competitors.faces import Faces
 from fer_tf.competitors.method import Work
-from fer_tf.competitors.networks import Network, Training, convolved
+from fer_tf.competitors.networks import Network, convolved
 
 
 class CnnSvm:
@@ -39,13 +39,6 @@ class CnnSvm:
         return self._svm.logits(self._network.features(faces, "features"))
 
 
-class SmallCnn(Network):
-    """Three pairs of convolutions."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, architecture, Training())
-
-
 def architecture(x: Any, num_classes: int) -> Any:
     """Returns the logits of faces (B, S, S, 1)."""
     layers = keras.layers
@@ -53,3 +46,9 @@ def architecture(x: Any, num_classes: int) -> Any:
         x = layers.MaxPooling2D(2)(convolved(convolved(x, filters, 3), filters, 3))
     x = layers.Dense(256, "relu", name="features")(layers.GlobalAveragePooling2D()(x))
     return layers.Dense(num_classes)(layers.Dropout(0.5)(x))
+
+
+class SmallCnn(Network):
+    """Three pairs of convolutions."""
+
+    architecture = staticmethod(architecture)

@@ -8,28 +8,15 @@ expression, both losses with the same weight.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from fer_tf.competitors.method import Work
-from fer_tf.competitors.networks import Network, Training, inceptions
+from fer_tf.competitors.networks import Network, inceptions
 
 NAMES = ("3a", "3b", "4a", "4b")
 POINT = 128
-
-
-class Dnnrl(Network):
-    """See the module."""
-
-    def __init__(self, work: Work) -> None:
-        def loss(labels: Any, answers: Any) -> Any:
-            logits, points = answers[:, : work.num_classes], answers[:, work.num_classes :]
-            labels = keras.ops.reshape(labels, (-1,))
-            named = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-            return keras.ops.mean(named) + exponential_triplets(points, labels)
-
-        super().__init__(work, architecture, Training(), loss)
 
 
 def exponential_triplets(points: Any, labels: Any) -> Any:
@@ -57,3 +44,20 @@ def architecture(x: Any, num_classes: int) -> Any:
     point = layers.Dense(POINT)(inceptions(x, NAMES))
     logits = layers.Dense(num_classes)(layers.Dropout(0.5)(layers.ReLU()(point)))
     return layers.Concatenate()([logits, layers.UnitNormalization()(point)])
+
+
+class Dnnrl(Network):
+    """See the module."""
+
+    architecture = staticmethod(architecture)
+
+    def loss(self) -> Callable:
+        num_classes = self._work.num_classes
+
+        def loss(labels: Any, answers: Any) -> Any:
+            logits, points = answers[:, :num_classes], answers[:, num_classes:]
+            labels = keras.ops.reshape(labels, (-1,))
+            named = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            return keras.ops.mean(named) + exponential_triplets(points, labels)
+
+        return loss

@@ -12,20 +12,18 @@ from typing import Any
 
 import keras
 
-from fer_tf.competitors.method import Work
-from fer_tf.competitors.networks import MODULES, Network, Training, inceptions
+from fer_tf.competitors.networks import MODULES, Network, inceptions
 
 NAMES = tuple(MODULES)
-
-
-class Googlenet(Network):
-    """See the module."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, architecture, Training())
 
 
 def architecture(x: Any, num_classes: int) -> Any:
     """Returns the logits of faces (B, S, S, 1)."""
     layers = keras.layers
     return layers.Dense(num_classes)(layers.Dropout(0.4)(inceptions(x, NAMES, reduced=64)))
+
+
+class Googlenet(Network):
+    """See the module."""
+
+    architecture = staticmethod(architecture)

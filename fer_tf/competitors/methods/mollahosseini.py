@@ -10,18 +10,10 @@ from typing import Any
 
 import keras
 
-from fer_tf.competitors.method import Work
-from fer_tf.competitors.networks import Network, Training, inceptions
+from fer_tf.competitors.networks import Network, inceptions
 
 NAMES = ("3a", "3b", "4a")
 DENSE = (4096, 1024)
-
-
-class Mollahosseini(Network):
-    """See the module."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, architecture, Training())
 
 
 def architecture(x: Any, num_classes: int) -> Any:
@@ -30,3 +22,9 @@ def architecture(x: Any, num_classes: int) -> Any:
     x = layers.Dense(DENSE[0], "relu")(inceptions(x, NAMES))
     x = layers.Dropout(0.5)(layers.Dense(DENSE[1], "relu")(x))
     return layers.Dense(num_classes)(x)
+
+
+class Mollahosseini(Network):
+    """See the module."""
+
+    architecture = staticmethod(architecture)

@@ -16,7 +16,7 @@ import numpy as np
 from fer_tf.competitors import local_learning
 from fer_tf.competitors.faces import Faces
 from fer_tf.competitors.method import Work
-from fer_tf.competitors.networks import Network, Training, convolved
+from fer_tf.competitors.networks import Network, convolved
 
 NEIGHBOURS, PENALTY = 200, 100.0
 # Filters of each pair of convolutions; a pooling follows.
@@ -47,13 +47,6 @@ class VggSvm:
         return local_learning.logits(self._train, self._labels, found, NEIGHBOURS, PENALTY, self._work.num_classes)
 
 
-class Vgg(Network):
-    """See the module."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, architecture, Training())
-
-
 def architecture(x: Any, num_classes: int) -> Any:
     """Returns the logits of faces (B, S, S, 1)."""
     layers = keras.layers
@@ -62,3 +55,9 @@ def architecture(x: Any, num_classes: int) -> Any:
     x = layers.Dropout(0.5)(layers.Dense(DENSE, "relu")(layers.Flatten()(x)))
     x = layers.Dense(DENSE, "relu", name="features")(x)
     return layers.Dense(num_classes)(layers.Dropout(0.5)(x))
+
+
+class Vgg(Network):
+    """See the module."""
+
+    architecture = staticmethod(architecture)

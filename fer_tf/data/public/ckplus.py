@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from fer_tf.data.public_set import PublicSet, Row, Source, by_person, images_below, one_each, own_splits, read_bytes
+from fer_tf import files
+from fer_tf.data.public_set import PublicSet, Row, Source, by_person, images_below, one_each, own_splits
 from fer_tf.errors import InputError, not_one_of
 
 # CK+ numbers its emotions from 0, which is neutral and never the last frame of a labelled sequence.
@@ -36,7 +37,7 @@ def read(data: str, held_out: float) -> Source:
     found = _tree(data, images) if os.path.isdir(images) else _class_folders(data)
     split_of = by_person(person for _, person, _, _ in found)
     rows = (
-        Row(image_id, expression, split_of[person], read_bytes(path), person, "front")
+        Row(image_id, expression, split_of[person], files.read_bytes(path), person, "front")
         for image_id, person, expression, path in sorted(found)
     )
     return Source(rows, own_splits("persons are split 70 / 10 / 20; none is in two parts"))
@@ -51,7 +52,7 @@ def _tree(data: str, images: str) -> list[Found]:
     found = []
     for path in images_below(os.path.join(data, emotions), ("_emotion.txt",)):
         person, sequence = os.path.normpath(path).split(os.sep)[-3:-1]
-        text = read_bytes(path).decode(errors="replace").strip()
+        text = files.read_bytes(path).decode(errors="replace").strip()
         number = int(float(text)) if re.fullmatch(r"\d(\.\d*)?(e[+-]?\d+)?", text) else -1
         if not 0 < number < len(EMOTIONS):
             raise not_one_of("emotion", text, range(1, len(EMOTIONS)), path)

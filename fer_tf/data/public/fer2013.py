@@ -19,10 +19,11 @@ from fer_tf.data.public_set import (
     Source,
     folders_in,
     pictures_of,
-    stable_hash,
     table_rows,
+    unit_hash,
 )
 from fer_tf.errors import InputError, not_one_of
+from fer_tf.faces import media
 
 # The set's own order of class numbers.
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -75,7 +76,7 @@ def parts(usages: Counter[str], data: str) -> Parts:
 
 def part_of(usage: str, image: bytes, held_out: float) -> str:
     """Returns the part of an image: Training's held-out images are one of their own."""
-    return HELD if usage == TRAINING and stable_hash(image) < held_out else usage
+    return HELD if usage == TRAINING and unit_hash(image) < held_out else usage
 
 
 def _csv_in(folder: str) -> str:
@@ -102,15 +103,13 @@ def _csv(path: str, held_out: float) -> Iterator[Row | LeftOut]:
 
 def png_of(text: str) -> bytes | str:
     """Returns the pixels of a CSV row as PNG, or what is wrong with them."""
-    import cv2
-
     try:
         pixels = np.array(text.split(), np.int64)
     except ValueError:
         return f"`pixels` must be whole numbers. Received: {text[:40]!r}"
     if pixels.size != SIDE**2 or pixels.min() < 0 or pixels.max() > 255:
         return f"`pixels` must be {SIDE**2} numbers of 0 to 255. Found {pixels.size}"
-    return cv2.imencode(".png", pixels.astype(np.uint8).reshape(SIDE, SIDE))[1].tobytes()
+    return media.encode_png(pixels.astype(np.uint8).reshape(SIDE, SIDE))
 
 
 def _folders(data: str, held_out: float) -> Iterator[Row | LeftOut]:

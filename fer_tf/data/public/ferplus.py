@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fer_tf import files
 from fer_tf.data.public import MAX_HELD_OUT, fer2013
 from fer_tf.data.public.fer2013 import PICTURE_SHARE, PRIVATE, PUBLIC, TRAINING, USAGES
-from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source, one_each, read_bytes, table_rows
+from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source, one_each, table_rows
 from fer_tf.errors import InputError
 
 EXPRESSIONS = (*fer2013.EXPRESSIONS, "contempt")
@@ -144,7 +145,7 @@ def _folders(folders: dict[str, str], votes: str, held_out: float) -> Iterator[R
         if missing := [picture for picture in pictures if picture not in found]:
             raise InputError(f"{labels if os.path.exists(labels) else votes or labels} has no votes for {missing[:3]}.")
         for picture in pictures:
-            image = read_bytes(os.path.join(folder, picture))
+            image = files.read_bytes(os.path.join(folder, picture))
             yield _row(picture, found[picture], usage, image, held_out, f"{labels}, {picture}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from fer_tf import files
 from fer_tf.data.public_set import (
     DAMAGED,
     LeftOut,
@@ -13,8 +14,7 @@ from fer_tf.data.public_set import (
     Source,
     images_below,
     own_splits,
-    read_bytes,
-    stable_hash,
+    unit_hash,
 )
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.faces import media
@@ -51,7 +51,7 @@ def read(data: str, held_out: float) -> Source:
             f"Found {len(rows)} images of {len(persons)} persons."
         )
     # The order by hash, not by name, so that test is not always the first take.
-    mixed = sorted(rows, key=lambda row: stable_hash(row[0].encode()))
+    mixed = sorted(rows, key=lambda row: unit_hash(row[0].encode()))
     test = {(row[1], row[2]): row[0] for row in reversed(mixed)}
     if len(test) != len(persons) * len(EXPRESSIONS):
         raise InputError(f"{data} must hold each of the 7 expressions of each person. Found {len(test)} of 70.")
@@ -70,13 +70,10 @@ def _row(name: str, person: str, expression: str, path: str, split: str) -> Row 
 
 def png_of(path: str) -> bytes:
     """Returns a TIFF's pixels as PNG, because TensorFlow reads no TIFF; empty when it is damaged."""
-    import cv2
-
     try:
-        image = media.decode(read_bytes(path), channels=1)
+        return media.encode_png(media.decode(files.read_bytes(path), channels=1))
     except InputError:
         return b""
-    return cv2.imencode(".png", image)[1].tobytes()
 
 
 SET = PublicSet("JAFFE", EXPRESSIONS, read)

@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from fer_tf.data.public_set import LeftOut, PublicSet, Row, Source, by_person, images_below, own_splits, read_bytes
+from fer_tf import files
+from fer_tf.data.public_set import LeftOut, PublicSet, Row, Source, by_person, images_below, own_splits
 from fer_tf.errors import InputError
 
 CODES = {
@@ -52,7 +53,7 @@ def _rows(found: list[tuple[str, re.Match[str], str]], odd: list[str]) -> Iterat
     for image_id, match, path in found:
         person, gender = _person(match), GENDERS[match[2].upper()]
         expression, pose = CODES[match[4].upper()], ANGLES[match[5].upper()]
-        yield Row(image_id, expression, split_of[person], read_bytes(path), person, pose, gender)
+        yield Row(image_id, expression, split_of[person], files.read_bytes(path), person, pose, gender)
 
 
 def _person(match: re.Match[str]) -> str:

@@ -361,3 +361,13 @@ def test_records_are_decoded_by_one_function() -> None:
     for wrong in (b"", b"<html>"):
         with pytest.raises(InputError, match="cannot be decoded"):
             media.decode(wrong)
+
+
+def test_pixels_are_coded_as_opencv_codes_them(samples: Path) -> None:
+    bgr = cv2.imread(str(samples / "photo.jpg"))
+    rgb, grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    for quality, encoded in ((95, media.encode_jpeg(rgb)), (80, media.encode_jpeg(rgb, 80))):
+        assert encoded == cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    for pixels, image in ((rgb, bgr), (grey, grey)):
+        assert media.encode_png(pixels) == cv2.imencode(".png", image)[1].tobytes()
+        assert np.array_equal(media.decode(media.encode_png(pixels), 3 if pixels is rgb else 1), pixels)
