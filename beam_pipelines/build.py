@@ -23,10 +23,11 @@ from beam_pipelines.progress import ProgressLog
 from beam_pipelines.write import WritePlan
 from fer_tf import config, files
 from fer_tf.data import statistics
-from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review, read_labels
+from fer_tf.data.annotations import AnnotationOptions, Review, read_labels
 from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
+from fer_tf.data.settle import REVIEW_REASONS
 from fer_tf.data.tasks import TaskOptions
 from fer_tf.errors import InputError, not_one_of
 from fer_tf.evaluation import agreement

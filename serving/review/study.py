@@ -22,14 +22,15 @@ from fer_tf.data import csv_rows
 from fer_tf.data.annotations import (
     REQUIRED_COLUMNS,
     AnnotatedClip,
+    AnnotatedRow,
     AnnotationOptions,
     BadRow,
     Spellings,
-    drop_duplicates,
     read_labels,
     read_rows,
 )
 from fer_tf.data.ballots import CANNOT_TELL
+from fer_tf.data.settle import settle
 from fer_tf.errors import InputError
 from fer_tf.labels import word_key
 from serving.review.store import FIRST, SECOND, Store, Vote
@@ -218,9 +219,8 @@ def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     path = study.options.annotations
     content = files.read_bytes(path)
     # Read anew: rows may have been added since the study began.
-    clip_ids = {
-        row.line: row.clip_id for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, AnnotatedClip)
-    }
+    named = [row for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, AnnotatedRow)]
+    clip_ids = {row.clip.line: row.clip.clip_id for row in named if not row.fault}
     texts = list(csv_rows.text_lines([content], path))
     note = [texts.pop(0)] if texts[0].lower().startswith("sep=") else []
     delimiter = csv_rows.delimiter_of(texts[0], REQUIRED_COLUMNS)
@@ -262,9 +262,9 @@ def _column_place(rows: list[tuple[int, list[str]]], name: str) -> int:
     return len(header)
 
 
-def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[AnnotatedClip | BadRow], Spellings]:
+def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[AnnotatedRow | BadRow], Spellings]:
     spellings = Spellings(_labels_of_file(options.labels_file))
-    how = AnnotationOptions(review="none", root=os.path.abspath(options.videos_root))
+    how = AnnotationOptions(root=os.path.abspath(options.videos_root))
     return list(read_rows(lines, options.annotations, how, spellings)), spellings
 
 
@@ -274,9 +274,8 @@ def _read_clips(options: StudyOptions) -> tuple[dict[str, AnnotatedClip], list[B
             rows, spellings = _rows(file, options)
     except OSError as error:
         raise InputError(f"`annotations` {options.annotations!r} cannot be read: {error.strerror}.") from None
-    found = (spellings.resolved(row) for row in rows if isinstance(row, AnnotatedClip))
-    clips, repeated = drop_duplicates(found)
-    left_out = [row for row in rows if isinstance(row, BadRow)] + repeated
+    clips, left_out = settle((spellings.resolved_row(row) for row in rows if isinstance(row, AnnotatedRow)), "none")
+    left_out = [row for row in rows if isinstance(row, BadRow)] + left_out
     if not clips:
         raise InputError(f"{options.annotations}: no row can be shown. The first: {left_out[:1]}.")
     return {clip.clip_id: clip for clip in clips}, left_out
