@@ -14,7 +14,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fer_tf.data import csv_rows
@@ -151,12 +151,12 @@ class Spellings:
     """
 
     def __init__(self, labels: Iterable[str] = ()):
-        self._met: dict[tuple[str, str], collections.Counter] = {}
+        self._met: dict[tuple[str, str], collections.Counter] = collections.defaultdict(collections.Counter)
         self._fixed = {("expression", key_of(label)): label for label in labels}
 
     def meet(self, column: str, name: str) -> None:
         """Counts a name where it was read."""
-        self._met.setdefault((column, _key(column, name)), collections.Counter())[name] += 1
+        self._met[column, _key(column, name)][name] += 1
 
     def standing(self, column: str, name: str) -> str:
         """Returns the spelling that stands for a name."""
@@ -178,13 +178,14 @@ class Spellings:
 
     def resolved(self, clip: AnnotatedClip) -> AnnotatedClip:
         """Returns a clip with the spellings that stand; to be called when all rows were read."""
-        values = {column: self.standing(column, getattr(clip, column)) for column in NAMES}
+        person, expression, pose, gender = (self.standing(column, getattr(clip, column)) for column in NAMES)
         # Groups are compared and never shown.
-        return replace(clip, **values, group=clip.group if clip.group == clip.clip_id else key_of(clip.group))
+        group = clip.group if clip.group == clip.clip_id else key_of(clip.group)
+        return AnnotatedClip(clip.clip_id, person, expression, pose, gender, clip.age, group, clip.line)
 
     def resolved_row(self, row: AnnotatedRow) -> AnnotatedRow:
         """Returns a row with its clip `resolved`."""
-        return replace(row, clip=self.resolved(row.clip))
+        return AnnotatedRow(self.resolved(row.clip), row.votes, row.fault, row.detail, row.unsaid)
 
 
 def read_rows(

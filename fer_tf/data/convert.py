@@ -65,7 +65,8 @@ def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> 
         raise InputError(f"`data` {data!r} is a file; give the folder of {name}.")
     options = {"held_out": held_out} if public_set.holds_out else {}
     listing = _listing(data, public_set.named(data) if public_set.named else ())
-    about = [VERSION, SCHEMA_VERSION, name, os.path.realpath(data), options, listing]
+    set_name = f"{name}/{public_set.version}" if public_set.version else name
+    about = [VERSION, SCHEMA_VERSION, set_name, os.path.realpath(data), options, listing]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     root = os.environ.get(ROOT_VARIABLE) or ROOT
     folder = os.path.join(root, f"{name}-{key}")

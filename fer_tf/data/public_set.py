@@ -129,6 +129,7 @@ class PublicSet:
       takes_file: whether the set may be a single file.
       named: takes what `read` does first, and returns the paths of the files that the set's own table names; for a set
         that may have files outside its folder.
+      version: changes when equal files would give other records of this set alone.
       holds_out: whether the share matters.
       picture_share: side of a picture as a share of the side of the crop that `fer_tf.faces.align` would cut around its
         face, where that was measured and the pictures are the smaller ones; a network that learned from them is shown
@@ -140,6 +141,7 @@ class PublicSet:
     read: Callable[[str, float], Source]
     takes_file: bool = False
     named: Callable[[str], Iterable[str]] | None = None
+    version: int = 0
     holds_out: bool = False
     picture_share: float = 1.0
 
@@ -188,9 +190,7 @@ def one_each(folder: str) -> dict[str, str]:
     found = folders_in(folder)
     for names in found.values():
         if len(names) > 1:
-            raise InputError(
-                f"{folder} holds the folders {names}, whose names are one but for their spelling: put them into one."
-            )
+            raise InputError(f"{folder} holds the folders {names}, which differ in spelling alone: put them into one.")
     return {key: name for key, (name,) in found.items()}
 
 

@@ -93,6 +93,8 @@ def _words(rows: Sequence[AnnotatedRow]) -> list[tuple[str, ...]]:
 
     Of several columns each is a reviewer's. In one column alone every row is somebody's vote, also the same one again.
     """
+    if len(rows) == 1:
+        return [(cell,) if cell else () for cell in rows[0].votes]
     if len(rows[0].votes) == 1:
         return [(row.votes[0],) for row in rows if row.votes[0]] or [()]
     columns: list[tuple[str, ...]] = []

@@ -142,4 +142,4 @@ def _nothing_in(table: str, rows: list[Row | LeftOut]) -> InputError:
     return InputError(f"{table}: none of the pictures that it names can be used: {faults(rows)}")
 
 
-SET = PublicSet("pictures", (), read, takes_file=True, named=named)
+SET = PublicSet("pictures", (), read, takes_file=True, named=named, version=1)

@@ -331,7 +331,7 @@ def test_ckplus_class_folders_take_persons_from_names(tmp_path):
     assert len(set(faces.parts["test"].persons)) == 22
     write(f"{tmp_path}/Anger/S001_001_00000000.png", content)
     os.remove(f"{tmp_path}/anger/S001_001_00000000.png")
-    with pytest.raises(InputError, match=r"\['Anger', 'anger'\], which differ in capitals alone"):
+    with pytest.raises(InputError, match=r"\['Anger', 'anger'\], which differ in spelling alone"):
         public.read("ckplus", str(tmp_path))
     os.remove(f"{tmp_path}/Anger/S001_001_00000000.png")
     os.rmdir(f"{tmp_path}/Anger")
