@@ -47,7 +47,7 @@ def settle_same_files(building: str, census: Census) -> collections.Counter:
 
 
 def _same_files(building: str, census: Census) -> list[list[tuple[int, AnnotatedClip]]]:
-    """The clips of each file that several clips are, with their chunks, in order of their names; 16 bytes a clip."""
+    """The clips of each file that several clips are, with their chunks, in order of their names; 40 bytes a clip."""
     parts = []
     for chunk in census.chunks:
         found = extract.read_summary(building, chunk)["files"]
@@ -57,7 +57,7 @@ def _same_files(building: str, census: Census) -> list[list[tuple[int, Annotated
     every = np.concatenate(parts) if parts else np.zeros(0)
     if len(every) < 2:
         return []
-    every.sort(order="file")
+    every = every[np.argsort(every["file"], kind="stable")]
     same = every["file"][1:] == every["file"][:-1]
     several = every[np.append(same, False) | np.append(False, same)]
     by_file: dict[int, list[tuple[int, AnnotatedClip]]] = {}

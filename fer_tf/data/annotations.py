@@ -1,4 +1,4 @@
-"""The annotations CSV: which clip shows whom with which expression from where, and whether its reviewers agree.
+"""The annotations CSV: which clip shows whom with which expression from where, and its reviewers' votes.
 
 Columns: `video`, `person`, `expression`, `pose`; optional `gender`, `age`, any number of reviewer columns, and
 columns such as `take` or `session` that tell which clips were filmed together. Names that differ in nothing but case,

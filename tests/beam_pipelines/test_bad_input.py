@@ -63,6 +63,11 @@ def mixed(built: Built, samples: Path, tmp_path_factory: pytest.TempPathFactory)
     rows = [good_row(video) for video in GOOD] + [row(name) for name in bad]
     rows += [row("one.png"), row("two.png"), row(GOOD[0], pose=""), good_row(GOOD[1])]
     rows += [row("clash.mp4"), row("clash.mp4", person="P009")]
+    # One file under two names: said alike, and not.
+    os.symlink(root / GOOD[2], root / "zlink.mp4")
+    shutil.copyfile(root / "one.png", root / "x.png")
+    os.link(root / "x.png", root / "y.png")
+    rows += [{**good_row(GOOD[2]), "video": "zlink.mp4"}, row("x.png"), row("y.png", person="P009")]
     return out, run(write_rows(base / "a.csv", rows), root, out)
 
 
@@ -88,6 +93,9 @@ def test_clips_that_cannot_be_read_give_exit_code_3_and_each_its_reason(mixed: t
         (GOOD[0], "empty_value"),
         (GOOD[1], "duplicate_row"),
         ("clash.mp4", "conflicting_rows"),
+        ("zlink.mp4", "duplicate_row"),
+        ("x.png", "conflicting_rows"),
+        ("y.png", "conflicting_rows"),
     ):
         assert (clip, reason) in reasons
     counts = json.loads((out / "dataset.json").read_text())["rejected"]
