@@ -16,17 +16,18 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_pipelines import assign, chunks, extract, face_sheet, runner, write
+from beam_pipelines import assign, chunks, extract, face_sheet, runner, same_files, write
 from beam_pipelines.assign import Corpus
 from beam_pipelines.chunks import Census, Labels
 from beam_pipelines.progress import ProgressLog
 from beam_pipelines.write import WritePlan
 from fer_tf import config, files
 from fer_tf.data import statistics, tasks
-from fer_tf.data.annotations import REVIEW_REASONS, AnnotationOptions, Review, read_labels
+from fer_tf.data.annotations import AnnotationOptions, Review, read_labels
 from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
+from fer_tf.data.settle import REVIEW_REASONS
 from fer_tf.data.tasks import TaskOptions
 from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.evaluation import agreement
@@ -154,7 +155,10 @@ class Build:
 
     def _build(self, start: float) -> int:
         files.delete_folder(self.building)
-        census = chunks.partition(self.annotations, self.building, self._annotation_options())
+        try:
+            census = chunks.partition(self.annotations, self.building, self._annotation_options())
+        except InputError as error:
+            raise InputError(f"{error}{self._listed()}") from None
         self._check_rare_pose(census.labels)
         _LOGGER.info("annotations: %d rows, %d clips kept, %s", census.rows, census.clips, _words(census.rejected))
         for entry in census.merged:
@@ -164,14 +168,13 @@ class Build:
         with ProgressLog(files.join(self.building, "progress"), census.clips, self.settings.progress_s) as progress:
             self._extract(census)
             _LOGGER.info("%s", progress.line())
-        summary = self._summary(census)
+        summary = self._summary(census, same_files.settle_same_files(self.building, census))
         corpus = assign.load(self.building, census)
         if not len(corpus.keys):
-            self.data.write_rejected(chunks.rejected_paths(self.building))
             none = f"no face was found in any of {census.clips} clips"
             if summary["rejected"].get("missing") == census.clips:
                 none = f"none of the {census.clips} clips lies below `videos_root` {self.videos.root!r}"
-            raise InputError(f"{none}: {_words(summary['rejected'])}. See {self.data.rejected}.")
+            raise InputError(f"{none}: {_words(summary['rejected'])}.{self._listed()}")
         limits, splits = assign.all_splits(corpus, census.labels, self.settings.tasks)
         leaks = assign.check_leaks(corpus, splits)
         plan = self._write_plan(corpus, census.labels, limits)
@@ -188,6 +191,13 @@ class Build:
         self._say(dataset, time.monotonic() - start)
         faults = {reason for reason in dataset["rejected"] if reason not in EXPECTED_REASONS}
         return config.EXIT_INCOMPLETE if faults else config.EXIT_OK
+
+    def _listed(self) -> str:
+        """Where a build that fails lists what it left out, beside an earlier one's list, which belongs to its faces."""
+        if not (paths := chunks.rejected_paths(self.building)):
+            return ""
+        self.data.write_rejected(paths, self.data.rejected_by_failed)
+        return f" See {self.data.rejected_by_failed}."
 
     def _check_rare_pose(self, labels: Labels) -> None:
         """A usual pose may be missing in a corpus; one that nobody knows is a typing error."""
@@ -218,10 +228,10 @@ class Build:
         with self._pipeline() as pipeline:
             pipeline | "Chunks" >> beam.Create(census.chunks) | "ExtractFaces" >> transform
 
-    def _summary(self, census: Census) -> dict[str, Any]:
-        """The sum of the chunks' counts."""
+    def _summary(self, census: Census, same: collections.Counter) -> dict[str, Any]:
+        """The sum of the chunks' counts; `same` has the clips left out as one file, by reason."""
         total: collections.Counter = collections.Counter()
-        rejected = collections.Counter(census.rejected)
+        rejected = census.rejected + same
         models: set[tuple[str, str]] = set()
         for chunk in census.chunks:
             counts = extract.read_summary(self.building, chunk)

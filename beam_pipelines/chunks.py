@@ -16,15 +16,16 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data.annotations import (
     AnnotatedClip,
+    AnnotatedRow,
     AnnotationOptions,
     BadRow,
     Spellings,
     advice,
     common_folder,
-    drop_duplicates,
     read_rows,
 )
 from fer_tf.data.ballots import Ballots
+from fer_tf.data.settle import settle
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
 from fer_tf.labels import in_order
@@ -118,7 +119,7 @@ def reject_line(stage: str, reason: str, clip: str, **more: Any) -> str:
 
 
 def partition(path: str, building: str, options: AnnotationOptions) -> Census:
-    """Reviews the annotations row by row and writes the kept clips into chunks by a stable hash of their id.
+    """Reviews the annotations clip by clip and writes the kept clips into chunks by a stable hash of their id.
 
     Args:
       path: the annotations CSV, on any filesystem that Beam knows.
@@ -142,13 +143,12 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
             )
 
         _scatter(path, folder, count, options, census, spellings, reject)
-        census.ballots.rename(lambda name: spellings.standing("expression", name))
         expressions: set[str] = set()
         poses: set[str] = set()
         for chunk in range(count):
             with open(_part_path(folder, chunk), encoding="utf-8") as file:
-                read = (spellings.resolved(AnnotatedClip.from_json(line)) for line in file)
-                clips, dropped = drop_duplicates(read)
+                read = (spellings.resolved_row(AnnotatedRow.from_json(line)) for line in file)
+                clips, dropped = settle(read, options.review, census.ballots)
             for row in dropped:
                 reject(row)
             if not clips:
@@ -160,6 +160,7 @@ def partition(path: str, building: str, options: AnnotationOptions) -> Census:
             for clip in clips:
                 _remember_person(census.persons, clip)
             files.write_lines(clips_path(building, chunk), (clip.to_json() for clip in clips))
+    census.ballots.rename(lambda name: spellings.standing("expression", name))
     if not census.clips:
         reasons = ", ".join(f"{reason} {number}" for reason, number in census.rejected.most_common()) or "no rows"
         raise InputError(
@@ -195,14 +196,14 @@ def _scatter(
     spellings: Spellings,
     reject: Any,
 ) -> None:
-    """Writes each accepted row to its chunk's file; rows of one clip meet in one chunk."""
+    """Writes each row that names a clip to its chunk's file; rows of one clip meet in one chunk."""
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(open(_part_path(folder, n), "w", encoding="utf-8")) for n in range(count)]
         lines: Iterable[bytes] = stack.enter_context(files.open_to_read(path))
         for row in read_rows(lines, path, options, spellings, census.ballots):
             census.rows += 1
-            if isinstance(row, AnnotatedClip):
-                parts[stable_hash(row.clip_id) % count].write(row.to_json() + "\n")
+            if isinstance(row, AnnotatedRow):
+                parts[stable_hash(row.clip.clip_id) % count].write(row.to_json() + "\n")
             else:
                 reject(row)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -64,8 +63,8 @@ class Videos:
         """Returns the place that a folder, or a glob such as `clips/*/*.mp4`, names; an existing folder is no glob."""
         return cls(*files.folder_and_pattern(root_or_glob))
 
-    def locate(self, clip_id: str) -> tuple[str, str]:
-        """Returns a clip's path and a fingerprint of the file there.
+    def locate(self, clip_id: str) -> tuple[str, str, str]:
+        """Returns a clip's path, a fingerprint of the file there, and what tells the file however it is called.
 
         Raises:
           ClipError: `outside_root`, `outside_glob` or `missing`.
@@ -74,7 +73,8 @@ class Videos:
         if self.pattern and not fnmatchcase(clip_id, self.pattern):
             raise ClipError("outside_glob", path, f"does not match {files.join(self.root, self.pattern)}")
         if not files.is_local(path):
-            return path, self._remote_stamp(path)
+            # A bucket has neither links nor names that differ in case alone and are one.
+            return path, self._remote_stamp(path), path
         path = _as_it_is_called(self.root, clip_id)
         real, root = os.path.realpath(path), os.path.realpath(self.root)
         if os.path.commonpath([real, root]) != root:
@@ -85,7 +85,9 @@ class Videos:
             raise ClipError("missing", path, error.strerror or "no such file") from None
         if not os.path.isfile(real):
             raise ClipError("missing", path, "no file but a folder or a device")
-        return path, f"{stat.st_size}/{stat.st_mtime_ns}"
+        stamp = f"{stat.st_size}/{stat.st_mtime_ns}"
+        # The inode also where a file system takes `A` for `a`; not the device, which other machines number otherwise.
+        return path, stamp, f"{stat.st_ino}/{stamp}" if stat.st_ino else os.path.relpath(real, root)
 
     def _remote_stamp(self, path: str) -> str:
         try:
@@ -109,21 +111,24 @@ def _as_it_is_called(root: str, clip_id: str) -> str:
     return path
 
 
-@functools.cache
 def extraction_key(options: ExtractorOptions) -> str:
-    """Returns a name that changes whenever the same clip could give other faces."""
+    """Returns a name that changes whenever the same clip could give other faces; reads the whole landmark model."""
     values = {key: value for key, value in dataclasses.asdict(options).items() if key not in SPEED_OPTIONS}
     if options.landmark_model and os.path.exists(options.landmark_model):
-        values["landmark_model_bytes"] = os.path.getsize(options.landmark_model)
+        digest = hashlib.blake2b(digest_size=16)
+        with open(options.landmark_model, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        values["landmark_model_content"] = digest.hexdigest()
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
     text = json.dumps([values, versions, FACES_VERSION, media.JPEG_QUALITY, chunks.FACE_INDEX.descr], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def cache_path(extracted: str, options: ExtractorOptions, clip_id: str, stamp: str) -> str:
-    """Returns where a clip's faces are kept."""
+def cache_path(extracted: str, key: str, clip_id: str, stamp: str) -> str:
+    """Returns where a clip's faces are kept; `key` is the `extraction_key`."""
     name = hashlib.blake2b(f"{clip_id}\0{stamp}".encode(), digest_size=16).hexdigest()
-    return files.join(extracted, extraction_key(options), name[:2], f"{name}.tfrecord")
+    return files.join(extracted, key, name[:2], f"{name}.tfrecord")
 
 
 def face_record(clip_id: str, face: AlignedFace, landmark_model: str, detector: str) -> FaceRecord:
@@ -162,6 +167,7 @@ class Outcome:
       reasons: their reasons, for counting.
       cache: where its faces are kept; empty when the clip could not be read.
       cached: whether they were there already.
+      file: `stable_hash` of what tells the clip's file.
       decoded, kept: frames decoded and chosen.
       models: landmark model and detector.
     """
@@ -172,6 +178,7 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     cache: str = ""
     cached: bool = False
+    file: int = 0
     decoded: int = 0
     kept: int = 0
     models: tuple[str, str] = ("", "")
@@ -200,6 +207,8 @@ class ExtractClip(beam.DoFn):
 
     def __init__(self, videos: Videos, extracted: str, options: ExtractorOptions, progress: str):
         self.videos, self.extracted, self.options, self.progress_folder = videos, extracted, options, progress
+        # Here, in the driver: a model is read once and not by each worker.
+        self._key = extraction_key(options)
         self._shared = Shared()
 
     def setup(self) -> None:
@@ -211,8 +220,8 @@ class ExtractClip(beam.DoFn):
     def process(self, element: tuple[int, int, AnnotatedClip]) -> Iterator[tuple[int, Outcome]]:
         chunk, place, clip = element
         try:
-            path, stamp = self.videos.locate(clip.clip_id)
-            cache = cache_path(self.extracted, self.options, clip.clip_id, stamp)
+            path, stamp, file = self.videos.locate(clip.clip_id)
+            cache = cache_path(self.extracted, self._key, clip.clip_id, stamp)
             header = _read_header(cache)
             cached = header is not None
             if header is None:
@@ -221,7 +230,7 @@ class ExtractClip(beam.DoFn):
             line = chunks.reject_line("clip", error.reason, clip.clip_id, line=clip.line, detail=error.detail)
             outcome = Outcome(place, rejected=(line,), reasons=(error.reason,))
         else:
-            outcome = _outcome(place, clip, cache, cached, header)
+            outcome = dataclasses.replace(_outcome(place, clip, cache, cached, header), file=stable_hash(file))
         self._progress.add(faces=len(outcome.faces) // chunks.FACE_INDEX.itemsize, detected=not outcome.cached)
         yield chunk, outcome
 
@@ -325,6 +334,7 @@ class WriteIndex(beam.DoFn):
                 counts["rejected"][reason] = counts["rejected"].get(reason, 0) + 1
         counts["models"] = sorted({outcome.models for outcome in outcomes if outcome.cache})
         counts["caches"] = {outcome.clip: outcome.cache for outcome in outcomes if outcome.cache}
+        counts["files"] = {outcome.clip: outcome.file for outcome in outcomes if outcome.cache}
         files.write_json(summary_path(self.building, chunk), counts)
         yield {"chunk": chunk}
 
@@ -334,9 +344,13 @@ def summary_path(building: str, chunk: int) -> str:
 
 
 def read_summary(building: str, chunk: int) -> dict:
-    """Returns a chunk's counts by reason and, under `caches`, its clips' files by their place in the chunk."""
+    """Returns a chunk's counts by reason and, by its clips' places in the chunk, `caches` and `files`.
+
+    `caches` are where their faces are kept, `files` the `Outcome.file` of each.
+    """
     summary = files.read_json(summary_path(building, chunk))
-    summary["caches"] = {int(place): cache for place, cache in summary["caches"].items()}
+    for name in ("caches", "files"):
+        summary[name] = {int(place): value for place, value in summary[name].items()}
     return summary
 
 

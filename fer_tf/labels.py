@@ -28,6 +28,13 @@ def key_of(name: str) -> str:
     return " ".join(name.lower().split())
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def says_nothing(name: str) -> bool:
+    """Returns whether a value is no name: empty, or nothing but blanks, invisible marks and dashes."""
+    return all(mark in "_\u2212" or unicodedata.category(mark) in ("Pd", "Zs", "Cc") for mark in key_of(name))
+
+
+@functools.lru_cache(maxsize=1 << 16)
 def word_key(name: str) -> str:
     """Returns `key_of` a column or pose, of which `Half left` and `half-left` are spellings of `half_left` too."""
     return "_".join(key_of(name).replace("-", " ").replace("_", " ").split())

@@ -1,4 +1,4 @@
-"""The annotations CSV: which clip shows whom with which expression from where, and whether its reviewers agree.
+"""The annotations CSV: which clip shows whom with which expression from where, and its reviewers' votes.
 
 Columns: `video`, `person`, `expression`, `pose`; optional `gender`, `age`, any number of reviewer columns, and
 columns such as `take` or `session` that tell which clips were filmed together. Names that differ in nothing but case,
@@ -14,13 +14,13 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from fer_tf.data import csv_rows
 from fer_tf.data.ballots import Ballots
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import key_of, word_key
+from fer_tf.labels import key_of, says_nothing, word_key
 
 REQUIRED_COLUMNS = ("video", "person", "expression", "pose")
 Review = Literal["unanimous", "majority", "none"]
@@ -56,14 +56,14 @@ class AnnotationOptions:
 
 @dataclass(frozen=True)
 class AnnotatedClip:
-    """One accepted row.
+    """What is said of one clip.
 
     Attributes:
       clip_id: the clip's path below the videos' root, normalised.
       person, expression, pose, gender: as annotated, without surrounding blanks; gender may be empty.
       age: years, or -1.
       group: equal for clips filmed together; equal to clip_id when no column tells.
-      line: the row's line in the file.
+      line: the line of its row, or of the first of several, in the file.
     """
 
     clip_id: str
@@ -77,12 +77,45 @@ class AnnotatedClip:
 
     def to_json(self) -> str:
         """Returns one line of JSON; `from_json` is the inverse."""
-        values = (self.clip_id, self.person, self.expression, self.pose, self.gender, self.age, self.group, self.line)
-        return json.dumps(values)
+        return json.dumps(self.values())
+
+    def values(self) -> tuple[str | int, ...]:
+        """Returns the values of all fields, in order."""
+        return (self.clip_id, self.person, self.expression, self.pose, self.gender, self.age, self.group, self.line)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> AnnotatedClip:
         return cls(*json.loads(line))
+
+
+@dataclass(frozen=True)
+class AnnotatedRow:
+    """One row that names a clip: what it says of the clip, and what its reviewers say.
+
+    Whether the clip is kept follows from all of its rows (`fer_tf.data.settle`).
+
+    Attributes:
+      clip: the row's values, empty or -1 where they are at fault.
+      votes: what each reviewer's column says, in order, empty for no vote.
+      fault: the reason why the row cannot be used, whatever others say of the clip; empty for a good one.
+      detail: what was found, for a person to read.
+      unsaid: the fields of `clip` that are at fault, and so contradict nothing.
+    """
+
+    clip: AnnotatedClip
+    votes: tuple[str, ...] = ()
+    fault: str = ""
+    detail: str = ""
+    unsaid: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Returns one line of JSON; `from_json` is the inverse."""
+        return json.dumps((self.clip.values(), self.votes, self.fault, self.detail, self.unsaid))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> AnnotatedRow:
+        clip, votes, fault, detail, unsaid = json.loads(line)
+        return cls(AnnotatedClip(*clip), tuple(votes), fault, detail, tuple(unsaid))
 
 
 @dataclass(frozen=True)
@@ -91,7 +124,7 @@ class BadRow:
 
     Attributes:
       reason: a word for counting, such as `unknown_pose` or `reviewers_disagree`.
-      clip_id: the row's video as written.
+      clip_id: the clip, or the row's video as written where it names none.
       line: the row's line in the file.
       detail: what was found, for a person to read.
     """
@@ -100,10 +133,6 @@ class BadRow:
     clip_id: str
     line: int
     detail: str = ""
-
-
-# Left out by the rules, which is no fault of the input.
-REVIEW_REASONS = ("reviewers_disagree", "reviewers_contradict_label", "not_reviewed")
 
 
 # The columns of names.
@@ -122,12 +151,12 @@ class Spellings:
     """
 
     def __init__(self, labels: Iterable[str] = ()):
-        self._met: dict[tuple[str, str], collections.Counter] = {}
+        self._met: dict[tuple[str, str], collections.Counter] = collections.defaultdict(collections.Counter)
         self._fixed = {("expression", key_of(label)): label for label in labels}
 
     def meet(self, column: str, name: str) -> None:
         """Counts a name where it was read."""
-        self._met.setdefault((column, _key(column, name)), collections.Counter())[name] += 1
+        self._met[column, _key(column, name)][name] += 1
 
     def standing(self, column: str, name: str) -> str:
         """Returns the spelling that stands for a name."""
@@ -149,9 +178,14 @@ class Spellings:
 
     def resolved(self, clip: AnnotatedClip) -> AnnotatedClip:
         """Returns a clip with the spellings that stand; to be called when all rows were read."""
-        values = {column: self.standing(column, getattr(clip, column)) for column in NAMES}
+        person, expression, pose, gender = (self.standing(column, getattr(clip, column)) for column in NAMES)
         # Groups are compared and never shown.
-        return replace(clip, **values, group=clip.group if clip.group == clip.clip_id else key_of(clip.group))
+        group = clip.group if clip.group == clip.clip_id else key_of(clip.group)
+        return AnnotatedClip(clip.clip_id, person, expression, pose, gender, clip.age, group, clip.line)
+
+    def resolved_row(self, row: AnnotatedRow) -> AnnotatedRow:
+        """Returns a row with its clip `resolved`."""
+        return AnnotatedRow(self.resolved(row.clip), row.votes, row.fault, row.detail, row.unsaid)
 
 
 def read_rows(
@@ -160,15 +194,15 @@ def read_rows(
     options: AnnotationOptions,
     spellings: Spellings | None = None,
     ballots: Ballots | None = None,
-) -> Iterator[AnnotatedClip | BadRow]:
-    """Yields each row of an annotations file as a clip or as a bad row, streaming.
+) -> Iterator[AnnotatedRow | BadRow]:
+    """Yields each row of an annotations file, streaming; one that does not tell its clip as a bad row.
 
     Args:
       lines: the file's lines as bytes.
       name: the file's name for errors.
-      options: the review rule and the columns' names.
-      spellings: meets the names of the clips, which come as the file spells them.
-      ballots: gets the reviewers' names, and the votes on every clip that is not left out for another reason.
+      options: the columns' names.
+      spellings: meets the names of the rows without a fault, which come as the file spells them.
+      ballots: gets the reviewers' names.
 
     Raises:
       InputError: the file is empty, no CSV, of an unknown coding, or lacks a column.
@@ -181,14 +215,14 @@ def read_rows(
     groups = [columns[word_key(column)] for column in options.group_columns if word_key(column) in columns]
     if ballots is not None:
         ballots.reviewers = tuple(table.columns[place] for place in reviewers)
+    # Signs that nobody sees, and dashes, are how people leave these empty.
+    cells = {*reviewers, *groups, *(columns[column] for column in (*NAMES, "age") if column in columns)}
     for line, values in table.rows:
+        values = ["" if place in cells and says_nothing(text) else text for place, text in enumerate(values)]
         row = _read_row(values, table.columns, columns, reviewers, groups, line, options)
-        if isinstance(row, AnnotatedClip):
+        if isinstance(row, AnnotatedRow) and not row.fault:
             for column in NAMES:
-                spellings.meet(column, getattr(row, column))
-        if ballots is not None and (isinstance(row, AnnotatedClip) or row.reason in REVIEW_REASONS):
-            # The reviewers' own words, in one spelling.
-            ballots.add(key_of(values[columns["expression"]]), (key_of(values[place]) for place in reviewers))
+                spellings.meet(column, getattr(row.clip, column))
         yield row
 
 
@@ -200,36 +234,44 @@ def _read_row(
     groups: list[int],
     line: int,
     options: AnnotationOptions,
-) -> AnnotatedClip | BadRow:
+) -> AnnotatedRow | BadRow:
     video = values[columns["video"]] if len(values) > columns["video"] else ""
-
-    def bad(reason: str, detail: str) -> BadRow:
-        return BadRow(reason, video, line, detail)
-
     if len(values) != len(all_columns):
-        return bad("wrong_number_of_columns", f"{len(values)} values under {len(all_columns)} columns")
+        found = f"{len(values)} values under {len(all_columns)} columns"
+        return BadRow("wrong_number_of_columns", video, line, found)
     row = {column: values[place] for column, place in columns.items()}
-    for column in REQUIRED_COLUMNS:
-        if not row[column]:
-            return bad("empty_value", f"`{column}` is empty")
-    if options.labels and key_of(row["expression"]) not in map(key_of, options.labels):
-        return bad("unknown_expression", f"`expression` {row['expression']!r} is not in the labels file")
-    age = _age(row.get("age", ""))
-    if age is None:
-        return bad("bad_age", f"`age` must be a number of years from 0 to {MAX_AGE}. Received: {row['age']!r}")
-    clip_id = _clip_id(video, options.root)
+    clip_id = _clip_id(video, options.root) if video else ""
+    if not video:
+        return BadRow("empty_value", video, line, "`video` is empty")
     if not clip_id:
-        return bad("outside_root", f"`video` {video!r} does not lie below the videos' root")
-    reason = _review(row["expression"], [values[place] for place in reviewers], options.review)
-    if reason:
-        votes = ", ".join(values[place] or "-" for place in reviewers)
-        return bad(reason, f"labelled {row['expression']}; reviewers: {votes}")
-    group = clip_id
-    if groups:
-        group = "/".join([row["person"], row["expression"], *(values[place] for place in groups)])
-    return AnnotatedClip(
-        clip_id, row["person"], row["expression"], row["pose"], row.get("gender", ""), age, group, line
-    )
+        return BadRow("outside_root", video, line, f"`video` {video!r} does not lie below the videos' root")
+    age = _age(row.get("age", ""))
+    empty = [column for column in REQUIRED_COLUMNS if not row[column]]
+    fault = detail = ""
+    unsaid = [*empty, *(["age"] if age is None else []), *(["group"] if {"person", "expression"} & set(empty) else [])]
+    if empty:
+        fault, detail = "empty_value", f"`{empty[0]}` is empty"
+    elif options.labels and key_of(row["expression"]) not in map(key_of, options.labels):
+        fault, detail = "unknown_expression", f"`expression` {row['expression']!r} is not in the labels file"
+    elif age is None:
+        fault = "bad_age"
+        detail = f"`age` must be a number of years from 0 to {MAX_AGE}. Received: {row['age']!r}"
+    group = _group(row["person"], row["expression"], [values[place] for place in groups]) or clip_id
+    names = (row["person"], row["expression"], row["pose"], row.get("gender", ""))
+    clip = AnnotatedClip(clip_id, *names, -1 if age is None else age, group, line)
+    return AnnotatedRow(clip, tuple(values[place] for place in reviewers), fault, detail, tuple(unsaid))
+
+
+def _group(person: str, expression: str, values: list[str]) -> str:
+    """What clips filmed together share; empty where no column tells."""
+    if not any(values):
+        return ""
+    parts = [person, expression, *values]
+    keys = [key_of(part) for part in parts]
+    # A slash in the last value alone, as in a date, cannot be taken for one between two values.
+    if any("/" in key for key in keys[:-1]) or keys[0].startswith('["'):
+        return json.dumps(parts, ensure_ascii=False)
+    return "/".join(parts)
 
 
 def forward(path: str) -> str:
@@ -256,20 +298,6 @@ def _age(text: str) -> int | None:
     return years if 0 <= years <= MAX_AGE else None
 
 
-def _review(label: str, votes: list[str], review: Review) -> str:
-    """Returns why the review drops a clip, or nothing; section 3.1 keeps clips with consistent labels."""
-    if review == "none" or not votes:
-        return ""
-    cast = [key_of(vote) for vote in votes if vote]
-    if not cast:
-        return "not_reviewed"
-    needed = len(cast) if review == "unanimous" else len(cast) // 2 + 1
-    winner = max(sorted(set(cast)), key=cast.count)
-    if cast.count(winner) < needed:
-        return "reviewers_disagree"
-    return "" if winner == key_of(label) else "reviewers_contradict_label"
-
-
 # What to do about rows that are left out, when none is left.
 ADVICE = {
     "wrong_number_of_columns": "Quote values that hold a comma.",
@@ -279,7 +307,7 @@ ADVICE = {
     "not_reviewed": "--review=none keeps clips that nobody reviewed.",
     "reviewers_disagree": "--review=majority keeps those on which more than half agree, --review=none all.",
     "reviewers_contradict_label": "Their reviewers name another expression than the label; --review=none keeps them.",
-    "conflicting_rows": "Each clip needs one row.",
+    "conflicting_rows": "All rows of a clip must say the same of it.",
 }
 
 
@@ -313,33 +341,10 @@ def advice(reasons: Mapping[str, int], outside: str, options: AnnotationOptions)
     return ADVICE.get(most, "")
 
 
-def drop_duplicates(clips: Iterable[AnnotatedClip]) -> tuple[list[AnnotatedClip], list[BadRow]]:
-    """Returns clips in order of their ids, each once, and the rows left out.
-
-    A row said twice counts once; rows that say different things of one clip are all left out, because keeping
-    either would let the order of rows decide.
-    """
-    rows: dict[str, list[AnnotatedClip]] = {}
-    for clip in clips:
-        rows.setdefault(clip.clip_id, []).append(clip)
-    kept: list[AnnotatedClip] = []
-    dropped: list[BadRow] = []
-    for clip_id in sorted(rows):
-        first, *others = sorted(rows[clip_id], key=lambda clip: clip.line)
-        if any(other != first for other in others):
-            lines = ", ".join(str(clip.line) for clip in (first, *others))
-            detail = f"lines {lines} say different things of one clip; none is used"
-            dropped += [BadRow("conflicting_rows", clip_id, clip.line, detail) for clip in (first, *others)]
-            continue
-        kept.append(first)
-        dropped += [BadRow("duplicate_row", clip_id, other.line, f"same as line {first.line}") for other in others]
-    return kept, dropped
-
-
 def read_labels(lines: Iterable[bytes], name: str) -> tuple[str, ...]:
     """Returns the labels of a file: one label a line, in the order of their ids; `#` begins a comment."""
     labels = [unicodedata.normalize("NFC", text.strip()) for text in csv_rows.text_lines(lines, name)]
-    labels = [label for label in labels if label and not label.startswith("#")]
+    labels = [label for label in labels if not says_nothing(label) and not label.startswith("#")]
     if not labels:
         raise InputError(f"{name} names no label; write one a line.")
     keys = [key_of(label) for label in labels]

@@ -15,7 +15,7 @@ class Ballots:
     """Votes on clips, counted by pattern.
 
     Attributes:
-      reviewers: who votes.
+      reviewers: who votes; grows where a clip has more votes than that.
       counts: how many clips have a pattern: the intended label, then what each reviewer named, empty for no vote.
     """
 
@@ -24,10 +24,15 @@ class Ballots:
 
     def add(self, intended: str, votes: Iterable[str]) -> None:
         """Counts a clip."""
-        self.counts[(intended, *votes)] += 1
+        pattern = intended, *votes
+        # Of a column with a row for each vote, the votes in the order of the rows.
+        for number in range(len(self.reviewers), len(pattern) - 1):
+            self.reviewers += (f"{self.reviewers[0]} ({number + 1})",)
+        self.counts[pattern] += 1
 
     def rename(self, name_fn: Callable[[str], str]) -> None:
-        """Gives every label the name that stands for it."""
+        """Gives every label the name that stands for it, and every pattern a place for each reviewer."""
         counts, self.counts = self.counts, collections.Counter()
         for labels, count in counts.items():
-            self.counts[tuple(name_fn(label) for label in labels)] += count
+            names = tuple(name_fn(label) for label in labels)
+            self.counts[names + ("",) * (1 + len(self.reviewers) - len(names))] += count

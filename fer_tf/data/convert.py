@@ -64,8 +64,9 @@ def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> 
     if os.path.isfile(data) and not public_set.takes_file:
         raise InputError(f"`data` {data!r} is a file; give the folder of {name}.")
     options = {"held_out": held_out} if public_set.holds_out else {}
-    listing = _listing(data)
-    about = [VERSION, SCHEMA_VERSION, name, os.path.realpath(data), options, listing]
+    listing = _listing(data, public_set.named(data) if public_set.named else ())
+    set_name = f"{name}/{public_set.version}" if public_set.version else name
+    about = [VERSION, SCHEMA_VERSION, set_name, os.path.realpath(data), options, listing]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     root = environment.public_folder(ROOT)
     folder = os.path.join(root, f"{name}-{key}")
@@ -88,17 +89,31 @@ def records_of(name: str, public_set: PublicSet, data: str, held_out: float) -> 
     return folder
 
 
-def _listing(data: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of the files of a set, in order: they tell whether it changed, unread."""
-    if os.path.isfile(data):
-        about = os.stat(data)
-        return [("", about.st_size, about.st_mtime_ns)]
+def _listing(data: str, named: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of the files of a set, in order: they tell whether it changed, unread.
+
+    Args:
+      data: the set's folder or file.
+      named: files that its table names, wherever they are.
+    """
+    folder = "" if os.path.isfile(data) else os.path.join(os.path.abspath(data), "")
+    others = sorted({os.path.abspath(path) for path in named})
+    listed = [_about(path, path) for path in others if not folder or not path.startswith(folder)]
+    if not folder:
+        return [_about("", data), *listed]
     paths = files.matching(data, files.ANY_DEPTH)
     # A folder among them is one that cannot be read.
     if closed := next(filter(os.path.isdir, paths), ""):
         raise InputError(f"`data`: the folder {closed!r} cannot be read; change its permissions, or move it away.")
-    found = [(os.path.relpath(path, data), os.stat(path)) for path in paths if os.path.isfile(path)]
-    return [(f"/{name}", about.st_size, about.st_mtime_ns) for name, about in found]
+    return [_about(f"/{os.path.relpath(path, data)}", path) for path in paths if os.path.isfile(path)] + listed
+
+
+def _about(name: str, path: str) -> tuple[str, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return name, 0, -1
+    return name, found.st_size, found.st_mtime_ns
 
 
 class _Facts:

@@ -116,10 +116,19 @@ def _rows(reader: Any, columns: Sequence[str], skipped: int, name: str) -> Itera
             while len(values) > len(columns) and not values[-1]:  # Spreadsheets end lines with empty cells.
                 values.pop()
             # Files that were put one behind the other repeat the first one's header.
-            if any(values) and [word_key(value) for value in values] != list(columns):
+            # The first cell tells most rows from a header.
+            if any(values) and not (word_key(values[0]) == columns[0] and is_header(values, columns)):
                 yield reader.line_num + skipped, values
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num + skipped}: not a CSV row: {error}.") from None
+
+
+def is_header(values: Sequence[str], columns: Sequence[str]) -> bool:
+    """Returns whether a row names the columns, by `word_key`; empty cells behind them do not matter."""
+    keys = [word_key(_value(text)) for text in values]
+    while len(keys) > len(columns) and not keys[-1]:
+        keys.pop()
+    return keys == list(columns)
 
 
 def _value(text: str) -> str:

@@ -29,6 +29,8 @@ from fer_tf.labels import SPLITS
 DATASET_FILE = "dataset.json"
 _DIGEST_BITS = 256
 _REJECTED, _LEAKS, _PAGE, _TAGS = "rejected.jsonl", "leaks.jsonl", "report.html", "tags.npz"
+# The most bytes that a file's name may have.
+_NAME_BYTES = 255
 # What a build replaces as a whole.
 _FOLDERS = ("records", "pairs", "landmarks")
 
@@ -131,8 +133,13 @@ class DataFolder:
         return files.join(self.path, schema.PAIRS_PATTERN.format(shard=shard, shards=shards))
 
     def landmark_file(self, clip_id: str) -> str:
-        """The file with a clip's points as text."""
-        return files.join(self.path, f"landmarks/{clip_id}.txt")
+        """The file with a clip's points as text; a name that is too long with its ending is cut and gets a hash."""
+        *folders, name = f"{clip_id}.txt".split("/")
+        encoded = name.encode("utf-8", "surrogateescape")
+        if len(encoded) > _NAME_BYTES:
+            ending = f"~{hashlib.blake2b(encoded, digest_size=8).hexdigest()}.txt"
+            name = encoded[: _NAME_BYTES - len(ending)].decode("utf-8", "ignore") + ending
+        return files.join(self.path, "landmarks", *folders, name)
 
     @property
     def page(self) -> str:
@@ -150,6 +157,11 @@ class DataFolder:
         return files.join(self.path, _REJECTED)
 
     @property
+    def rejected_by_failed(self) -> str:
+        """The list of what a build left out that has failed since."""
+        return files.join(self.path, "rejected.failed.jsonl")
+
+    @property
     def alignments(self) -> str:
         """Where each picture of a public set has its face, as it was found once."""
         return files.join(self.path, "alignments.npz")
@@ -164,9 +176,9 @@ class DataFolder:
         """The folder of the finished clips' faces, which the next build finds again."""
         return files.join(self.path, ".extracted")
 
-    def write_rejected(self, parts: Iterable[str]) -> None:
-        """Joins some files into the list of all that was left out."""
-        with files.whole_file(self.rejected) as target:
+    def write_rejected(self, parts: Iterable[str], path: str = "") -> None:
+        """Joins some files into the list of all that was left out, or into another."""
+        with files.whole_file(path or self.rejected) as target:
             for part in parts:
                 with files.open_to_read(part) as source:
                     shutil.copyfileobj(source, target)
@@ -188,6 +200,7 @@ class DataFolder:
             if not path.endswith(aside) and files.UNFINISHED not in path:
                 files.move(path, files.join(self.path, os.path.relpath(path, made.path)))
         self.write_rejected(rejected)
+        files.delete(self.rejected_by_failed)
         self.write_dataset(dataset)
 
     def write_dataset(self, dataset: dict[str, Any]) -> None:

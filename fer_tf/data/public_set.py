@@ -14,7 +14,7 @@ from fer_tf.data import csv_rows
 from fer_tf.errors import InputError
 from fer_tf.faces import media, stills
 from fer_tf.faces.media import ClipError
-from fer_tf.labels import SPLITS, word_key
+from fer_tf.labels import SPLITS, key_of, word_key
 
 DAMAGED, MISSING = "they cannot be decoded", "there are no such files"
 CLIP = "they are clips or moving pictures, and pictures alone are read here"
@@ -127,6 +127,9 @@ class PublicSet:
       read: takes the set's folder or file and the share of its training part to hold out; raises InputError when the
         set is incomplete or renamed, with what was expected and what was found.
       takes_file: whether the set may be a single file.
+      named: takes what `read` does first, and returns the paths of the files that the set's own table names; for a set
+        that may have files outside its folder.
+      version: changes when equal files would give other records of this set alone.
       holds_out: whether the share matters.
       pictures_of: the set whose pictures it shows, by its task, where its own are other labels of them.
       picture_share: side of a picture as a share of the side of the crop that `fer_tf.faces.align` would cut around its
@@ -138,6 +141,8 @@ class PublicSet:
     expressions: tuple[str, ...]
     read: Callable[[str, float], Source]
     takes_file: bool = False
+    named: Callable[[str], Iterable[str]] | None = None
+    version: int = 0
     holds_out: bool = False
     pictures_of: str = ""
     picture_share: float = 1.0
@@ -180,10 +185,10 @@ def is_hidden(name: str) -> bool:
 
 
 def folders_in(folder: str) -> dict[str, list[str]]:
-    """Returns the folders in a folder that are not hidden: their names, sorted, by their name in lower case."""
+    """Returns the folders in a folder that are not hidden: their names, sorted, by what they share (`key_of`)."""
     found: dict[str, list[str]] = {}
     for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)):
-        found.setdefault(name.casefold(), []).append(name)
+        found.setdefault(key_of(name), []).append(name)
     return found
 
 
@@ -192,7 +197,7 @@ def one_each(folder: str) -> dict[str, str]:
     found = folders_in(folder)
     for names in found.values():
         if len(names) > 1:
-            raise InputError(f"{folder} holds the folders {names}, which differ in capitals alone: put them into one.")
+            raise InputError(f"{folder} holds the folders {names}, which differ in spelling alone: put them into one.")
     return {key: name for key, (name,) in found.items()}
 
 
@@ -251,11 +256,17 @@ def table_rows(
       required, optional: columns that must be there, and that may; rows name them as written here.
 
     Raises:
-      InputError: when the file is no CSV, or lacks a column.
+      InputError: when the file is no CSV, lacks a column, or has a row with values that belong to no column or without
+        one that it must have.
     """
     known = {word_key(name): name for name in (*required, *optional)}
     with open(path, "rb") as file:
         table = csv_rows.read(file, path, [word_key(name) for name in required])
         names = [known.get(column, column) for column in table.columns]
+        needed = 1 + max(names.index(name) for name in required)
         for line, values in table.rows:
-            yield f"{path}, line {line}", dict(zip(names, values, strict=False))
+            where = f"{path}, line {line}"
+            if not needed <= len(values) <= len(names):
+                advice = "Quote values that hold a comma." if len(values) > len(names) else "Is the file cut off?"
+                raise InputError(f"{where}: {len(values)} values under {len(names)} columns. {advice}")
+            yield where, dict(zip(names, values, strict=False))

@@ -151,8 +151,10 @@ def plan(faces: FaceKeys, expressions: Sequence[str], poses: Sequence[str], opti
       expressions, poses: the vocabularies that the ids of `faces` point into.
       options: seed, unit of ER-SS and validation share.
     """
-    by_hash = sorted(range(len(expressions)), key=lambda i: stable_hash(f"er_ue/{options.seed}/class/{expressions[i]}"))
-    rare = tuple(sorted(by_hash[: rare_class_quota(len(expressions))]))
+    # A labels file may name expressions that the corpus has no faces of; these are not rare but absent.
+    known = np.unique(faces.expression).tolist()
+    by_hash = sorted(known, key=lambda i: stable_hash(f"er_ue/{options.seed}/class/{expressions[i]}"))
+    rare = tuple(sorted(by_hash[: rare_class_quota(len(known))]))
     ranks = _rank(faces.image, "er_ue", options)
     er_ue_test = tuple(_test_limit(ranks[faces.expression == expression]) for expression in rare)
 

@@ -117,6 +117,25 @@ class Store:
                     "INSERT OR IGNORE INTO reviewers (name, token) VALUES (?, ?)", (name, secrets.token_urlsafe(16))
                 )
 
+    def join_reviewers(self, names: Sequence[str]) -> str:
+        """Makes several names of one reviewer one, and returns it: that with the most votes, whose link stays.
+
+        It gets the others' votes; where two of them stand on one clip, the later one does, as when a vote is changed.
+        """
+        with self._transaction():
+            counted = "SELECT COUNT(*) FROM votes WHERE reviewer = ?"
+            stays, *others = sorted(names, key=lambda name: -self._database.execute(counted, (name,)).fetchone()[0])
+            for other in others:
+                both = (stays, other)
+                self._database.execute(
+                    "UPDATE votes SET withdrawn = ? WHERE withdrawn IS NULL AND reviewer IN (?, ?) AND id NOT IN "
+                    "(SELECT MAX(id) FROM votes WHERE withdrawn IS NULL AND reviewer IN (?, ?) GROUP BY clip, round)",
+                    (time.time(), *both, *both),
+                )
+                self._database.execute("UPDATE votes SET reviewer = ? WHERE reviewer = ?", both)
+                self._database.execute("DELETE FROM reviewers WHERE name = ?", (other,))
+        return stays
+
     def reviewers(self) -> dict[str, str]:
         """Returns every reviewer's token, in the order in which they were added."""
         with self._lock:

@@ -9,30 +9,34 @@ import hmac
 import io
 import itertools
 import json
+import logging
 import math
 import os
 import posixpath
 import statistics
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fer_tf import files
 from fer_tf.data import csv_rows
 from fer_tf.data.annotations import (
     REQUIRED_COLUMNS,
     AnnotatedClip,
+    AnnotatedRow,
     AnnotationOptions,
     BadRow,
     Spellings,
-    drop_duplicates,
     read_labels,
     read_rows,
 )
 from fer_tf.data.ballots import CANNOT_TELL
+from fer_tf.data.settle import settle
 from fer_tf.errors import InputError
-from fer_tf.labels import word_key
+from fer_tf.labels import key_of, word_key
 from serving.review.store import FIRST, SECOND, Store, Vote
+
+_LOGGER = logging.getLogger("serving.review")
 
 # A longer gap between two votes is a break.
 BREAK_SECONDS = 300.0
@@ -89,9 +93,10 @@ class Study:
         self.labels = _labels_of_file(options.labels_file) or tuple(named)
         if CANNOT_TELL in self.labels:
             raise InputError(f"`expression` may not be {CANNOT_TELL!r}: the export writes it for votes that name none.")
-        self.reviewers = _reviewers(options, store)
+        self.reviewers = reviewers_of(options, store)
         store.add_reviewers(self.reviewers)
         self.keys = keys_for(self.labels)
+        self._spelled = {key_of(label): label for label in self.labels}
         self._certainty = _certainty_bins(options.predictions, self.clips) if options.predictions else {}
         self._orders = {reviewer: self._order(reviewer) for reviewer in self.reviewers}
         self._by_code = {self.code(clip_id): clip_id for clip_id in self.clips}
@@ -116,16 +121,19 @@ class Study:
     def standing(self, round: int = FIRST) -> dict[str, dict[str, Vote]]:
         """Returns the standing votes on this study's clips by this study's reviewers: by clip, then by reviewer."""
         votes: dict[str, dict[str, Vote]] = {}
-        for vote in self.store.votes(round):
+        for vote in self._votes(round):
             if vote.clip in self.clips and vote.reviewer in self.reviewers:
                 votes.setdefault(vote.clip, {})[vote.reviewer] = vote
         return votes
 
     def votes_on(self, clip_id: str, round: int = FIRST) -> dict[str, Vote]:
         """Returns the standing votes of this study's reviewers on one clip."""
-        return {
-            vote.reviewer: vote for vote in self.store.votes(round, clip=clip_id) if vote.reviewer in self.reviewers
-        }
+        return {vote.reviewer: vote for vote in self._votes(round, clip=clip_id) if vote.reviewer in self.reviewers}
+
+    def _votes(self, round: int, **of: str) -> list[Vote]:
+        """The store's votes, whose expressions are called as now: another spelling stands when clips are added."""
+        votes = self.store.votes(round, **of)
+        return [replace(vote, choice=self._spelled.get(key_of(vote.choice), vote.choice)) for vote in votes]
 
     def final(self) -> dict[str, dict[str, Vote]]:
         """Returns the votes that count: those of the second round where cast, else those of the first."""
@@ -149,7 +157,7 @@ class Study:
         if round == SECOND:
             disputed = set(self.disputed())
             asked = tuple(clip_id for clip_id in asked if clip_id in disputed)
-        answered = [vote for vote in self.store.votes(round, reviewer) if vote.clip in self.clips]
+        answered = [vote for vote in self._votes(round, reviewer=reviewer) if vote.clip in self.clips]
         done = {vote.clip for vote in answered}
         return [clip_id for clip_id in asked if clip_id not in done], answered
 
@@ -160,7 +168,7 @@ class Study:
 
 def agreed(votes: Iterable[Vote]) -> bool:
     """Returns whether all votes name one and the same expression."""
-    choices = {vote.choice for vote in votes}
+    choices = {key_of(vote.choice) for vote in votes}
     return len(choices) == 1 and CANNOT_TELL not in choices
 
 
@@ -218,23 +226,27 @@ def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     path = study.options.annotations
     content = files.read_bytes(path)
     # Read anew: rows may have been added since the study began.
-    clip_ids = {
-        row.line: row.clip_id for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, AnnotatedClip)
-    }
+    named = [row for row in _rows(io.BytesIO(content), study.options)[0] if isinstance(row, AnnotatedRow)]
+    clip_ids = {row.clip.line: row.clip.clip_id for row in named if not row.fault}
     texts = list(csv_rows.text_lines([content], path))
-    note = [texts.pop(0)] if texts[0].lower().startswith("sep=") else []
+    # What may stand above the header, as `csv_rows.read` skips it.
+    note: list[str] = []
+    while not texts[0].strip() or (texts[0].lower().startswith("sep=") and len(texts[0].strip()) == 5):
+        note.append(texts.pop(0))
     delimiter = csv_rows.delimiter_of(texts[0], REQUIRED_COLUMNS)
     reader = csv.reader(texts, delimiter=delimiter)
     rows = [(reader.line_num + len(note), row) for row in reader]
-    width = len(rows[0][1])
+    width, header = len(rows[0][1]), [word_key(column) for column in rows[0][1]]
+    # Of files that were put one behind the other, each header below the first.
+    headers = [rows[0][1], *(row for _, row in rows[1:] if csv_rows.is_header(row, header))]
     for line, row in rows:
         # What a spreadsheet adds at the end of a line is no column.
-        if line in clip_ids:
+        if line in clip_ids or row in headers:
             del row[width:]
     votes = study.standing(FIRST) if first_round else study.final()
     remarks = any(vote.remark for cast in votes.values() for vote in cast.values())
-    places = {name: _column_place(rows, study.column(name)) for name in study.reviewers}
-    remark_places = {name: _column_place(rows, f"remark_{name}") for name in study.reviewers if remarks}
+    places = {name: _column_place(rows, headers, study.column(name)) for name in study.reviewers}
+    remark_places = {name: _column_place(rows, headers, f"remark_{name}") for name in study.reviewers if remarks}
     written = 0
     for line, row in rows:
         for name, vote in votes.get(clip_ids.get(line, ""), {}).items():
@@ -249,7 +261,7 @@ def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     return out.getvalue().encode(csv_rows.coding_of(content[:4], path)), written
 
 
-def _column_place(rows: list[tuple[int, list[str]]], name: str) -> int:
+def _column_place(rows: list[tuple[int, list[str]]], headers: list[list[str]], name: str) -> int:
     """Returns where the column stands, after adding it to every row when it is new."""
     header = [word_key(column) for column in rows[0][1]]
     if word_key(name) in header:
@@ -258,13 +270,14 @@ def _column_place(rows: list[tuple[int, list[str]]], name: str) -> int:
         # A row of another length stays wrong by as much, and the build says so.
         if row:
             row.append("")
-    rows[0][1][-1] = name
+    for row in headers:
+        row[-1] = name
     return len(header)
 
 
-def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[AnnotatedClip | BadRow], Spellings]:
+def _rows(lines: Iterable[bytes], options: StudyOptions) -> tuple[list[AnnotatedRow | BadRow], Spellings]:
     spellings = Spellings(_labels_of_file(options.labels_file))
-    how = AnnotationOptions(review="none", root=os.path.abspath(options.videos_root))
+    how = AnnotationOptions(root=os.path.abspath(options.videos_root))
     return list(read_rows(lines, options.annotations, how, spellings)), spellings
 
 
@@ -274,9 +287,8 @@ def _read_clips(options: StudyOptions) -> tuple[dict[str, AnnotatedClip], list[B
             rows, spellings = _rows(file, options)
     except OSError as error:
         raise InputError(f"`annotations` {options.annotations!r} cannot be read: {error.strerror}.") from None
-    found = (spellings.resolved(row) for row in rows if isinstance(row, AnnotatedClip))
-    clips, repeated = drop_duplicates(found)
-    left_out = [row for row in rows if isinstance(row, BadRow)] + repeated
+    clips, left_out = settle((spellings.resolved_row(row) for row in rows if isinstance(row, AnnotatedRow)), "none")
+    left_out = [row for row in rows if isinstance(row, BadRow)] + left_out
     if not clips:
         raise InputError(f"{options.annotations}: no row can be shown. The first: {left_out[:1]}.")
     return {clip.clip_id: clip for clip in clips}, left_out
@@ -292,15 +304,31 @@ def _labels_of_file(path: str) -> tuple[str, ...]:
         raise InputError(f"`labels_file` {path!r} cannot be read: {error.strerror}.") from None
 
 
-def _reviewers(options: StudyOptions, store: Store) -> tuple[str, ...]:
-    if options.reviewer_columns.count("*") != 1:
-        raise InputError(f"`reviewer_columns` must have one star. Received: {options.reviewer_columns!r}.")
-    names = options.reviewers or tuple(store.reviewers())
-    if not names:
+def reviewers_of(options: StudyOptions, store: Store) -> tuple[str, ...]:
+    """Returns who votes, called as the study knows them: `Anna` is `anna` where it knows her as such.
+
+    Raises:
+      InputError: nobody is named, or somebody twice.
+    """
+    pattern = options.reviewer_columns
+    if pattern.count("*") != 1:
+        raise InputError(f"`reviewer_columns` must have one star. Received: {pattern!r}.")
+    by_key: dict[str, list[str]] = {}
+    for name in store.reviewers():
+        by_key.setdefault(word_key(column_of(name, pattern)), []).append(name)
+    keys = [word_key(column_of(name, pattern)) for name in options.reviewers] or list(by_key)
+    if not keys:
         raise InputError("`reviewers` is empty: name who votes, such as --reviewers=anna,ben,chris.")
-    if len({word_key(column_of(name, options.reviewer_columns)) for name in names}) < len(names):
-        raise InputError(f"`reviewers` names somebody twice. Received: {','.join(names)!r}.")
-    return names
+    if len(set(keys)) < len(keys):
+        raise InputError(f"`reviewers` names somebody twice. Received: {','.join(options.reviewers)!r}.")
+    for key in keys:
+        if len(by_key.get(key, ())) > 1:
+            # An earlier version took another spelling for somebody new.
+            stays = store.join_reviewers(by_key[key])
+            _LOGGER.warning("%s are one reviewer: %s has all their votes, and one link", by_key[key], stays)
+            by_key[key] = [stays]
+    named = options.reviewers or tuple(by_key[key][0] for key in keys)
+    return tuple(by_key.get(key, [name])[0] for key, name in zip(keys, named, strict=True))
 
 
 def _certainty_bins(path: str, clips: dict[str, AnnotatedClip]) -> dict[str, int]:

@@ -16,6 +16,7 @@ import pytest
 from beam_pipelines import build
 from fer_tf import config, files
 from fer_tf.data import schema
+from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord
 from tests.beam_pipelines.conftest import FLAGS, Built, read, run, write_rows
 
@@ -62,6 +63,11 @@ def mixed(built: Built, samples: Path, tmp_path_factory: pytest.TempPathFactory)
     rows = [good_row(video) for video in GOOD] + [row(name) for name in bad]
     rows += [row("one.png"), row("two.png"), row(GOOD[0], pose=""), good_row(GOOD[1])]
     rows += [row("clash.mp4"), row("clash.mp4", person="P009")]
+    # One file under two names: said alike, and not.
+    os.symlink(root / GOOD[2], root / "zlink.mp4")
+    shutil.copyfile(root / "one.png", root / "x.png")
+    os.link(root / "x.png", root / "y.png")
+    rows += [{**good_row(GOOD[2]), "video": "zlink.mp4"}, row("x.png"), row("y.png", person="P009")]
     return out, run(write_rows(base / "a.csv", rows), root, out)
 
 
@@ -87,6 +93,9 @@ def test_clips_that_cannot_be_read_give_exit_code_3_and_each_its_reason(mixed: t
         (GOOD[0], "empty_value"),
         (GOOD[1], "duplicate_row"),
         ("clash.mp4", "conflicting_rows"),
+        ("zlink.mp4", "duplicate_row"),
+        ("x.png", "conflicting_rows"),
+        ("y.png", "conflicting_rows"),
     ):
         assert (clip, reason) in reasons
     counts = json.loads((out / "dataset.json").read_text())["rejected"]
@@ -118,10 +127,19 @@ def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
     content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "annotations.csv").write_bytes(content)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/rejected.jsonl").write_text("an earlier build's\n")
     argv = [f"--videos_root={tmp_path}", f"--output={tmp_path / 'out'}", *FLAGS]
     assert config.run_command(build.main, argv) == config.EXIT_USAGE
-    assert words in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert words in told
     assert not (tmp_path / "out/records").exists()
+    # Nothing of a good folder is replaced by a run that fails.
+    assert (tmp_path / "out/rejected.jsonl").read_text() == "an earlier build's\n"
+    listed = tmp_path / "out/rejected.failed.jsonl"
+    assert (f"See {listed}." in told) is listed.exists() is words.startswith("none of")
+    if b"front" in content and listed.exists():
+        assert len(listed.read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -195,6 +213,23 @@ def test_a_folder_with_marks_in_its_name_and_annotations_as_a_spreadsheet_writes
     assert dataset["tasks"]["er_up"]["rare_pose"] == "cam_7"
     assert dataset["rejected"] == {"reviewers_contradict_label": 1}
     assert {entry["column"] for entry in dataset["merged_names"]} == {"person", "expression", "pose"}
+
+
+@pytest.mark.parametrize("length", [20, 251, 252, 255])
+@pytest.mark.parametrize("letter", ["n", "\u00e9"])
+def test_points_of_clips_with_names_as_long_as_names_can_be_have_a_file_each(
+    tmp_path: Path, length: int, letter: str
+) -> None:
+    stem = letter * ((length - 4) // len(letter.encode()))
+    paths = set()
+    for folder in ("", "x/"):
+        for ending in (".mp4", ".mov"):
+            path = DataFolder(str(tmp_path)).landmark_file(f"{folder}{stem}{ending}")
+            files.write_lines(path, ["0 1.00"])
+            paths.add(path)
+    assert len(paths) == 4
+    if length <= 251:
+        assert f"{tmp_path}/landmarks/x/{stem}.mp4.txt" in paths
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -91,7 +91,6 @@ def test_the_faces_version_and_not_the_sources_text_decides_what_is_detected_aga
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def key() -> str:
-        extract.extraction_key.cache_clear()
         return extract.extraction_key(ExtractorOptions())
 
     before = key()
@@ -100,6 +99,16 @@ def test_the_faces_version_and_not_the_sources_text_decides_what_is_detected_aga
     assert key() == before
     monkeypatch.setattr(extract, "FACES_VERSION", extract.FACES_VERSION + 1)
     assert key() != before
+
+
+def test_another_landmark_model_of_the_same_size_and_time_is_another(tmp_path: Path) -> None:
+    model = tmp_path / "predictor.dat"
+    keys = []
+    for content in (b"one", b"two", b"one"):
+        model.write_bytes(content)
+        os.utime(model, ns=(1, 1))
+        keys.append(extract.ExtractClip(extract.Videos(""), "", ExtractorOptions(landmark_model=str(model)), "")._key)
+    assert keys[0] == keys[2] != keys[1]
 
 
 # Each worker imports Beam and TensorFlow, half a minute of CPU in all: `make cluster-test` runs it.

@@ -15,7 +15,7 @@ import numpy as np
 from fer_tf import files
 from fer_tf.data.public import MAX_HELD_OUT, fer2013
 from fer_tf.data.public.fer2013 import PICTURE_SHARE, PRIVATE, PUBLIC, TRAINING, USAGES
-from fer_tf.data.public_set import DAMAGED, LeftOut, PublicSet, Row, Source, one_each, table_rows
+from fer_tf.data.public_set import DAMAGED, MISSING, LeftOut, PublicSet, Row, Source, one_each, table_rows
 from fer_tf.errors import InputError
 
 EXPRESSIONS = (*fer2013.EXPRESSIONS, "contempt")
@@ -130,27 +130,46 @@ def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
 
 def _folders(folders: dict[str, str], votes: str, held_out: float) -> Iterator[Row | LeftOut]:
     """The pictures of the folders; votes come from their own label.csv, or from fer2013new.csv by their names."""
-    by_name = {row[NAME]: [row[name] for name in VOTES] for _, row in _named(votes)} if votes else {}
+    # Pictures that FER+ has taken out of FER2013 have no name there.
+    by_name = {row[NAME]: (where, row) for where, row in _named(votes) if row[NAME]} if votes else {}
     for name, usage in FOLDERS.items():
         if name not in folders:
             continue
         folder, labels = folders[name], os.path.join(folders[name], LABELS)
         pictures = sorted(file for file in os.listdir(folder) if file.lower().endswith(".png") and file[0] != ".")
         if os.path.exists(labels):
-            with open(labels, newline="", encoding="utf-8-sig") as file:
-                # name, box, ten votes; without a header.
-                found = {row[0]: row[2:] for row in csv.reader(file) if len(row) > 2}
+            found, expected = _labelled(labels), None
         else:
-            found = by_name
+            found = {name: (where, [row[vote] for vote in VOTES]) for name, (where, row) in by_name.items()}
+            expected = {
+                name for name, (_, row) in by_name.items() if USAGES.get(row.get("Usage", "").casefold()) == usage
+            }
         if missing := [picture for picture in pictures if picture not in found]:
             raise InputError(f"{labels if os.path.exists(labels) else votes or labels} has no votes for {missing[:3]}.")
         for picture in pictures:
             image = files.read_bytes(os.path.join(folder, picture))
-            yield _row(picture, found[picture], usage, image, held_out, f"{labels}, {picture}")
+            yield _row(picture, found[picture][1], usage, image, held_out, f"{labels}, {picture}")
+        for picture in sorted((found.keys() if expected is None else expected) - set(pictures)):
+            where = found[picture][0]
+            yield LeftOut(picture, MISSING, f"{os.path.join(folder, picture)} is not there ({where})")
+
+
+def _labelled(path: str) -> dict[str, tuple[str, list[str]]]:
+    """Of a folder's label.csv, which has no header, each picture's place there and its votes."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if any(row) and len(row) < 3:
+                raise InputError(f"{where}: a row must be a name, a box and {len(VOTES)} votes. Received: {row}.")
+            if any(row):
+                found[row[0]] = where, row[2:]
+    return found
 
 
 def _named(votes: str) -> Iterator[tuple[str, dict[str, str]]]:
-    return table_rows(votes, (NAME, *VOTES))
+    return table_rows(votes, (NAME, *VOTES), ("Usage",))
 
 
 SET = PublicSet("FER+", EXPRESSIONS, read, holds_out=True, pictures_of="fer2013", picture_share=PICTURE_SHARE)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fer_tf.data.annotations import forward
+from fer_tf.data.annotations import Spellings, forward
 from fer_tf.data.public_set import (
     CONFLICT,
     MISSING,
@@ -30,7 +30,7 @@ from fer_tf.data.public_set import (
     with_picture,
 )
 from fer_tf.errors import InputError, not_one_of
-from fer_tf.labels import SPLITS
+from fer_tf.labels import SPLITS, key_of, says_nothing
 
 TABLE = "annotations.csv"
 # What other sets call the expressions of FER2013.
@@ -54,7 +54,7 @@ def read(data: str, held_out: float) -> Source:
     Raises:
       InputError: when there is neither, or a row says nothing of a picture that is there.
     """
-    table = data if os.path.isfile(data) else os.path.join(data, TABLE)
+    table = _table_of(data)
     if os.path.exists(table):
         said, root = _table(table), os.path.dirname(table)
         names = sorted({row.expression for row in said if isinstance(row, Row)})
@@ -68,10 +68,28 @@ def read(data: str, held_out: float) -> Source:
             (SAME.get(key, key), os.path.join(data, name)) for key, found in folders_in(data).items() for name in found
         ]
         names = sorted({expression for expression, folder in folders if images_below(folder)})
+        if nameless := [folder for expression, folder in folders if expression in names and says_nothing(expression)]:
+            raise InputError(f"the folder {nameless[0]!r} names no expression; rename it, or move it away.")
         rows = (row for name, folder in sorted(folders) for row in pictures_of(folder, data, name, "test"))
     if not names:
         raise InputError(f"{data} must hold {TABLE}, or folders named as expressions with pictures. Found neither.")
     return Source(rows, _parts, tuple(names))
+
+
+def named(data: str) -> Iterator[str]:
+    """Yields the paths of the pictures that the table names, if there is one; raises InputError as `read`."""
+    table = _table_of(data)
+    if os.path.exists(table):
+        for _, columns in table_rows(table, ("expression",)):
+            yield os.path.join(os.path.dirname(table), _image_of(columns))
+
+
+def _table_of(data: str) -> str:
+    return data if os.path.isfile(data) else os.path.join(data, TABLE)
+
+
+def _image_of(columns: dict[str, str]) -> str:
+    return forward(columns.get("image") or columns.get("video") or columns.get("path") or "")
 
 
 def _parts(usages: Counter[str]) -> Parts:
@@ -80,20 +98,29 @@ def _parts(usages: Counter[str]) -> Parts:
 
 def _table(path: str) -> list[Row | LeftOut]:
     """The rows of a table, without pictures, each picture once, as a build counts its clips."""
-    said: dict[str, list[tuple[str, Row]]] = {}
+    read: list[tuple[str, Row]] = []
+    spellings = Spellings()
     for where, columns in table_rows(path, ("expression",)):
-        image_id = forward(columns.get("image") or columns.get("video") or columns.get("path") or "")
+        image_id = _image_of(columns)
+        columns = {name: "" if says_nothing(value) else value for name, value in columns.items()}
         if not image_id:
             raise InputError(f"{where}: a row needs `image` (or `video`, `path`). Found the columns {list(columns)}.")
         split = columns.get("split", "").casefold() or "test"
         if split not in SPLITS:
             raise not_one_of("split", columns["split"], SPLITS, where)
-        expression = columns["expression"].casefold()
+        expression = key_of(columns["expression"])
         if not expression:
             raise InputError(f"{where}: `expression` is empty.")
         about = {name: columns.get(name, "") for name in ("person", "pose", "gender")}
-        row = Row(image_id, SAME.get(expression, expression), split, **about)
-        said.setdefault(os.path.normpath(os.path.join(os.path.dirname(path), image_id)), []).append((where, row))
+        for name, value in about.items():
+            spellings.meet(name, value)
+        read.append((where, Row(image_id, SAME.get(expression, expression), split, **about)))
+    said: dict[str, list[tuple[str, Row]]] = {}
+    for where, row in read:
+        about = {name: spellings.standing(name, getattr(row, name)) for name in ("person", "pose", "gender")}
+        # A link and what it leads to are one picture.
+        file = os.path.realpath(os.path.join(os.path.dirname(path), row.image_id))
+        said.setdefault(file, []).append((where, replace(row, **about)))
     return [row for file, rows in said.items() for row in _one_of(file, rows)]
 
 
@@ -115,4 +142,4 @@ def _nothing_in(table: str, rows: list[Row | LeftOut]) -> InputError:
     return InputError(f"{table}: none of the pictures that it names can be used: {faults(rows)}")
 
 
-SET = PublicSet("pictures", (), read, takes_file=True)
+SET = PublicSet("pictures", (), read, takes_file=True, named=named, version=1)

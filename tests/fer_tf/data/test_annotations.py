@@ -1,13 +1,12 @@
-"""Annotations: the review rules, what a bad row does and does not do, and files that cannot be used."""
+"""Annotations: what a row says, what a bad row does and does not do, and files that cannot be used."""
 
 from __future__ import annotations
-
-import itertools
 
 import pytest
 
 from fer_tf.data import annotations
-from fer_tf.data.annotations import AnnotatedClip, AnnotationOptions, BadRow, Spellings
+from fer_tf.data.annotations import AnnotatedClip, AnnotatedRow, AnnotationOptions, BadRow, Spellings
+from fer_tf.data.settle import settle
 from fer_tf.errors import InputError
 
 HEADER = "video,person,gender,age,expression,pose,take,reviewer_1,reviewer_2,reviewer_3"
@@ -15,8 +14,12 @@ GOOD = "a/b.mp4,P1,female,20,happy,front,1,happy,happy,happy"
 
 
 def read(*rows: str, header: str = HEADER, **options: object) -> list[AnnotatedClip | BadRow]:
-    lines = "\n".join((header, *rows)).encode().splitlines(keepends=True)
-    return list(annotations.read_rows(lines, "a.csv", AnnotationOptions(**options)))
+    """What becomes of the rows, in order of their lines."""
+    lines, how = "\n".join((header, *rows)).encode().splitlines(keepends=True), AnnotationOptions(**options)
+    found = list(annotations.read_rows(lines, "a.csv", how))
+    clips, left_out = settle((row for row in found if isinstance(row, AnnotatedRow)), how.review)
+    left_out += [row for row in found if isinstance(row, BadRow)]
+    return sorted((*clips, *left_out), key=lambda row: row.line)
 
 
 def test_a_good_row_gives_every_field_and_its_line() -> None:
@@ -24,25 +27,8 @@ def test_a_good_row_gives_every_field_and_its_line() -> None:
     assert clip == AnnotatedClip("a/b.mp4", "P1", "happy", "front", "female", 20, "P1/happy/1")
     assert clip.line == 2
     assert AnnotatedClip.from_json(clip.to_json()) == clip
-
-
-@pytest.mark.parametrize(
-    ("votes", "unanimous", "majority"),
-    [
-        ("happy,happy,happy", "", ""),
-        ("happy,happy,sad", "reviewers_disagree", ""),
-        ("happy,sad,calm", "reviewers_disagree", "reviewers_disagree"),
-        ("sad,sad,sad", "reviewers_contradict_label", "reviewers_contradict_label"),
-        ("sad,sad,happy", "reviewers_disagree", "reviewers_contradict_label"),
-        ("happy,,", "", ""),
-        ("happy,sad,", "reviewers_disagree", "reviewers_disagree"),
-        (",,", "not_reviewed", "not_reviewed"),
-    ],
-)
-def test_review_keeps_clips_whose_reviewers_agree_on_the_label(votes: str, unanimous: str, majority: str) -> None:
-    for review, wanted in (("unanimous", unanimous), ("majority", majority), ("none", "")):
-        (row,) = read(f"a.mp4,P1,,,happy,front,1,{votes}", review=review)
-        assert (row.reason if isinstance(row, BadRow) else "") == wanted, review
+    (row,) = annotations.read_rows(f"{HEADER}\n{GOOD}".encode().splitlines(keepends=True), "a.csv", AnnotationOptions())
+    assert row == AnnotatedRow(clip, ("happy",) * 3) and AnnotatedRow.from_json(row.to_json()) == row
 
 
 def test_what_programs_write_for_no_value_is_none_and_initials_stay() -> None:
@@ -68,6 +54,12 @@ def test_any_number_of_reviewer_columns_counts_by_pattern() -> None:
         ("a.mp4,P1,,,,front,1,happy,happy,happy", "empty_value"),
         ("a.mp4,P1,,,NaN,front,1,happy,happy,happy", "empty_value"),
         ("a.mp4,P1,,,happy,<NA>,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,P1,,,happy,-,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,P1,,,happy,\u2014,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,\u200b,,,happy,front,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,P1,,,\u200b\u2060,front,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,P1,,,\u3000,front,1,happy,happy,happy", "empty_value"),
+        ("a.mp4,--,,,happy,front,1,happy,happy,happy", "empty_value"),
         ("a.mp4,P1,,old,happy,front,1,happy,happy,happy", "bad_age"),
         ("a.mp4,P1,,-3,happy,front,1,happy,happy,happy", "bad_age"),
         ("a.mp4,P1,,,happy,front", "wrong_number_of_columns"),
@@ -108,25 +100,8 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_line(content: bytes, wor
 
 def test_a_byte_order_mark_and_quoted_commas_are_read() -> None:
     content = b'\xef\xbb\xbfvideo,person,expression,pose\n"a,b.mp4",P1,happy,front\n'
-    (clip,) = annotations.read_rows(content.splitlines(keepends=True), "a.csv", AnnotationOptions())
-    assert clip.clip_id == "a,b.mp4"
-
-
-def test_equal_rows_count_once_and_conflicting_rows_not_at_all_in_any_order() -> None:
-    one, again, other = (
-        AnnotatedClip("a", "P1", "happy", "front", line=2),
-        AnnotatedClip("a", "P1", "happy", "front", line=3),
-        AnnotatedClip("b", "P1", "sad", "front", line=4),
-    )
-    conflict = AnnotatedClip("b", "P2", "sad", "front", line=5)
-    for order in itertools.permutations((one, again, other, conflict)):
-        kept, dropped = annotations.drop_duplicates(order)
-        assert kept == [one] and kept[0].line == 2
-        assert sorted((row.reason, row.line) for row in dropped) == [
-            ("conflicting_rows", 4),
-            ("conflicting_rows", 5),
-            ("duplicate_row", 3),
-        ]
+    (row,) = annotations.read_rows(content.splitlines(keepends=True), "a.csv", AnnotationOptions())
+    assert row.clip.clip_id == "a,b.mp4"
 
 
 def parsed(content: bytes, **options: object) -> tuple[list[AnnotatedClip], list[dict]]:
@@ -134,8 +109,8 @@ def parsed(content: bytes, **options: object) -> tuple[list[AnnotatedClip], list
     read = AnnotationOptions(**options)
     spellings = Spellings(read.labels)
     rows = list(annotations.read_rows(content.splitlines(keepends=True), "a.csv", read, spellings))
-    assert all(isinstance(row, AnnotatedClip) for row in rows), rows
-    return [spellings.resolved(row) for row in rows], spellings.merged()
+    assert all(isinstance(row, AnnotatedRow) and not row.fault for row in rows), rows
+    return [spellings.resolved_row(row).clip for row in rows], spellings.merged()
 
 
 COMPOSED, APART = "Ren\u00e9e", "Rene\u0301e"
@@ -193,6 +168,42 @@ def test_groups_are_compared_as_names_are() -> None:
     assert len({clip.group for clip in clips}) == 1
     files = parsed(b"video,person,expression,pose\na.mp4,P1,happy,front\nA.mp4,p1,happy,left\n")[0]
     assert len({clip.group for clip in files}) == 2, "files that differ in case are two files"
+
+
+@pytest.mark.parametrize(
+    ("columns", "one", "other", "together"),
+    [
+        ("take", "", "", False),
+        ("take", "-", "\u200b", False),
+        ("session,take", ",", ",", False),
+        ("session,take", "1,", "1,", True),
+        ("session,take", "1,", ",1", False),
+        ("session,take", "1,", "1,2", False),
+        ("session,take", "1/2,3", "1,2/3", False),
+        ("session,take", "1/2,3", "1/2,3", True),
+        ("take", "2020/01/02", "2020/01/02", True),
+    ],
+)
+def test_an_empty_cell_groups_nothing_and_values_are_not_mixed_up(
+    columns: str, one: str, other: str, together: bool
+) -> None:
+    content = f"video,person,expression,pose,{columns}\na.mp4,P1,happy,front,{one}\nb.mp4,P1,happy,left,{other}\n"
+    clips, _ = parsed(content.encode())
+    assert (clips[0].group == clips[1].group) is together
+    if not any(mark.isalnum() for mark in one + other):
+        assert [clip.group for clip in clips] == ["a.mp4", "b.mp4"], "each is its own"
+
+
+def test_persons_with_slashes_share_no_group_with_others() -> None:
+    content = "video,person,expression,pose,take\na.mp4,P/1,happy,front,1\nb.mp4,P,1/happy,left,1\n"
+    clips, _ = parsed(content.encode())
+    assert clips[0].group != clips[1].group
+
+
+def test_names_of_groups_stay_as_they_were() -> None:
+    """They are in records, and validation moments are chosen by them."""
+    content = "video,person,expression,pose,session,take\na.mp4,P1,Happy,front,1,2020/1\nb.mp4,P1,Happy,left,,2\n"
+    assert [clip.group for clip in parsed(content.encode())[0]] == ["p1/happy/1/2020/1", "p1/happy//2"]
 
 
 PLAIN = "video,person,expression,pose\na/b.mp4,P1,happy,front\na/c.mp4,P2,sad,front\n"

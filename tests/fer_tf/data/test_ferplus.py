@@ -13,6 +13,7 @@ import tensorflow as tf
 from fer_tf.data import public
 from fer_tf.data.parts import Sampling
 from fer_tf.data.public.ferplus import EXPRESSIONS, NO_FACE, UNKNOWN, VOTES, shares_of
+from fer_tf.data.public_set import MISSING
 from fer_tf.errors import InputError
 from tests.fer_tf.data.test_public import csv_row, png, write
 
@@ -96,6 +97,11 @@ def test_the_two_csv_files_give_the_same_faces_and_votes(folders, tmp_path):
     for split, part in one.parts.items():
         votes = dict(zip(part.image_ids, part.votes.tolist(), strict=True))
         assert votes == dict(zip(other.parts[split].image_ids, other.parts[split].votes.tolist(), strict=True))
+    write(f"{tmp_path}/fer2013new.csv", "\n".join([*voted[:-1], voted[-1][:30]]))
+    with pytest.raises(
+        InputError, match=r"fer2013new\.csv, line \d+: \d+ values under 12 columns\. Is the file cut off"
+    ):
+        public.read("ferplus", str(tmp_path), 0.0)
     write(f"{tmp_path}/fer2013new.csv", "\n".join(voted[:-1]))
     with pytest.raises(InputError, match="must have the same number of rows"):
         public.read("ferplus", str(tmp_path), 0.0)
@@ -104,10 +110,36 @@ def test_the_two_csv_files_give_the_same_faces_and_votes(folders, tmp_path):
         public.read("ferplus", str(tmp_path), 0.0)
 
 
+@pytest.mark.parametrize("labels", [True, False])
+def test_pictures_that_are_named_and_missing_are_listed_and_refused_where_they_are_many(tmp_path, labels):
+    write_folders(tmp_path)
+    gone = sorted((tmp_path / "FER2013Valid").glob("*.png"))[0]
+    if not labels:
+        votes = ["Usage,Image name," + ",".join(VOTES)]
+        for name, usage in (("FER2013Train", "Training"), ("FER2013Valid", "PublicTest")):
+            with open(tmp_path / name / "label.csv", newline="") as file:
+                votes += [",".join((usage, row[0], *row[2:])) for row in csv.reader(file)]
+            os.remove(tmp_path / name / "label.csv")
+        # FER+ has no name for what it took out, and names PrivateTest's pictures, of which no folder is here.
+        votes += [f"Training,,{','.join('0' * 10)}", f"PrivateTest,fer9.png,{','.join('1' * 10)}"]
+        write(f"{tmp_path}/fer2013new.csv", "\n".join(votes))
+    public.read("ferplus", str(tmp_path), 0.0)
+    os.remove(gone)
+    faces = public.read("ferplus", str(tmp_path), 0.0)
+    assert f"left out, because {MISSING}: {gone.name}" in faces.notes
+    for path in sorted((tmp_path / "FER2013Train").glob("*.png"))[:25]:
+        os.remove(path)
+    with pytest.raises(InputError, match=r"cannot be used, more than 5 %: 26 because there are no such files: fer"):
+        public.read("ferplus", str(tmp_path), 0.0)
+
+
 def test_votes_and_folders_that_do_not_fit_are_named(folders, tmp_path):
     write(f"{tmp_path}/FER2013Train/fer0000001.png", png(1))
     write(f"{tmp_path}/FER2013Train/label.csv", "fer0000002.png,x,1\n")
     with pytest.raises(InputError, match=r"label\.csv has no votes for \['fer0000001\.png'\]"):
+        public.read("ferplus", str(tmp_path), 0.0)
+    write(f"{tmp_path}/FER2013Train/label.csv", "fer0000001.png,x,1\n\nfer0000002.png\n")
+    with pytest.raises(InputError, match=r"label\.csv, line 3: a row must be a name, a box and 10 votes"):
         public.read("ferplus", str(tmp_path), 0.0)
     write(f"{tmp_path}/FER2013Train/label.csv", "fer0000001.png,x,1,2\n")
     with pytest.raises(InputError, match=r"votes must be 10 whole numbers. Received: \['1', '2'\]"):

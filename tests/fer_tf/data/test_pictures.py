@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import unicodedata
 
 import numpy as np
 import pytest
@@ -43,6 +44,65 @@ def test_folders_that_differ_in_capitals_alone_are_one_class(tmp_path):
         write(f"{tmp_path}/{name}", png(number))
     faces = public.read("pictures", str(tmp_path), needs=("test",))
     assert faces.expressions == ("angry", "sad") and sorted(faces.parts["test"].labels) == [0, 0, 0, 1, 1]
+
+
+COMPOSED = "\u00e9tonn\u00e9"
+APART = unicodedata.normalize("NFD", COMPOSED)
+
+
+def test_folders_whose_names_differ_in_spelling_alone_are_one_class(tmp_path):
+    for number, name in enumerate((COMPOSED, APART, "very happy", "Very  happy", "sad ", "sad")):
+        write(f"{tmp_path}/{name}/{number}.png", png(number))
+    faces = public.read("pictures", str(tmp_path), needs=("test",))
+    assert faces.expressions == ("sad", "very happy", COMPOSED)
+    assert sorted(faces.parts["test"].labels) == [0, 0, 1, 1, 2, 2]
+    write(f"{tmp_path}/\u200b/9.png", png(9))
+    with pytest.raises(InputError, match=r"the folder .*u200b' names no expression"):
+        public.read("pictures", str(tmp_path), needs=("test",))
+
+
+def test_names_in_a_table_that_differ_in_spelling_alone_are_one(tmp_path):
+    for number in range(5):
+        write(f"{tmp_path}/{number}.png", png(number))
+    rows = [f"0.png,{COMPOSED},P1,Half left,F", f"1.png,{APART},p1,half_left,f", "2.png,very  happy,P1,half-left,F"]
+    rows += ["3.png,Very happy,\u200b,-,-", "4.png,very happy,P1,front,"]
+    # Twice in other words.
+    rows += ["./4.png,VERY HAPPY,p1,Front,"]
+    write(f"{tmp_path}/annotations.csv", "\n".join(["image,expression,person,pose,gender", *rows]))
+    faces = public.read("pictures", str(tmp_path), needs=("test",))
+    assert faces.expressions == ("very happy", COMPOSED)
+    test = faces.parts["test"]
+    said = dict(zip(test.image_ids, zip(test.labels, test.persons, test.poses, strict=True), strict=True))
+    assert said == {
+        "0.png": (1, "P1", "half_left"),
+        "1.png": (1, "P1", "half_left"),
+        "2.png": (0, "P1", "half_left"),
+        "3.png": (0, "", ""),
+        "4.png": (0, "P1", "front"),
+    }
+    assert faces.notes == ("left out, because rows before say the same of them: 4.png",)
+
+
+def test_a_picture_that_changes_is_read_anew_wherever_its_table_lies(tmp_path):
+    write(f"{tmp_path}/set/a.png", png(1))
+    write(f"{tmp_path}/beside/b.png", png(2))
+    write(f"{tmp_path}/set/annotations.csv", "image,expression\na.png,sad\n../beside/b.png,happy\n")
+    for data in (tmp_path / "set", tmp_path / "set/annotations.csv"):
+        for changed in (tmp_path / "set/a.png", tmp_path / "beside/b.png"):
+            before = public.folder_of("pictures", str(data))
+            assert public.folder_of("pictures", str(data)) == before
+            write(str(changed), png(60))
+            os.utime(changed, ns=(os.stat(changed).st_mtime_ns + 1000,) * 2)
+            assert public.folder_of("pictures", str(data)) != before
+    write(f"{tmp_path}/set/c.png", png(3))
+    write(f"{tmp_path}/set/annotations.csv", "image,expression\n" + "a.png,sad\n" + "c.png,sad\n")
+    before = public.folder_of("pictures", str(tmp_path / "set/annotations.csv"))
+    # One that is gone, or comes later, tells too.
+    os.remove(tmp_path / "set/c.png")
+    with pytest.raises(InputError, match=r"1 of 2 images .* there are no such files: c\.png"):
+        public.folder_of("pictures", str(tmp_path / "set/annotations.csv"))
+    write(f"{tmp_path}/set/c.png", png(4))
+    assert public.folder_of("pictures", str(tmp_path / "set/annotations.csv")) != before
 
 
 def test_other_files_of_a_class_are_listed(tmp_path):
@@ -142,6 +202,10 @@ def test_a_picture_counts_once_whatever_rows_name_it(tmp_path):
         ("file,expression\na.png,happy\n", r"line 2: a row needs `image` \(or `video`, `path`\)"),
         ("image,expression,split\na.png,happy,dev\n", "`split` must be one of .*'dev'.*line 2"),
         ("image,expression\na.png,\n", "line 2: `expression` is empty"),
+        ("image,expression\na.png,\u200b\n", "line 2: `expression` is empty"),
+        ("image,expression\na.png,-\n", "line 2: `expression` is empty"),
+        ("image,expression,person\na.png,sad,P1\nb.png\n", r"line 3: 1 values under 3 columns\. Is the file cut off\?"),
+        ("image,expression,person\na.png,very, sad,P1\n", "line 2: 4 values under 3 columns. Quote values that hold a"),
         ("image,expression\n", "has no rows below its first line"),
         (
             "image,expression\na.png,sad\nb.png,sad\n",

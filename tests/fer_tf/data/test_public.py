@@ -130,6 +130,8 @@ def test_copies_across_splits_are_found_equal_and_near(fer_folders):
         ("emotion,pixels,Usage\n1,1 2,Training\n", "2304 numbers of 0 to 255. Found 2 .*line 2"),
         ("emotion,pixels,Usage\n1,1 x,Training\n", "whole numbers.*line 2"),
         ("emotion,pixels,Usage\n1,1 2,Test\n", r"`Usage` must be one of .*'Test'.*line 2"),
+        ("emotion,pixels,Usage\n1,1 2\n", r"line 2: 2 values under 3 columns\. Is the file cut off\?"),
+        ("emotion,pixels,Usage\n1,1 2,Training,x\n", r"line 2: 4 values under 3 columns\. Quote"),
         ("emotion,pixels,Usage\n", "must hold FER2013's Training and PublicTest"),
     ],
 )
@@ -329,7 +331,7 @@ def test_ckplus_class_folders_take_persons_from_names(tmp_path):
     assert len(set(faces.parts["test"].persons)) == 22
     write(f"{tmp_path}/Anger/S001_001_00000000.png", content)
     os.remove(f"{tmp_path}/anger/S001_001_00000000.png")
-    with pytest.raises(InputError, match=r"\['Anger', 'anger'\], which differ in capitals alone"):
+    with pytest.raises(InputError, match=r"\['Anger', 'anger'\], which differ in spelling alone"):
         public.read("ckplus", str(tmp_path))
     os.remove(f"{tmp_path}/Anger/S001_001_00000000.png")
     os.rmdir(f"{tmp_path}/Anger")

@@ -38,6 +38,20 @@ def parts_of(faces: FaceKeys, **options: object) -> tuple[dict[str, np.ndarray],
     return tasks.split(faces, limits), limits
 
 
+def test_rare_expressions_are_chosen_among_those_that_have_faces() -> None:
+    faces = corpus(classes=6)
+    six = tasks.plan(faces, EXPRESSIONS[:6], F2ED_POSES, TaskOptions()).rare_expressions
+    for seed in range(5):
+        # A labels file names 54.
+        limits = tasks.plan(faces, EXPRESSIONS, F2ED_POSES, TaskOptions(seed=seed))
+        assert len(limits.rare_expressions) == 1 and limits.rare_expressions[0] < 6
+        assert counts(tasks.split(faces, limits)["er_ue"])[2] > 0
+    assert tasks.plan(faces, EXPRESSIONS, F2ED_POSES, TaskOptions()).rare_expressions == six
+    everyone = tasks.plan(corpus(), EXPRESSIONS, F2ED_POSES, TaskOptions()).rare_expressions
+    by_hash = sorted(range(54), key=lambda i: tasks.stable_hash(f"er_ue/0/class/{EXPRESSIONS[i]}"))
+    assert everyone == tuple(sorted(by_hash[:11])), "as ever, where all have faces"
+
+
 def counts(parts: np.ndarray) -> tuple[int, int, int]:
     return tuple(int((parts == code).sum()) for code in (TRAIN, VAL, TEST))
 

@@ -243,6 +243,83 @@ def test_second_votes_replace_first_ones_in_the_final_export_alone(
     assert rows_of(tmp_path / "first.csv")[0]["reviewer_chris"] == "sad"
 
 
+def test_a_reviewer_in_another_spelling_is_the_one_whom_the_study_knows(
+    options: StudyOptions, store: Store, tmp_path: Path
+) -> None:
+    study = Study(options, store)
+    clip = next(iter(study.clips))
+    cast(store, "anna", clip, "happy")
+    again = Study(dataclasses.replace(options, reviewers=("Anna ", "BEN", "dora")), store)
+    assert again.reviewers == ("anna", "ben", "dora") and list(store.reviewers()) == [*REVIEWERS, "dora"]
+    assert export(again, str(tmp_path / "out.csv")) == 1
+    assert Study(dataclasses.replace(options, reviewers=()), store).reviewers == (*REVIEWERS, "dora")
+    with pytest.raises(InputError, match=r"names somebody twice\. Received: 'anna,Anna'"):
+        Study(dataclasses.replace(options, reviewers=("anna", "Anna")), store)
+
+
+def test_a_study_that_knows_one_reviewer_twice_is_mended(
+    options: StudyOptions, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = list(Study(options, store).clips)
+    links = store.reviewers()
+    # As an earlier version did.
+    store.add_reviewers(["Anna"])
+    for name, place, choice in (("anna", 0, "happy"), ("anna", 1, "happy"), ("Anna", 1, "sad"), ("Anna", 2, "sad")):
+        cast(store, name, clips[place], choice)
+    cast(store, "anna", clips[3], "happy")
+    for reviewers in (("Anna", "ben", "chris"), ()):
+        study = Study(dataclasses.replace(options, reviewers=reviewers), store)
+        assert study.reviewers == REVIEWERS and store.reviewers() == links
+        choices = {vote.clip: vote.choice for vote in store.votes(FIRST, "anna")}
+        assert choices == dict(zip(clips, ("happy", "sad", "sad", "happy"), strict=False)), "the later vote stands"
+    assert "['anna', 'Anna'] are one reviewer: anna has all their votes" in caplog.text
+    withdrawn = store._database.execute("SELECT choice FROM votes WHERE withdrawn IS NOT NULL").fetchall()
+    assert withdrawn == [("happy",)], "and the earlier one is kept"
+
+
+def test_votes_agree_though_another_spelling_stands_since(
+    options: StudyOptions, store: Store, rows: list[dict[str, str]]
+) -> None:
+    clip = rows[0]["video"]
+    said = rows[0]["expression"]
+    for name in REVIEWERS:
+        study = Study(options, store)
+        cast(store, name, clip, study.clips[clip].expression)
+        # More clips, by somebody who writes capitals.
+        more = [{**row, "video": f"{name}{number}.mp4", "expression": said.upper()} for number, row in enumerate(rows)]
+        rows = [*rows, *more]
+        write_annotations(Path(options.annotations), rows)
+    study = Study(options, store)
+    assert {vote.choice for vote in store.votes()} == {said, said.upper()}
+    assert study.disputed() == []
+    assert {vote.choice for vote in study.standing()[clip].values()} == {said.upper()}
+    assert [vote.choice for vote in study.left("anna", FIRST)[1]] == [said.upper()]
+
+
+@pytest.mark.parametrize("above", ["\n", "\n \n", "\nsep=,\n"])
+def test_an_export_of_tables_one_behind_the_other_below_empty_lines_is_one_table(
+    options: StudyOptions, store: Store, rows: list[dict[str, str]], tmp_path: Path, above: str
+) -> None:
+    header = ",".join(rows[0])
+    lines = [header, *(",".join(row.values()) for row in rows[:2]), header.title() + ",,", ",".join(rows[2].values())]
+    Path(options.annotations).write_text(above + "\n".join([*lines, ""]))
+    study = Study(options, store)
+    assert len(study.clips) == 3 and not study.left_out
+    for row in rows[:3]:
+        cast(store, "ben", row["video"], "happy")
+    assert export(study, str(tmp_path / "out.csv")) == 3
+    new = ",reviewer_anna,reviewer_ben,reviewer_chris"
+    votes = ",,happy,"
+    assert (tmp_path / "out.csv").read_text() == above + "\n".join(
+        [header + new, lines[1] + votes, lines[2] + votes, header.title() + new, lines[4] + votes, ""]
+    )
+    census = chunks.partition(str(tmp_path / "out.csv"), str(tmp_path / "building"), AnnotationOptions(review="none"))
+    assert census.clips == 3 and not census.rejected
+    # And once more, over its own columns.
+    export(Study(dataclasses.replace(options, annotations=str(tmp_path / "out.csv")), store), str(tmp_path / "2.csv"))
+    assert (tmp_path / "2.csv").read_text() == (tmp_path / "out.csv").read_text()
+
+
 def test_breaks_do_not_count_as_pace() -> None:
     times = (0, 5, 12, 16, 9000, 9006)
     votes = [Vote(place, "anna", str(place), FIRST, "happy", "", str(place), at) for place, at in enumerate(times)]
