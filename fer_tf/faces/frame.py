@@ -18,7 +18,7 @@ class ClipError(InputError):
 
     Attributes:
       reason: `missing`, `empty_file`, `not_a_video`, `truncated`, `too_large`, `no_frames`, `decoder_timeout`
-        or `decoder_died`.
+        or `decoder_died`; of a copy that is drawn, `not_drawn`.
       path: the file.
       detail: what was seen, in words.
     """

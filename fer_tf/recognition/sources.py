@@ -19,6 +19,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces import media
 from fer_tf.faces.media import ClipError, Frame, Limits
 from fer_tf.faces.video import Told
+from fer_tf.filesystems import as_local
 
 if TYPE_CHECKING:
     from fer_tf.faces.extractor import FaceExtractor
@@ -176,6 +177,7 @@ def _sources_of_one(value: Any, number: int, limits: Limits | None) -> list[Sour
 def _files_of(path: str) -> list[str]:
     if not path:
         raise InputError("`inputs` holds an empty path; '.' is the current folder.")
+    path = as_local(path)
     try:
         found = files.listed(path)
     except OSError as error:
