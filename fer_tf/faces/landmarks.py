@@ -11,6 +11,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 from fer_tf.faces.align import square_transform, warp
+from fer_tf.filesystems import as_local
 
 NUM_LANDMARKS = 68
 # Where each iBUG point's mirror image stands in the list: jaw, brows, nose, nostrils, eyes, lips outside and inside.
@@ -122,7 +123,7 @@ class LandmarkPredictor:
     def __init__(self, model: str = ""):
         import dlib
 
-        path = model or packaged_model()
+        path = as_local(model) or packaged_model()
         try:
             self._predictor = _loaded(path, os.stat(path).st_mtime_ns)
         except (OSError, RuntimeError) as error:
