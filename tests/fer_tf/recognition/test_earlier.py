@@ -6,6 +6,7 @@ import resource
 import signal
 from pathlib import Path
 
+import av
 import pandas
 import pytest
 from PIL import Image
@@ -16,7 +17,10 @@ from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.recognition import __main__ as command
 from fer_tf.recognition import earlier
+from fer_tf.recognition.command import Output
 from fer_tf.recognition.given import GivenFaces
+from fer_tf.recognition.video_writer import VideoWriter
+from tests.fer_tf.faces.clips import drawn, write_clip
 from tests.fer_tf.recognition.test_unsure import ByBrightness
 
 
@@ -91,3 +95,24 @@ def test_a_clip_of_any_size_is_drawn_or_listed_and_the_rest_goes_on(
     assert (tmp_path / "out" / "small.gif.annotated.mp4").exists() == (code == EXIT_OK)
     assert len(pandas.read_csv(tmp_path / "out" / "faces.csv")) >= 1
     assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.usefixtures("recognizer")
+def test_a_clip_that_cannot_be_encoded_is_listed_and_the_rest_goes_on(
+    picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refuses(writer: VideoWriter, *_: object) -> None:
+        raise av.error.ExternalError(1, "no such size", "libx264")
+
+    monkeypatch.setattr(VideoWriter, "_open", refuses)
+    clip = str(write_clip(tmp_path / "a.mp4", drawn(3)))
+    assert command.main([clip, picture, f"--output={tmp_path / 'out'}"]) == EXIT_INCOMPLETE
+    assert f"not read: {clip}: not_drawn its annotated copy cannot be encoded" in capsys.readouterr().err
+    assert set(pandas.read_csv(tmp_path / "out" / "faces.csv")["input"]) == {clip, picture}
+
+
+def test_an_input_that_is_called_like_anothers_drawing_is_not_replaced(picture: str) -> None:
+    drawing = f"{picture}.annotated.jpg"
+    Image.new("RGB", (64, 64)).save(drawing)
+    with pytest.raises(InputError, match=r"flat\.png\.annotated\.jpg' would replace the input"):
+        Output(str(Path(picture).parent), several=True).check([picture, drawing])
