@@ -32,6 +32,7 @@ from fer_tf.data.tasks import TaskOptions
 from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.evaluation import agreement
 from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.faces.frame import NOTES
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.faces.subject import SUBJECTS
 from fer_tf.labels import POSES, SPLITS, TASKS
@@ -53,7 +54,7 @@ EXPECTED_REASONS = (
     "landmarks_off",
     "other_face",
     "no_face_in_clip",
-    "turned",
+    *NOTES,
 )
 
 
@@ -319,10 +320,12 @@ class Build:
         for task in TASKS:
             parts = dataset["tasks"][task]
             print(f"  {task:7}  {parts['train']} train, {parts['val']} val, {parts['test']} test")
-        for kind, reasons in (
-            ("left out", {reason: n for reason, n in rejected.items() if reason in EXPECTED_REASONS}),
-            ("at fault", {reason: n for reason, n in rejected.items() if reason not in EXPECTED_REASONS}),
+        for kind, is_kind in (
+            ("left out", lambda reason: reason in EXPECTED_REASONS and reason not in NOTES),
+            ("noted", lambda reason: reason in NOTES),
+            ("at fault", lambda reason: reason not in EXPECTED_REASONS),
         ):
+            reasons = {reason: number for reason, number in rejected.items() if is_kind(reason)}
             if reasons:
                 print(f"  {kind} {_words(reasons)} (listed in {DataFolder(self.settings.output).rejected})")
         print(f"{DataFolder(self.settings.output).page} shows them; {seconds:.0f} s")

@@ -26,6 +26,7 @@ from fer_tf.data.tasks import stable_hash
 from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import ClipError, ClipFaces, ExtractorOptions, FaceExtractor
+from fer_tf.faces.frame import NOTES
 from fer_tf.recognition import alignment, networks, tracking
 from fer_tf.recognition.answers import Answer, OneView, encode_face, rounded
 from fer_tf.recognition.appearance import Describer
@@ -41,7 +42,7 @@ MEDIA = (
     *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts", ".wmv", ".flv", ".3gp", ".ogv"),
     *PICTURES,
 )
-TAGS = ("files", "bad", "other", "left_out")
+TAGS = ("files", "bad", "other", "left_out", "noted")
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Predict:
         )
         lines = {"file": found.files, "faces": answers} | beam.CoGroupByKey() | "Line" >> beam.MapTuple(_line)
         self._write(lines, "Predictions", PREDICTIONS, settings.num_shards)
-        rejected = (found.bad, found.other, found.left_out) | "AllRejected" >> beam.Flatten()
+        rejected = (found.bad, found.other, found.left_out, found.noted) | "AllRejected" >> beam.Flatten()
         self._write(rejected, "Rejected", REJECTED)
         counted = {"read": found.files, "not_read": found.bad, "other_files": found.other}
         counted |= {"faces": found.faces, "left_out": found.left_out}
@@ -227,7 +228,8 @@ class FindFaces(beam.DoFn):
         header = {"duration": round(found.duration, 3), "frames_decoded": found.frames_decoded}
         yield pvalue.TaggedOutput("files", (name, header))
         for item in found.rejected:
-            yield pvalue.TaggedOutput("left_out", files.json_line({"input": path, **dataclasses.asdict(item)}))
+            kind = "noted" if item.reason in NOTES else "left_out"
+            yield pvalue.TaggedOutput(kind, files.json_line({"input": path, **dataclasses.asdict(item)}))
         for face, person in zip(found.faces, self._persons(found, describer), strict=True):
             about = {
                 "face": person,

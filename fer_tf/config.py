@@ -165,13 +165,16 @@ def parse(
     flags = _flags_of(config_class)
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(flags, prog, description, positional)
+    argv, named = _parted(argv) if positional else (argv, [])
     known, unknown = _split(argv, set(flags) | {"config", "print_config", "help", VERBOSE})
     if unknown and not pass_unknown:
         parser.error(f"unknown flag {unknown[0]!r}; --help lists the flags")
     bools = {name for name, flag in flags.items() if flag.type is bool} | {VERBOSE}
     values = parser.parse_args(_joined(known, bools)).as_dict()
+    if named:
+        values[positional] = [*values[positional], *named]
     try:
-        return _filled(config_class, {}, {name: values[name] for name in flags}), unknown
+        return _filled(config_class, {}, {name: _at_home(values[name]) for name in flags}), unknown
     except InputError as error:
         return parser.error(str(error))
 
@@ -216,6 +219,14 @@ def _sentence(message: str, flags: dict[str, _Flag]) -> str:
     return f"`{name}` must be {_KINDS.get(kind, 'a list such as [a,b]')}. Received: {value!r}."
 
 
+def _at_home(value: Any) -> Any:
+    """A value with the user's folder in the place of `~`, which a shell leaves as it is behind `--flag=`."""
+    if isinstance(value, str):
+        # Also in `--data=er_ss=~/faces,jaffe=~/jaffe` and `--model=~/one+~/two`.
+        return re.sub(r"(^|[=,+])~(?=/|$)", lambda found: found[1] + os.path.expanduser("~"), value)
+    return type(value)(map(_at_home, value)) if isinstance(value, (list, tuple)) else value
+
+
 def _split(argv: Sequence[str], names: set[str]) -> tuple[list[str], list[str]]:
     """Parts the tokens into those of the known flags (and positionals before any flag) and the others."""
     known: list[str] = []
@@ -227,6 +238,12 @@ def _split(argv: Sequence[str], names: set[str]) -> tuple[list[str], list[str]]:
             bucket = known if name in names or token == "-h" else unknown
         bucket.append(token)
     return known, unknown
+
+
+def _parted(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments before `--`, and those behind it, which are no flags, whatever they begin with."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]
 
 
 def _joined(tokens: Sequence[str], bools: Collection[str]) -> list[str]:

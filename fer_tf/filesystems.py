@@ -15,6 +15,7 @@ import glob
 import os
 import shutil
 import sys
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any, BinaryIO, Protocol
 
@@ -27,6 +28,15 @@ ANY_DEPTH = "**"
 def is_local(path: str) -> bool:
     """Returns whether a path lies on this machine's own file system."""
     return "://" not in path
+
+
+def as_local(path: str) -> str:
+    """Returns a path that names this machine in full, `file:///a.jpg` or `~/a.jpg`, as Python takes it."""
+    if path.startswith(("file:///", "file://localhost/")):
+        path = path[path.index("/", len("file://")) :]
+        # A browser writes marks and blanks as numbers.
+        return path if os.path.exists(path) else urllib.parse.unquote(path)
+    return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
 
 
 class FileSystem(Protocol):

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = names_of([source.name for source in sources])
     output = Output(config.output, len(sources) > 1, config.json, config.top_k, names=names)
     files.refuse_remote("output", config.output, "; beam_pipelines.predict writes into buckets")
-    output.check()
+    output.check([source.name for source in sources])
     tls = TlsFiles(config.ca_cert, config.client_cert, config.client_key)
     with Connection(config.server, config.model_name, tls, config.timeout) as connection:
         connection.wait()

@@ -9,7 +9,6 @@ import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fer_tf.errors import InputError
 from fer_tf.labels import word_key
@@ -27,6 +26,11 @@ _MARKS = (
 _BLANKS = f"{string.whitespace}\u00a0\ufeff"
 # What pandas, databases and spreadsheets write for no value, as they spell it; not NA, which may be initials.
 _NO_VALUE = frozenset(("NaN", "nan", "<NA>", "NULL", "null", "#N/A", "N/A", "n/a"))
+# Columns of names and numbers: a line break in them is none that somebody meant, as in a note it may be.
+_NAMES = frozenset(
+    ("video", "image", "path", "person", "expression", "pose", "gender", "age", "split", "usage", "emotion")
+    + ("clip_group", "session", "take", "image_name")
+)
 # Bytes that no text has, but UTF-16.
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 # What is called .csv and is none: how it begins, what it is, what to do.
@@ -93,34 +97,87 @@ def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable
     if first.lower().startswith("sep=") and len(first.strip()) == 5:  # Excel's note to itself.
         first, skipped = next(texts, ""), skipped + 1
     delimiter = delimiter_of(first, required)
-    reader = csv.reader(itertools.chain([first], texts), delimiter=delimiter)
-    try:
-        columns = tuple(word_key(column) for column in next(reader, []))
-    except csv.Error as error:
-        raise InputError(f"{name}, line 1: not a CSV row: {error}.") from None
+    rows = _quoted(itertools.chain([first], texts), delimiter, skipped, name)
+    columns = tuple(word_key(column) for column in next(rows, (0, 0, []))[2])
     _check(columns, name, required)
-    return CsvTable(columns, _rows(reader, columns, skipped, name))
+    return CsvTable(columns, _rows(rows, columns, delimiter, name))
 
 
-def _rows(reader: Any, columns: Sequence[str], skipped: int, name: str) -> Iterator[tuple[int, list[str]]]:
-    try:
-        begins = reader.line_num + 1
-        for values in reader:
-            if len(values) < len(columns) and values and "\n" in values[-1]:
-                # Without its second mark, a text reaches to the file's end and takes all rows with it.
-                raise InputError(
-                    f"{name}, line {begins + skipped}: a quotation mark has no second one; add or delete it."
-                )
-            begins = reader.line_num + 1
-            values = [_value(text) for text in values]
-            while len(values) > len(columns) and not values[-1]:  # Spreadsheets end lines with empty cells.
-                values.pop()
-            # Files that were put one behind the other repeat the first one's header.
-            # The first cell tells most rows from a header.
-            if any(values) and not (word_key(values[0]) == columns[0] and is_header(values, columns)):
-                yield reader.line_num + skipped, values
-    except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num + skipped}: not a CSV row: {error}.") from None
+def _quoted(lines: Iterable[str], delimiter: str, skipped: int, name: str) -> Iterator[tuple[int, int, list[str]]]:
+    """Yields each row's first line, last line and values; raises InputError where a quotation mark stands alone."""
+    taken: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(noted(), delimiter=delimiter, strict=True)
+    while True:
+        begins = reader.line_num + skipped + 1
+        taken.clear()
+        try:
+            try:
+                values = next(reader, None)
+            except csv.Error:
+                # Within one line, text behind a second mark takes no other row with it: a blank, mostly.
+                if len(taken) != 1 or taken[0].count('"') % 2:
+                    raise
+                values = next(csv.reader(taken, delimiter=delimiter))
+        except csv.Error as error:
+            raise _not_a_row(f"{name}, line {begins}", reader.line_num + skipped - begins, error) from None
+        if values is None:
+            return
+        yield begins, reader.line_num + skipped, values
+
+
+def _not_a_row(where: str, further: int, error: csv.Error) -> InputError:
+    """The error of a row that reaches so many lines further."""
+    if "unexpected end" in str(error) or (further and "larger" in str(error)):
+        return InputError(f"{where}: a quotation mark has no second one; add or delete it.")
+    if further:
+        return InputError(
+            f"{where}: a quotation mark has its second one only {further} lines further, with text behind it; add or "
+            "delete one."
+        )
+    return InputError(f"{where}: not a CSV row: {error}.")
+
+
+def _rows(
+    rows: Iterable[tuple[int, int, list[str]]], columns: Sequence[str], delimiter: str, name: str
+) -> Iterator[tuple[int, list[str]]]:
+    for begins, ends, values in rows:
+        values = [_value(text) for text in values]
+        if ends > begins:
+            _check_line_breaks(values, columns, delimiter, f"{name}, line {begins}")
+        while len(values) > len(columns) and not values[-1]:  # Spreadsheets end lines with empty cells.
+            values.pop()
+        # Files that were put one behind the other repeat the first one's header.
+        # The first cell tells most rows from a header.
+        if any(values) and not (word_key(values[0]) == columns[0] and is_header(values, columns)):
+            yield ends, values
+
+
+def _check_line_breaks(values: Sequence[str], columns: Sequence[str], delimiter: str, where: str) -> None:
+    """Raises InputError where a value took rows with it: between a stray quotation mark and the next one."""
+    for column, value in itertools.zip_longest(columns[: len(values)], values, fillvalue=""):
+        first, *others = value.splitlines() or [""]
+        if others and (column in _NAMES or column.startswith("reviewer")):
+            raise InputError(
+                f"{where}: `{column}` has a line break behind {first!r}; add or delete a quotation mark, or the break."
+            )
+        cut_off = len(values) < len(columns) and value == values[-1]
+        # A note of several lines is one; but whoever writes sentences puts a blank behind a comma.
+        parts = [line.split(delimiter) for line in others]
+        if others and (cut_off or any(len(row) >= len(columns) and not _has_blanks(row) for row in parts)):
+            raise InputError(
+                f"{where}: a quotation mark has no second one in its row, so that {first!r} takes further rows with "
+                "it; add or delete it."
+            )
+
+
+def _has_blanks(parts: Sequence[str]) -> bool:
+    return any(part.startswith(" ") for part in parts[1:])
 
 
 def is_header(values: Sequence[str], columns: Sequence[str]) -> bool:
@@ -140,7 +197,10 @@ def delimiter_of(header: str, required: Sequence[str]) -> str:
     """The mark that gives most of the required columns; a comma when none gives any."""
 
     def known(mark: str) -> int:
-        names = {word_key(column) for column in next(csv.reader([header], delimiter=mark), [])}
+        try:
+            names = {word_key(column) for column in next(csv.reader([header], delimiter=mark), [])}
+        except csv.Error:  # Of what is no CSV row, the reader of the rows tells.
+            return 0
         return len(names & set(required))
 
     return max(DELIMITERS, key=known)
@@ -173,7 +233,7 @@ def text_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
     if coding == "utf-8" and _NO_TEXT.search(head):
         raise _no_text(name)
     decoder = codecs.getincrementaldecoder(coding)()
-    rest, number = "", 1
+    rest, number, end = "", 1, ""
     for piece in itertools.chain([head], pieces, [None]):
         try:
             rest += decoder.decode(piece or b"", final=piece is None)
@@ -181,12 +241,21 @@ def text_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
             if coding == "utf-8" and _NO_TEXT.search(piece or b""):
                 raise _no_text(name) from None
             raise _not_in_coding(name, number, coding, error) from None
-        *whole, rest = rest.split("\n")
-        for line in whole:
-            yield line + "\n"
-        number += len(whole)
-    # The last line, or in a file of an old Macintosh all of them.
+        if not end and ("\n" in rest or piece is None):
+            end = "\r" if _ends_by_return(rest.split("\n", 1)[0]) else "\n"
+        if end:
+            *whole, rest = rest.split(end)
+            for line in whole:
+                yield line + "\n"
+            number += len(whole)
+    # The last line, or below the first one all lines of a program that ends only that one otherwise.
     yield from (f"{line}\n" for line in rest.split("\r") if line)
+
+
+def _ends_by_return(line: str) -> bool:
+    """Whether what stands before the first line feed is several lines of an old Macintosh; those ended by return."""
+    before, mark, rest = line.partition("\r")
+    return bool(mark and rest.strip("\r")) and before.count('"') % 2 == 0
 
 
 def coding_of(head: bytes, name: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fer_tf.errors import InputError, check_least, not_one_of
+from fer_tf.errors import InputError, check_least, is_number, not_one_of
 from fer_tf.faces import align
 from fer_tf.faces.detect import MIN_FACE, Detections, FaceDetector
 from fer_tf.faces.follow import CHUNK, SIDES, ClipFinder
@@ -23,7 +24,7 @@ __all__ = ["AlignedFace", "ClipError", "ClipFaces", "ExtractorOptions", "FaceExt
 
 # Raise it with any change of this package after which the same clip may give other faces: builds then detect anew
 # instead of taking what an earlier version kept.
-FACES_VERSION = 5
+FACES_VERSION = 6
 # Smaller faces of a frame than its largest few are not even followed: nobody films a clip of the fifth face.
 MOST_FACES = 4
 # Frames of a doubtful clip that are looked at in other ways.
@@ -73,6 +74,12 @@ class ExtractorOptions:
             raise not_one_of("keyframe_rule", self.keyframe_rule, RULES)
         if self.subject not in SUBJECTS:
             raise not_one_of("subject", self.subject, SUBJECTS)
+        for name in ("min_score", "decode_timeout_s"):
+            if not is_number(getattr(self, name)):
+                raise InputError(f"`{name}` must be a number. Received: {getattr(self, name)!r}.")
+        for name in ("max_keyframes", "max_pixels", "max_picture_pixels", "max_side", "threads"):
+            if not is_number(getattr(self, name), numbers.Integral):
+                raise InputError(f"`{name}` must be a whole number. Received: {getattr(self, name)!r}.")
         if not 0 <= self.min_score < 1:
             raise InputError(f"`min_score` must be in [0, 1). Received: {self.min_score}.")
         check_least(self, max_keyframes=1, max_pixels=1, max_picture_pixels=1, max_side=0, threads=0)

@@ -11,6 +11,8 @@ from fer_tf.errors import InputError
 # A video's frames: 8K. A photo may be larger, because there is one of it: the largest phones make 200 megapixels.
 MAX_PIXELS = 7680 * 4320
 MAX_PICTURE_PIXELS = 250_000_000
+# What is listed beside what was left out, and leaves nothing out: how a clip or picture was looked at.
+NOTES = frozenset(("turned", "other_pages", "preview"))
 
 
 class ClipError(InputError):
@@ -18,7 +20,7 @@ class ClipError(InputError):
 
     Attributes:
       reason: `missing`, `empty_file`, `not_a_video`, `truncated`, `too_large`, `no_frames`, `decoder_timeout`
-        or `decoder_died`.
+        or `decoder_died`; of a copy that is drawn, `not_drawn`.
       path: the file.
       detail: what was seen, in words.
     """

@@ -10,6 +10,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 from fer_tf.faces.align import square_transform, warp
+from fer_tf.filesystems import as_local
 from fer_tf.resources import in_package
 
 NUM_LANDMARKS = 68
@@ -122,7 +123,7 @@ class LandmarkPredictor:
     def __init__(self, model: str = ""):
         import dlib
 
-        path = model or packaged_model()
+        path = as_local(model) or packaged_model()
         try:
             self._predictor = _loaded(path, os.stat(path).st_mtime_ns)
         except (OSError, RuntimeError) as error:

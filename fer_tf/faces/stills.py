@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.errors import InputError
+from fer_tf.faces import tiff_pages
 from fer_tf.faces.frame import ClipError, Frame, Limits
 
 # Pillow knows more formats: documents, some that start other programs, and some that are not told by their content.
@@ -26,6 +27,9 @@ NO_DELAY_S, LEAST_DELAY_S = 0.1, 0.011
 # EXIF's orientations as quarter turns counterclockwise after a flip from left to right.
 ORIENTATIONS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 _ORIENTATION_TAG = 0x0112
+# White of 8, 10, 12, 14 and 16 bits.
+WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+_ROWS = 256
 _lock = threading.Lock()
 
 
@@ -87,15 +91,20 @@ class Still:
 
     Attributes:
       still: True; a Clip's is False.
+      note: a word and a sentence where the file holds more than is looked at; None elsewhere.
 
     Raises:
-      ClipError: it is too large.
+      ClipError: it is too large, or has no pixel.
     """
 
     still = True
 
     def __init__(self, image: Any, source: str | bytes, path: str, limits: Limits):
         self.path, self._image, self._source = path, image, source
+        # Of an image that a caller opened, the page at which it stands.
+        self.note, self._noted = tiff_pages.turn_to_best(image) if source and image.format == "TIFF" else (None, 1)
+        if not all(image.size):
+            raise ClipError("empty_file", path, "a picture of {} x {} pixels".format(*image.size))
         limits.check(path, *image.size, picture=True)
 
     def close(self) -> None:
@@ -116,8 +125,9 @@ class Still:
             share = max_side / side
             self._image.draft("RGB", tuple(max(1, round(length * share)) for length in self._image.size))
         with damage_named(self.path):
-            rgb = shrunk(pixels(self._image), max_side)
-        return Frame(turned(rgb, orientation(self._image, self._source)), 0, 0.0, max(rgb.shape[:2]) / side)
+            rgb = shrunk(pixels(self._image, self._source), max_side)
+        turns = max(orientation(self._image, self._source), self._noted)
+        return Frame(turned(rgb, turns), 0, 0.0, max(rgb.shape[:2]) / side)
 
 
 class Animation:
@@ -168,15 +178,56 @@ def damage_named(path: str) -> Iterator[None]:
         raise ClipError("not_a_video", path, f"a damaged picture: {type(error).__name__}: {error}") from error
 
 
-def pixels(image: Any) -> np.ndarray:
-    """Returns an image's pixels as stored, uint8 (h, w, 3); deeper ones lose their lowest bits, transparency goes."""
+def pixels(image: Any, source: str | bytes = b"") -> np.ndarray:
+    """Returns an image's pixels as stored, uint8 (h, w, 3); deeper ones lose their lowest bits, transparency goes.
+
+    Where more than 8 bits are stored, nothing says how many of them a camera fills: `white_of` tells.
+
+    Args:
+      image: the Pillow image.
+      source: the path or bytes that it was opened from, for colours of 16 bits, of which Pillow reads the upper 8.
+    """
     if image.mode.startswith("I") or image.mode == "F":
-        deep = np.asarray(image).astype(np.float32)
-        top = 65535.0 if image.mode.startswith("I") and deep.max(initial=0) > 255 else 255.0
-        top = 1.0 if image.mode == "F" and deep.max(initial=0) <= 1 else top
-        grey = (deep * (255 / top)).clip(0, 255).round().astype(np.uint8)
+        grey = to_8_bits(np.asarray(image))
         return np.repeat(grey[..., None], 3, 2)
-    return np.asarray(image.convert("RGB"))
+    has_16_bits = image.mode.startswith("RGB") and ";16" in str([tile[3] for tile in getattr(image, "tile", ())])
+    deep = _deep_colours(image, source) if has_16_bits else None
+    return np.asarray(image.convert("RGB")) if deep is None else to_8_bits(deep)
+
+
+def to_8_bits(deep: np.ndarray) -> np.ndarray:
+    """Returns pixels of any depth as uint8, white where their own white is; what is no number is black."""
+    found = np.empty(deep.shape, np.uint8)
+    factor = np.float32(255 / white_of(deep))
+    for top in range(0, len(deep), _ROWS):  # As many as float32 pixels of a large picture would be a few GB.
+        rows = np.nan_to_num(deep[top : top + _ROWS].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        found[top : top + _ROWS] = (rows * factor).clip(0, 255).round()
+    return found
+
+
+def white_of(deep: np.ndarray) -> float:
+    """The value of white: that of the fewest bits, 8, 10, 12, 14 or 16, that hold the largest; 1 for shares."""
+    is_float = deep.dtype.kind == "f"
+    most = float(deep.max(initial=0, where=np.isfinite(deep))) if is_float else float(deep.max(initial=0))
+    if is_float and 0 < most <= 1:
+        return 1.0
+    return next((white for white in WHITES if most <= white), most)
+
+
+def _deep_colours(image: Any, source: str | bytes) -> np.ndarray | None:
+    """uint16 (h, w, 3) of a PNG or of a TIFF's first page; None where OpenCV reads something else."""
+    import cv2
+
+    if not source or image.format not in ("PNG", "TIFF"):
+        return None
+    data = np.fromfile(source, np.uint8) if isinstance(source, str) else np.frombuffer(source, np.uint8)
+    try:
+        found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if found is None or found.dtype != np.uint16 or found.ndim != 3 or found.shape[1::-1] != image.size:
+        return None
+    return found[..., 2::-1]
 
 
 def shrunk(rgb: np.ndarray, max_side: int) -> np.ndarray:

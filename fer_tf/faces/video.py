@@ -42,6 +42,7 @@ class Told:
       frame: makes the upright pixels; before the next frame is told.
       still: whether the file is one picture and no clip.
       seconds: how long the clip says that it is, 0 when it does not say.
+      note: a word and a sentence where the file holds more than is looked at.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Told:
     frame: Callable[[], Frame]
     still: bool = False
     seconds: float = 0.0
+    note: tuple[str, str] | None = None
 
 
 def ahead(items: Generator[T, None, None], count: int, cancel: Callable[[], None]) -> Generator[T, None, None]:

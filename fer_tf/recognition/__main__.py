@@ -19,13 +19,13 @@ from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
-from fer_tf.recognition.command import Output, inputs_of, names_of, show
+from fer_tf.recognition import earlier
+from fer_tf.recognition.command import PICTURES, VIDEOS, Output, inputs_of, names_of, show
+from fer_tf.recognition.earlier import FORMATS, INCOMPLETE, REJECTED, TABLE
 from fer_tf.recognition.faces import RelativeTo
 
-TABLE, REJECTED, FORMATS = "faces", "rejected", ("csv", "jsonl", "parquet")
-# What an error or Ctrl-C has ended has this in its tables' names.
-INCOMPLETE = ".incomplete"
-TABLES = [f"{name}{mark}.{ending}" for name in (TABLE, REJECTED) for mark in ("", INCOMPLETE) for ending in FORMATS]
+# A folder is hardly called so: who writes it means a file.
+_OF_FILES = (*(f".{ending}" for ending in FORMATS), *PICTURES, *VIDEOS, ".xlsx", ".json")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ class RecognizeConfig:
             raise InputError(f"`relative_to` needs --output=FOLDER for its table. Received: {self.relative_to!r}.")
         if self.output and os.path.exists(self.output) and not os.path.isdir(self.output):
             raise InputError(f"`output` must be a folder. Received: {self.output!r}.")
+        stem, suffix = os.path.splitext(self.output)
+        if suffix.lower() in _OF_FILES and not os.path.isdir(self.output):
+            raise InputError(
+                f"`output` is a folder, into which {TABLE}.{self.format} goes with all else: --output={stem} gives "
+                f"{os.path.join(stem, TABLE)}.{self.format}. Received: {self.output!r}."
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,6 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.output:
         files.refuse_remote("output", config.output, "; beam_pipelines.predict writes into buckets")
         files.check_writable(config.output)
+        earlier.check_tables(config.output, config.format)
+    inputs = inputs_of(config.inputs, config.output)
+    names = names_of(inputs)
+    drawn = config.output if config.annotate else ""
+    output = Output(drawn, True, config.json, config.top_k, with_tables=False, names=names)
+    output.check(inputs)
     from fer_tf.recognition.recognizer import Recognizer
 
     extractor = dataclasses.asdict(config.extractor) | {"subject": "all"}
@@ -99,24 +111,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         config.model, faces=config.faces, unsure_below=config.unsure_below, tta=config.tta, **extractor
     )
     with closing(recognizer):
-        return _run(config, recognizer)
+        return _run(config, recognizer, inputs, output)
 
 
-def _run(config: RecognizeConfig, recognizer: Any) -> int:
+def _run(config: RecognizeConfig, recognizer: Any, inputs: list[str], output: Output) -> int:
     faces = recognizer(
-        inputs_of(config.inputs, config.output, TABLES),
+        inputs,
         frames_per_second=config.frames_per_second,
         smoothing=config.smoothing,
         head_pose=config.head_pose,
         eyes=config.eyes,
         relative_to=config.relative_to,
     )
-    annotate = bool(config.output) and config.annotate
-    names = names_of(faces.inputs)
-    output = Output(config.output if annotate else "", True, config.json, config.top_k, with_tables=False, names=names)
     table, rejected = (os.path.join(config.output, name) for name in (TABLE, REJECTED))
     try:
-        code = show(faces.each_frame(with_pictures=annotate), output)
+        code = show(faces.each_frame(with_pictures=bool(output.path)), output)
     except BaseException:
         if config.output:
             for path in faces.save_found(f"{table}{INCOMPLETE}.{config.format}", f"{rejected}{INCOMPLETE}.csv"):

@@ -17,16 +17,18 @@ from fer_tf import files
 from fer_tf.config import EXIT_FAILED, EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ClipError
+from fer_tf.filesystems import as_local
+from fer_tf.recognition import earlier
 from fer_tf.recognition.answers import rounded
 from fer_tf.recognition.looking import SeenFrame, Unreadable
 from fer_tf.recognition.sources import sources_of
 from fer_tf.recognition.summary import ClipSummary
+from fer_tf.recognition.tables import not_written
 
 Item = SeenFrame | Unreadable
 # Bytes that a file's name may have on every usual file system.
 LONGEST_NAME = 255
-# How the names of drawings, and of the tables beside them, end in the folder of results.
-RESULTS = (".annotated.jpg", ".annotated.mp4", ".annotated.csv")
+PICTURES, VIDEOS = (".jpg", ".jpeg", ".png"), (".mp4", ".mov", ".mkv")
 
 
 @dataclass(frozen=True)
@@ -49,57 +51,99 @@ class Output:
     with_tables: bool = True
     names: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Raises InputError when nothing can be written where results go; to be asked before anything is looked at."""
-        if self.path:
-            is_file = os.path.splitext(self.path)[1] and not os.path.isdir(self.path)
-            files.check_writable(os.path.dirname(os.path.abspath(self.path)) if is_file else self.path)
+    def check(self, inputs: Sequence[str] = ()) -> None:
+        """To be asked before anything is looked at.
+
+        Args:
+          inputs: the files that are looked at.
+
+        Raises:
+          InputError: when nothing can be written where results go, or they would replace an input, or a file that no
+            earlier run wrote.
+        """
+        if not self.path:
+            return
+        written = [path for name in inputs for path in self._written(name) if os.path.exists(path)]
+        _refuse_inputs(written, inputs)
+        # A drawing's own name is the user's word; what else is written beside it or into a folder is not.
+        earlier.check_drawings(path for path in written if path != self.path)
+        files.check_writable(os.path.dirname(os.path.abspath(self.path)) if self._is_file() else self.path)
 
     def of(self, name: str, still: bool) -> tuple[str, str]:
         """Returns where an input's drawing and, for a video, the CSV go; empty where nothing is asked for.
 
         Raises:
-          InputError: when the output is a file and there are several inputs, or of the wrong kind.
+          InputError: when the output is a file and there are several inputs, or of the wrong kind, or the input itself.
         """
         drawing, table = self._paths(name, still)
+        _refuse_inputs([path for path in (drawing, table) if path and os.path.exists(path)], [name])
         return drawing, table if self.with_tables else ""
+
+    def _is_file(self) -> bool:
+        return bool(os.path.splitext(self.path)[1]) and not os.path.isdir(self.path)
+
+    def _drawing(self, name: str) -> str:
+        """The path of an input's drawing in the folder, but for its ending."""
+        return os.path.join(self.path, f"{_short(self.names.get(name, os.path.basename(name)))}.annotated")
+
+    def _written(self, name: str) -> list[str]:
+        """What may be written for an input, be it a picture or a video."""
+        stem, suffix = os.path.splitext(self.path)
+        if not self._is_file():
+            drawing = self._drawing(name)
+            return [f"{drawing}.jpg", f"{drawing}.mp4", *([f"{drawing}.csv"] if self.with_tables else [])]
+        return [self.path, *([f"{stem}.csv"] if self.with_tables and suffix.lower() in VIDEOS else [])]
 
     def _paths(self, name: str, still: bool) -> tuple[str, str]:
         if not self.path:
             return "", ""
-        suffixes = (".jpg", ".jpeg", ".png") if still else (".mp4", ".mov", ".mkv")
+        suffixes = PICTURES if still else VIDEOS
         stem, suffix = os.path.splitext(self.path)
-        if suffix and not os.path.isdir(self.path):
+        if self._is_file():
             if self.several:
                 raise InputError(f"`output` must be a folder for several inputs. Received: {self.path!r}.")
             if suffix.lower() not in suffixes:
                 raise InputError(f"`output` for {name!r} must end in one of {suffixes}. Received: {self.path!r}.")
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
             return self.path, "" if still else f"{stem}.csv"
-        drawing = os.path.join(self.path, f"{_short(self.names.get(name, os.path.basename(name)))}.annotated")
+        drawing = self._drawing(name)
         os.makedirs(os.path.dirname(drawing), exist_ok=True)
         return (f"{drawing}.jpg", "") if still else (f"{drawing}.mp4", f"{drawing}.csv")
 
 
-def inputs_of(inputs: Sequence[str], output: str, tables: Sequence[str] = ()) -> list[str]:
+def _refuse_inputs(written: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raises InputError when a file that is going to be written is one that is looked at, by whichever name."""
+    if not (written := list(written)):
+        return
+    there = {_identity(name): name for name in inputs if os.path.exists(name)}
+    for path in written:
+        if name := there.get(_identity(path)):
+            raise InputError(f"`output`: {path!r} would replace the input {name!r}: name another file or folder.")
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def inputs_of(inputs: Sequence[str], output: str) -> list[str]:
     """Returns the files that inputs name, but those found among them that an earlier run wrote; they are counted.
 
     Args:
       inputs: files, folders or patterns, as a user wrote them; a file that is named is always taken.
       output: the folder that results go to; empty for none.
-      tables: names of the tables there.
     """
     found = [source.name for source in sources_of(list(inputs))]
     root = os.path.join(os.path.abspath(output), "") if output else ""
-    results = [root + name for name in tables]
 
     def is_own(path: str) -> bool:
-        path = os.path.abspath(path)
-        return path in results or (path.startswith(root) and path.endswith(RESULTS))
+        in_output = root and path.endswith(earlier.RESULTS) and os.path.abspath(path).startswith(root)
+        return bool(in_output) or earlier.is_result(path)
 
-    own = {path for path in set(found) - set(inputs) if root and is_own(path)}
+    own = {path for path in set(found) - set(map(as_local, inputs)) if is_own(path)}
     if own:
-        print(f"left out: what an earlier run wrote, {len(own)} files such as {min(own)}", file=sys.stderr)
+        count = "1 file" if len(own) == 1 else f"{len(own)} files"
+        print(f"left out: what an earlier run wrote, {count} such as {min(own)}", file=sys.stderr)
     return [path for path in found if path not in own]
 
 
@@ -195,7 +239,8 @@ def draw(frame: SeenFrame, path: str, top_k: int) -> None:
     """Writes a picture with its faces drawn in; it gets its name when it is complete.
 
     Raises:
-      InputError: when it cannot be written.
+      CannotWrite: when the disk is full.
+      InputError: when it cannot be written for another reason.
     """
     import cv2
 
@@ -204,14 +249,15 @@ def draw(frame: SeenFrame, path: str, top_k: int) -> None:
     faces = [(face.number, face.box, face.answer) for face in frame.faces]
     try:
         with files.whole_path(path) as partial:
-            encoded, picture = cv2.imencode(os.path.splitext(path)[1], annotate(frame.rgb, faces, top_k)[..., ::-1])
-            if not encoded:
+            done, picture = cv2.imencode(os.path.splitext(path)[1], annotate(frame.rgb, faces, top_k)[..., ::-1])
+            if not done:
                 raise OSError("the picture could not be encoded")
+            encoded = picture.tobytes()
             # OpenCV opens no file whose name is no UTF-8.
             with open(partial, "wb") as file:
-                file.write(picture)
+                file.write(earlier.marked(encoded) if encoded.startswith(b"\xff\xd8") else encoded)
     except (OSError, cv2.error) as error:
-        raise InputError(f"`output` cannot be written. Received: {path!r} ({error}).") from None
+        raise not_written(path, error) from None
 
 
 def _video(frames: Iterable[SeenFrame], first: SeenFrame, output: Output) -> dict[str, Any]:
@@ -219,12 +265,15 @@ def _video(frames: Iterable[SeenFrame], first: SeenFrame, output: Output) -> dic
 
     drawing, table = output.of(first.source.name, still=False)
     summary = ClipSummary(first.source.name)
-    with VideoWriter(drawing, output.top_k) as writer, CsvTable(table) as rows:
-        for seen in _with_progress(frames, first):
-            writer.write(seen)
-            if seen.looked_at:
-                rows.write(seen)
-                summary.add(seen)
+    try:
+        with VideoWriter(drawing, output.top_k) as writer, CsvTable(table) as rows:
+            for seen in _with_progress(frames, first):
+                writer.write(seen)
+                if seen.looked_at:
+                    rows.write(seen)
+                    summary.add(seen)
+    except OSError as error:
+        raise not_written(table or drawing, error) from None
     written = {name: path for name, path in (("annotated", drawing), ("csv", table)) if path}
     return summary.as_json() | written
 

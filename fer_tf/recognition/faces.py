@@ -17,12 +17,15 @@ from fer_tf.errors import InputError, is_number, not_one_of
 from fer_tf.evaluation.relative import STRENGTH, compared, relative
 from fer_tf.faces import align
 from fer_tf.faces.extractor import FaceExtractor
+from fer_tf.faces.frame import NOTES
+from fer_tf.filesystems import as_local
 from fer_tf.recognition import tables
 from fer_tf.recognition.answers import Network
+from fer_tf.recognition.crops import Stamp, check_unchanged, crops_of, stamp_of
 from fer_tf.recognition.face import Face, face_of
 from fer_tf.recognition.given import GivenFaces
 from fer_tf.recognition.looking import LookOptions, SeenFrame, Unreadable, look
-from fer_tf.recognition.sources import Source, pictures_of
+from fer_tf.recognition.sources import Source
 from fer_tf.recognition.tracking import DescribeFn
 
 if TYPE_CHECKING:
@@ -88,6 +91,7 @@ class Faces:
         self._found: list[Face] = []
         self._rejected: list[tuple] = []
         self._thumbnails: list[np.ndarray] = []
+        self._stamps: dict[int, Stamp | None] = {}
         self._items: Iterator[SeenFrame | Unreadable] | None = None
         self._done = False
         self._ended_by = ""
@@ -215,12 +219,12 @@ class Faces:
     def each_crop(self) -> Iterator[np.ndarray]:
         """Yields each face's crop, uint8 (256, 256, 3), reading the inputs once more but detecting nothing."""
         for source, group in itertools.groupby(self._all(), key=lambda face: face.source):
-            yield from _crops(source, list(group), self._extractor)
+            yield from crops_of(source, list(group), self._extractor, self._stamps.get(id(source)))
 
     def crop(self, face: Face | int) -> np.ndarray:
         """Returns one face's crop, uint8 (256, 256, 3); a clip is read up to its frame."""
         face = self._chosen(face)
-        return next(_crops(face.source, [face], self._extractor))
+        return next(crops_of(face.source, [face], self._extractor, self._stamps.get(id(face.source))))
 
     def explain(self, face: Face | int, method: str = "layercam", expression: str = "") -> np.ndarray:
         """Returns the face with a heat map of what speaks for an expression, uint8 (h, w, 3).
@@ -255,12 +259,12 @@ class Faces:
         Args:
           path: ends in .csv, .jsonl or .parquet (which needs pyarrow).
         """
-        return tables.save(os.fspath(path), self.columns, self._rows())
+        return tables.save(as_local(os.fspath(path)), self.columns, self._rows())
 
     def save_rejected(self, path: str | os.PathLike) -> str:
         """Writes what was left out and returns the path, which ends as that of `save`."""
         self._all()
-        return tables.save(os.fspath(path), tables.REJECTED, self._rejected)
+        return tables.save(as_local(os.fspath(path)), tables.REJECTED, self._rejected)
 
     def save_found(self, path: str | os.PathLike, rejected: str | os.PathLike) -> list[str]:
         """Writes the faces found so far and what was left out, for when an error or Ctrl-C has ended the looking.
@@ -288,6 +292,8 @@ class Faces:
         if not is_number(number, numbers.Integral) or not -len(self._sources) <= number < len(self._sources):
             raise InputError(f"`number` must name one of {len(self._sources)} inputs. Received: {number!r}.")
         source = self._sources[number]
+        self._all()
+        check_unchanged(source, self._stamps.get(id(source)))
         return plot(source, [face for face in self if face.source is source], self._extractor)
 
     def __repr__(self) -> str:
@@ -296,7 +302,8 @@ class Faces:
             return f"<Faces of {inputs}: {len(self._found)}, then ended by {self._ended_by}>"
         if not self._done:
             return f"<Faces of {inputs}: {len(self._found)} so far; iterate, or ask for .table()>"
-        return f"<Faces of {inputs}: {len(self._found)}; {len(self._rejected)} left out>"
+        left_out = sum(reason not in NOTES for _, _, reason, _ in self._rejected)
+        return f"<Faces of {inputs}: {len(self._found)}; {left_out} left out>"
 
     def _repr_html_(self) -> str:
         from fer_tf.recognition.plots import as_html
@@ -364,7 +371,12 @@ class Faces:
             yield from map(tables.with_relative, rows, answers, known, itertools.repeat(self.expressions))
 
     def _look(self, options: LookOptions) -> Iterator[SeenFrame | Unreadable]:
-        return look(self._sources, self._extractor, self._network.classify, options, self._describe)
+        return look(self._stamped(), self._extractor, self._network.classify, options, self._describe)
+
+    def _stamped(self) -> Iterator[Source]:
+        for source in self._sources:
+            self._stamps[id(source)] = stamp_of(source)
+            yield source
 
     def _note(self, item: SeenFrame | Unreadable) -> None:
         """Keeps a frame's faces and what was left out of it."""
@@ -380,18 +392,3 @@ class Faces:
 
 def _folder(source: Source) -> str | None:
     return os.path.dirname(os.path.abspath(source.value)) if isinstance(source.value, str) else None
-
-
-def _crops(source: Source, faces: list[Face], extractor: FaceExtractor | GivenFaces) -> Iterator[np.ndarray]:
-    """Yields the crops of one source's faces, which are in order of its frames."""
-    waiting = iter(faces)
-    face = next(waiting, None)
-    for picture in pictures_of(source, extractor):
-        if face is None:
-            return
-        if picture.number != face.frame:
-            continue
-        pixels = picture.frame()
-        while face is not None and face.frame == picture.number:
-            yield align.warp(pixels.rgb, align.scaled(face.transform, 1 / pixels.shrink))
-            face = next(waiting, None)

@@ -168,6 +168,8 @@ def _found(source: Source, extractor: FaceExtractor, options: LookOptions) -> It
                 continue
             pixels = picture.frame()
             faces, rejected = extractor.search(pixels.rgb) if looked_at else ([], [])
+            if picture.note:
+                rejected = [Rejected(picture.note[0], 0, picture.note[1]), *rejected]
             frame = SeenFrame(
                 source=source,
                 still=picture.still,

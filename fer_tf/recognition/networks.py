@@ -16,6 +16,7 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.errors import InputError
+from fer_tf.filesystems import as_local
 from fer_tf.models.fa_net import picture_share
 from fer_tf.recognition.answers import Answer, OneView, encode_face
 from fer_tf.recognition.joined import JoinedNetwork
@@ -48,7 +49,7 @@ def open_network(source: str | os.PathLike) -> OneView:
     """
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"`source` must be a name, a path or an address. Received: {source!r}.")
-    parts = parts_of(os.fspath(source))
+    parts = [as_local(part) for part in parts_of(as_local(os.fspath(source)))]
     if len(parts) > 1:
         return _joined(parts)
     with _readable(parts[0]):

@@ -16,9 +16,10 @@ import numpy as np
 
 from fer_tf import files
 from fer_tf.errors import InputError
-from fer_tf.faces import media
+from fer_tf.faces import media, stills
 from fer_tf.faces.media import ClipError, Frame, Limits
 from fer_tf.faces.video import Told
+from fer_tf.filesystems import as_local
 
 if TYPE_CHECKING:
     from fer_tf.faces.extractor import FaceExtractor
@@ -78,7 +79,7 @@ def pictures_of(source: Source, extractor: FaceExtractor | GivenFaces) -> Iterat
         still = open_still(value, extractor.options.limits)
         if still:
             with closing(still):
-                yield Told(0, 0.0, lambda: still.frame(PICTURE_SIDE), still=True)
+                yield Told(0, 0.0, lambda: still.frame(PICTURE_SIDE), still=True, note=still.note)
             return
         number = -1
         with (
@@ -120,7 +121,7 @@ def sources_of(inputs: Any, limits: Limits | None = None) -> list[Source]:
     elif hasattr(inputs, "__array__"):  # A table's column.
         inputs = _column(np.asarray(inputs))
     if not isinstance(inputs, Iterable) or isinstance(inputs, Mapping):
-        raise _not_an_input(inputs)
+        raise _not_an_input(inputs, None)
     found: list[Source] = []
     for number, value in enumerate(inputs):
         found += _sources_of_one(value, number, limits)
@@ -155,27 +156,29 @@ def _sources_of_one(value: Any, number: int, limits: Limits | None) -> list[Sour
     if isinstance(value, (str, os.PathLike)):
         return [Source(path, path) for path in _files_of(os.fsdecode(value))]
     if _is_pillow(value):
-        return [Source(f"image {number}", _decoded(value, limits))]
+        return [Source(f"image {number}", _decoded(value, f"image {number}", limits))]
     if hasattr(value, "read"):  # An opened file.
-        # Of one that was opened as text, the bytes lie below.
-        value = (getattr(value, "buffer", value) if isinstance(value, io.TextIOBase) else value).read()
-        if isinstance(value, str):
-            raise InputError("`inputs`: a file was opened as text; open pictures and clips with open(path, 'rb').")
+        value = _content(value, f"bytes {number}")
+        if isinstance(value, ClipError):
+            return [Source(f"bytes {number}", value)]
     if isinstance(value, (bytes, bytearray, memoryview)):
         return [Source(f"bytes {number}", bytes(value))]
     if not hasattr(value, "__array__"):
-        raise _not_an_input(value)
+        raise _not_an_input(value, number)
     array = np.asarray(value)
     if array.dtype.kind in "OSU":  # A tensor with a name.
         return [source for name in _column(array) for source in _sources_of_one(name, number, limits)]
     if array.ndim == 1 and array.dtype == np.uint8 and array.size:  # As cv2.imencode gives a file's bytes.
         return [Source(f"bytes {number}", array.tobytes())]
-    return [Source(f"array {number}", _checked(array))]
+    array = _checked(array)
+    # A buffer may hold the next frame when this one's turn comes; a clip, which may be an hour, is not copied.
+    return [Source(f"array {number}", array if array.ndim == 4 else array.copy())]
 
 
 def _files_of(path: str) -> list[str]:
     if not path:
         raise InputError("`inputs` holds an empty path; '.' is the current folder.")
+    path = as_local(path)
     try:
         found = files.listed(path)
     except OSError as error:
@@ -188,8 +191,25 @@ def _files_of(path: str) -> list[str]:
     return found or [path]
 
 
-def _decoded(image: Any, limits: Limits | None) -> np.ndarray | ClipError:
+def _content(file: Any, name: str) -> bytes | ClipError:
+    """All bytes of an opened file, wherever another reader left it."""
+    # Of one that was opened as text, the bytes lie below.
+    file = getattr(file, "buffer", file) if isinstance(file, io.TextIOBase) else file
+    if getattr(file, "closed", False):
+        return ClipError("missing", name, "the file was closed before it was read: give its path, or keep it open")
+    if hasattr(file, "seekable") and file.seekable():
+        file.seek(0)
+    content = file.read()
+    if isinstance(content, str):
+        raise InputError("`inputs`: a file was opened as text; open pictures and clips with open(path, 'rb').")
+    return content
+
+
+def _decoded(image: Any, name: str, limits: Limits | None) -> np.ndarray | ClipError:
     # At once: when its turn comes, its file may be closed, as after a `with`, or another of its frames be sought.
+    core = getattr(image, "_im", None)
+    if type(core).__name__ == "DeferredError" or (core is None and hasattr(image, "fp") and image.fp is None):
+        return ClipError("missing", name, "the image was closed before it was read: give its path, or keep it open")
     try:
         return media.open(image, limits).frame().rgb
     except ClipError as error:
@@ -215,7 +235,10 @@ def _conversion(array: np.ndarray, fits: bool) -> str:
         return ", which holds no pixel"
     if not fits and array.ndim in (3, 4) and array.shape[-3] in (1, 3):
         order = "(1, 2, 0)" if array.ndim == 3 else "(0, 2, 3, 1)"
-        return f"; where the channels come first: array.transpose{order}"
+        frames = "; where it is a clip of grey frames: np.stack([array] * 3, axis=-1)" if array.ndim == 3 else ""
+        return f"; where the channels come first: array.transpose{order}{frames}"
+    if array.ndim == 3 and not fits:
+        return "; where it is a clip of grey frames: np.stack([array] * 3, axis=-1)"
     if array.dtype.kind not in "fiu" or not fits:
         return ""
     if not np.isfinite(array).all():
@@ -228,7 +251,8 @@ def _conversion(array: np.ndarray, fits: bool) -> str:
             return "; where -1 is black and 1 white: ((array + 1) * 127.5).round().astype('uint8')"
         return "; where 1 is white: (255 * array).round().astype('uint8')"
     if array.dtype == np.uint16:
-        return "; where 65535 is white: (array // 257).astype('uint8')"
+        white = round(stills.white_of(array))
+        return f"; where {white} is white: (array * (255 / {white})).round().astype('uint8')"
     if least < 0 or most > 255:
         return f"; its values are {least} to {most}: bring black to 0 and white to 255"
     return "; where 255 is white: array.astype('uint8')"
@@ -239,7 +263,10 @@ def _is_pillow(value: Any) -> bool:
     return any(kind.__module__ == "PIL.Image" for kind in type(value).__mro__)
 
 
-def _not_an_input(value: Any) -> InputError:
+def _not_an_input(value: Any, number: int | None) -> InputError:
+    empty = value is None or value != value
+    at = "" if number is None else f" at position {number}{', where a table has no value' if empty else ''}"
     return InputError(
-        f"`inputs` takes paths, arrays, bytes and Pillow images, alone or in a list. Received: {type(value).__name__}."
+        f"`inputs` takes paths, arrays, bytes and Pillow images, alone or in a list. Received: {type(value).__name__}"
+        f"{at}."
     )

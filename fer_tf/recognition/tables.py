@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ def save(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> str:
     """Writes a table by the path's ending, row by row; the file gets its name when it is complete.
 
     Raises:
+      CannotWrite: when the disk is full.
       InputError: for another ending, where nothing can be written, or for Parquet without pyarrow.
     """
     suffix = os.path.splitext(path)[1].lower()
@@ -83,8 +85,17 @@ def save(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> str:
         with files.whole_path(path) as partial:
             writers[suffix](partial, columns, rows)
     except OSError as error:
-        raise InputError(f"{path!r} cannot be written: {error}") from None
+        raise not_written(path, error) from None
     return path
+
+
+def not_written(path: str, error: Exception) -> Exception:
+    """Returns the error for a file of results: a full disk is no fault of who named the file, anything else is."""
+    if isinstance(error, files.CannotWrite):
+        return error
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return files.cannot_write(path, error)
+    return InputError(f"`output` cannot be written. Received: {path!r} ({error}).")
 
 
 def _write_csv(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:

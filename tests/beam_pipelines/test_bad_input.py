@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -18,6 +19,7 @@ from fer_tf import config, files
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord
+from fer_tf.labels import TASKS
 from tests.beam_pipelines.conftest import FLAGS, Built, read, run, write_rows
 
 GOOD = [f"take_1/{person}/happy/{pose}.mp4" for person in ("P001", "P009") for pose in ("front", "half_right")]
@@ -255,3 +257,16 @@ def test_a_disk_that_fills_up_is_told_and_leaves_no_final_name(
     assert "is full" in capsys.readouterr().err
     assert not any((tmp_path / name).exists() for name in ("records", "pairs", "dataset.json"))
     assert not list((tmp_path / ".building").rglob("*.tfrecord*"))
+
+
+def test_a_clip_that_was_turned_is_noted_and_not_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = {
+        "counts": {"faces": 9, "persons": 2},
+        "records": {"examples": 9, "files": 1},
+        "pairs": {"examples": 0, "files": 1},
+        "tasks": {task: {"train": 7, "val": 1, "test": 1} for task in TASKS},
+        "rejected": {"no_face": 3, "turned": 1, "missing": 2},
+    }
+    build.Build._say(SimpleNamespace(settings=SimpleNamespace(output="out")), dataset, 1.0)
+    said = [line.split(" (")[0].strip() for line in capsys.readouterr().out.splitlines() if "rejected.jsonl" in line]
+    assert said == ["left out no_face 3", "noted turned 1", "at fault missing 2"]

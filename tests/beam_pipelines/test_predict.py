@@ -17,7 +17,7 @@ from beam_pipelines import predict
 from fer_tf import config
 from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError, ServerError
-from fer_tf.faces.extractor import ExtractorOptions, FaceExtractor
+from fer_tf.faces.extractor import ClipFaces, ExtractorOptions, FaceExtractor, Rejected
 from fer_tf.recognition.networks import ExportedNetwork, newest_version, pinned
 from fer_tf.recognition.reaching import START
 from fer_tf.recognition.recognizer import Recognizer
@@ -258,3 +258,17 @@ def test_a_server_that_is_not_there_or_ends_in_the_middle_is_told_in_a_line(
     assert config.run_command(predict.main, [f"--model={address}", *flags]) == config.EXIT_FAILED
     assert f"error: {address} answered UNAVAILABLE: Socket closed\n" in capsys.readouterr().err
     assert not (tmp_path / "predictions.jsonl").exists()
+
+
+def test_a_clip_that_was_turned_is_listed_and_not_counted_among_what_was_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded:
+        """What a worker keeps."""
+
+    found = ClipFaces((), (Rejected("turned", -1), Rejected("no_face", 3)), 4, 1, 1.0)
+    for name, stands_for in (("found_faces", found), ("FaceExtractor", None), ("Describer", None)):
+        monkeypatch.setattr(predict, name, lambda *_, stands_for=stands_for: stands_for or Loaded())
+    given = predict.FindFaces(ExtractorOptions(), True, "none").process(os.fsencode(tmp_path / "a.mp4"))
+    tagged = [(item.tag, json.loads(item.value)["reason"]) for item in given if item.tag != "files"]
+    assert tagged == [("noted", "turned"), ("left_out", "no_face")]

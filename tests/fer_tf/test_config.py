@@ -174,3 +174,15 @@ def test_a_flags_value_may_follow_it_and_inputs_stand_anywhere(
 ) -> None:
     found = parsed(*argv)
     assert (found.inputs, found.verify, found.own.epochs) == (inputs, verify, epochs)
+
+
+def test_behind_two_hyphens_names_may_begin_with_one() -> None:
+    assert parsed("a.jpg", "--", "-dash.jpg", "--epochs=3").inputs == ["a.jpg", "-dash.jpg", "--epochs=3"]
+    assert parsed("--", "-dash.jpg").inputs == ["-dash.jpg"]
+
+
+def test_the_users_folder_stands_for_a_tilde_which_a_shell_leaves_in_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    found = parsed("~/a.jpg", "a~/b~.jpg", "~backup", "--data=~/out")
+    assert found.inputs == ["/home/anna/a.jpg", "a~/b~.jpg", "~backup"] and found.data == "/home/anna/out"
+    assert parsed("--data=er_ss=~/faces,jaffe=~/j").data == "er_ss=/home/anna/faces,jaffe=/home/anna/j"

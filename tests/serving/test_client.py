@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -177,9 +178,30 @@ def test_a_drawing_that_cannot_be_written_is_an_error(samples: Path, address: st
     # A folder stands where the picture should go.
     (tmp_path / "photo.jpg.annotated.jpg").mkdir()
     flags = [f"--server={address}", f"--output={tmp_path}", "--timeout=60"]
-    with pytest.raises(InputError, match=r"`output` cannot be written.*photo\.jpg\.annotated\.jpg"):
+    with pytest.raises(InputError, match=r"photo\.jpg\.annotated\.jpg' was not written by an earlier run"):
         client.main([str(samples / "photo.jpg"), *flags])
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg.annotated.jpg"]
+
+
+def test_an_input_is_never_replaced_by_what_is_drawn_of_it(
+    samples: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(samples / "photo.jpg", "photo.jpg")
+    shutil.copy(samples / CLIP, "clip.mp4")
+    os.link("photo.jpg", "link.jpg")
+    Path("clip.csv").write_text("video,person\nclip.mp4,P1\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for source, output, message in (
+        ("photo.jpg", "photo.jpg", "'photo.jpg' would replace the input 'photo.jpg'"),
+        ("photo.jpg", "link.jpg", "'link.jpg' would replace the input 'photo.jpg'"),
+        ("./clip.mp4", f"{tmp_path}/clip.mp4", "would replace the input"),
+        # A video's table stands beside its drawing, under a name that nobody wrote.
+        (str(samples / CLIP), "clip.mp4", "'clip.csv' was not written by an earlier run"),
+    ):
+        with pytest.raises(InputError, match=message):
+            client.main([source, f"--output={output}", f"--server={address}", "--timeout=60"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_without_inputs_the_usage_is_shown(capsys: pytest.CaptureFixture) -> None:

@@ -227,6 +227,8 @@ PLAIN = "video,person,expression,pose\na/b.mp4,P1,happy,front\na/c.mp4,P2,sad,fr
         PLAIN.replace("video,", " Video , ").encode(),
         ("," + PLAIN.replace("\na", "\n0,a")).encode(),
         (PLAIN + ",,,\n\n").encode(),
+        # Written by hand: a blank behind a quoted value.
+        PLAIN.replace("happy,", '"happy" ,').encode(),
         ("\n \nsep=;\n" + PLAIN.replace(",", ";")).encode(),
         # Two files, one behind the other: of each the header, and of the second the mark that Windows writes.
         (PLAIN.replace("a/c", "video,Person , expression,POSE\n\ufeffa/c")).encode(),
@@ -265,6 +267,59 @@ def test_a_csv_is_read_as_spreadsheets_write_it(content: bytes) -> None:
 def test_what_is_no_csv_is_called_by_its_name_with_advice_that_fits(content: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
         list(annotations.read_rows(content.splitlines(keepends=True), "a.csv", AnnotationOptions()))
+
+
+NOTED = "video,person,expression,pose,notes\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        # In the last column a value may be as long as the file: nothing is missing behind it.
+        (PLAIN.replace("happy,front", 'happy,"front') + PLAIN, "a.csv, line 2: a quotation mark has no second one"),
+        # Two of them end each other, and what lies between is a pose.
+        (
+            PLAIN.replace("happy,front", 'happy,"front') + 'd.mp4,P3,sad,front"\n',
+            "line 2: `pose` has a line break behind",
+        ),
+        (
+            PLAIN.replace("happy,front", 'happy,"front') + 'd.mp4,P3,sad,"front\n',
+            "line 2: .* its second one only 2 lines",
+        ),
+        (
+            PLAIN.replace(",front", ',"front', 1).replace("sad,", 'sad",'),
+            "line 2: `pose` has a line break behind 'front'",
+        ),
+        (
+            NOTED + 'a.mp4,P1,sad,front,"smiles\nb.mp4,P1,sad,front,ok\nc.mp4,P1,sad,front,ok\n',
+            "line 2: .* no second one",
+        ),
+        (
+            NOTED + 'a.mp4,P1,sad,front,"smiles\nb.mp4,P1,sad,front,ok\nc.mp4,P1,sad,front,ok"\n',
+            "line 2: .* further rows",
+        ),
+        (
+            "video,person,expression,pose,reviewer_1\n" + 'a,P1,sad,front,"sad\nb,P1,sad,front,sad"\n',
+            "`reviewer_1` has",
+        ),
+        # A line feed among an old Macintosh's returns.
+        (
+            NOTED.replace("\n", "\r") + 'a.mp4,P1,sad,front,"x\rb.mp4,P1,sad,front,y\nz\r',
+            "line 2: a quotation mark has no second",
+        ),
+    ],
+)
+def test_a_stray_quotation_mark_takes_no_row_with_it_in_silence(content: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        list(annotations.read_rows(content.encode().splitlines(keepends=True), "a.csv", AnnotationOptions()))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_note_of_several_lines_in_quotation_marks_is_one_value(end: str) -> None:
+    note = '"She said ""oh"", looked up,\nthen smiled, laughed, turned, left, and came back.\n\nTake 2, 3"'
+    lines = [NOTED.strip(), f"a.mp4,P1,happy,front,{note}", "b.mp4,P1,sad,front,ok", ""]
+    content = end.join(lines).encode()
+    assert [clip.clip_id for clip in parsed(content)[0]] == ["a.mp4", "b.mp4"]
 
 
 def test_paths_of_other_systems_and_below_the_root_are_understood() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from fer_tf.config import EXIT_INCOMPLETE, EXIT_OK
 from fer_tf.errors import InputError
 from fer_tf.recognition import __main__ as command
 from fer_tf.recognition import tables
-from fer_tf.recognition.command import Output
+from fer_tf.recognition.command import Output, inputs_of
 
 CLIP = "take_1/P004/happy/front.mp4"
 
@@ -52,11 +53,19 @@ def test_one_table_annotated_copies_and_a_list_of_what_was_left_out(
         assert len(list(drawn.decode(video=0))) == 12
     names = ["faces.csv", "front.mp4.annotated.mp4", "rejected.csv", "two.png.annotated.jpg"]
     assert sorted(path.name for path in out.iterdir()) == names
-    # A second run over a folder with the first one's results takes none of them for an input, unless it is named.
-    assert command.inputs_of([str(out), two_faces], str(out), command.TABLES) == [two_faces]
-    assert "4 files such as" in capsys.readouterr().err
-    assert command.inputs_of([str(out / names[3])], str(out), command.TABLES) == [str(out / names[3])]
-    assert len(command.inputs_of([str(out)], str(tmp_path))) == 2 and len(command.inputs_of([str(out)], "")) == 4
+    # A further run over a folder with this one's results takes none of them for an input, unless it is named.
+    for output in (str(out), str(tmp_path / "other"), ""):
+        assert inputs_of([str(out), two_faces], output) == [two_faces]
+        assert "4 files such as" in capsys.readouterr().err
+        assert inputs_of([str(out / names[3])], output) == [str(out / names[3])]
+    # Drawings without the mark, of a version before there was one: the picture lies beside, or the table lists it.
+    shutil.copy(two_faces, out / "two.png.annotated.jpg")
+    shutil.copy(two_faces, out / "mine.annotated.jpg")
+    assert inputs_of([str(out)], "") == [str(out / "mine.annotated.jpg")]
+    (out / "faces.csv").unlink()
+    assert str(out / "two.png.annotated.jpg") in inputs_of([str(out)], "")
+    shutil.copy(two_faces, out / "two.png")
+    assert inputs_of([str(out)], "") == [str(out / "mine.annotated.jpg"), str(out / "two.png")]
 
 
 def test_a_flag_asks_about_each_face_and_its_mirror_image(two_faces: str, tmp_path: Path) -> None:

@@ -92,7 +92,11 @@ def test_what_is_no_input_is_refused_with_its_kind(tmp_path: Path) -> None:
         (pandas.DataFrame({"image": ["a.jpg"], "label": ["sad"]}), r"one column of names.*\(1, 2\)"),
         (io.StringIO("text"), r"open\(path, 'rb'\)"),
         (np.full((9, 9, 3), 200.0), r"where 255 is white: array\.astype\('uint8'\)"),
-        (np.zeros((9, 9, 3), np.uint16), r"where 65535 is white: \(array // 257\)"),
+        (np.full((9, 9, 3), 40_000, np.uint16), r"where 65535 is white: \(array \* \(255 / 65535\)\)\.round\(\)"),
+        (np.full((9, 9, 3), 4000, np.uint16), "where 4095 is white: "),
+        (pandas.Series(["a.jpg", None]), "Received: float at position 1, where a table has no value"),
+        (np.zeros((3, 9, 9), np.uint8), r"a clip of grey frames: np\.stack\(\[array\] \* 3, axis=-1\)"),
+        (np.zeros((7, 9, 9), np.uint8), r"a clip of grey frames: np\.stack\(\[array\] \* 3, axis=-1\)"),
         (np.zeros((3, 9, 9), np.uint8), r"where the channels come first: array\.transpose\(1, 2, 0\)"),
         (np.zeros((2, 3, 9, 9), np.uint8), r"array\.transpose\(0, 2, 3, 1\)"),
         ("https://example.org/a.jpg", "download"),
@@ -342,6 +346,13 @@ def test_a_long_input_is_looked_at_only_as_far_as_it_is_asked_for(recognize: fer
 
 
 def test_an_unknown_option_or_source_is_named() -> None:
+    for options, message in (
+        ({"min_score": "0.9"}, r"`min_score` must be a number\. Received: '0\.9'"),
+        ({"max_side": 640.0}, r"`max_side` must be a whole number\. Received: 640\.0"),
+        ({"decode_timeout_s": None}, "`decode_timeout_s` must be a number"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fer_tf.Recognizer.load("pretrained", **options)
     with pytest.raises(InputError, match=r"`option` must be one of .*'min_score'.*Received: 'min_scores'"):
         fer_tf.Recognizer.load("pretrained", min_scores=0.5)
     with pytest.raises(InputError, match=r"`tta` must be one of \('none', 'flip', 'views'\)\. Received: 'mirror'"):
