@@ -14,9 +14,7 @@ import tensorflow as tf
 from fer_tf import files
 from fer_tf.config import replace
 from fer_tf.data import inputs, mixed, public
-from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
-from fer_tf.data.parts import AS_THEY_ARE, Sampling
 from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
@@ -28,12 +26,10 @@ from fer_tf.synthesis import shards
 from trainer import borrowed, persons_out, runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
-from trainer.config import FaNetOptions, TaskConfig
+from trainer.config import TaskConfig
 from trainer.recipes import Phase, Recipe, recipe_of
+from trainer.shown import pass_faces, sampling_of, statistics_batches, training_batches
 from trainer.teaching import pupil
-
-# Batches that the statistics of averaged weights are measured on.
-STATISTICS_BATCHES = 30
 
 
 def run(config: TaskConfig) -> None:
@@ -206,62 +202,14 @@ def _train_phase(
     )
 
 
-def sampling_of(options: FaNetOptions) -> Sampling:
-    """Returns what a run's targets are."""
-    return Sampling(options.labels, balanced=options.balance == "sampling")
-
-
 def _prior(config: TaskConfig, faces: FaceSet) -> np.ndarray | None:
-    """Returns each class's share of what an epoch shows, where the loss is to undo it."""
+    """Returns each class's share of the targets of an epoch, where the loss is to undo it."""
     if not config.fa_net.balance.startswith("softmax"):
         return None
     if config.fa_net.balance == "softmax_real" and faces.synthetic_fingerprint:
         faces = read_faces(replace(config, synthetic=False))
-    counts = faces.parts["train"].counts(len(faces.expressions), sampling_of(config.fa_net)).sum(axis=0)
-    return counts / counts.sum()
-
-
-def pass_faces(train: inputs.Part, num_classes: int, sampling: Sampling) -> int:
-    """Returns how many faces a pass shows."""
-    return round(float(train.counts(num_classes, sampling).sum()))
-
-
-def training_batches(
-    train: inputs.Part,
-    spec: FaNetSpec,
-    batch_size: int,
-    seed: int,
-    augmentation: Augmentation,
-    first_epoch: int = 0,
-    sampling: Sampling = AS_THEY_ARE,
-    steps_per_epoch: int = 0,
-) -> tf.data.Dataset:
-    """Returns this worker's training faces as a network of the spec takes them; an epoch is one pass unless told."""
-    return inputs.training_batches(
-        train,
-        spec.num_classes,
-        image_size=spec.image_size,
-        channels=spec.channels,
-        crop=spec.crop,
-        batch_size=batch_size,
-        steps_per_epoch=steps_per_epoch or pass_faces(train, spec.num_classes, sampling) // batch_size,
-        augmentation=augmentation,
-        seed=seed,
-        sampling=sampling,
-        first_epoch=first_epoch,
-        worker=runtime.worker(),
-        workers=runtime.workers(),
-    )
-
-
-def statistics_batches(train: inputs.Part, spec: FaNetSpec, batch_size: int, seed: int, flip: bool) -> tf.data.Dataset:
-    """Returns the faces that batch-norm statistics are measured on.
-
-    Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones; of
-    a small set each face once.
-    """
-    count = min(STATISTICS_BATCHES, max(1, len(train) // batch_size))
-    return training_batches(train, spec, batch_size, seed, Augmentation(flip=flip)).take(count)
+    masses = faces.parts["train"].masses(len(faces.expressions), sampling_of(config.fa_net))
+    return masses / masses.sum()
 
 
 def _restored(

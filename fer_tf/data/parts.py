@@ -121,6 +121,18 @@ class Part:
             start += stored.faces
         return np.array(counts).reshape(len(self.stored), num_classes)
 
+    def masses(self, num_classes: int, sampling: Sampling) -> np.ndarray:
+        """Returns what the targets of an epoch add up to for each class before balancing, float64 (num_classes,).
+
+        A face that several people voted on gives each class its share of the votes, as its target does.
+        """
+        if sampling.labels == "majority" or not self.votes.shape[1]:
+            return self.counts(num_classes, sampling).sum(axis=0)
+        total = self.votes.sum(axis=1, keepdims=True, dtype=np.float64)
+        shares = np.where(total > 0, self.votes / np.maximum(total, 1e-12), np.eye(num_classes)[self.labels])
+        weights = np.repeat([stored.weight for stored in self.stored], [stored.faces for stored in self.stored])
+        return weights @ shares
+
     def seen(self, times: float) -> Part:
         """Returns the part with its faces seen so many times as often; by 0.7 seven of ten, which chance decides."""
         return replace(self, stored=tuple(replace(place, weight=place.weight * times) for place in self.stored))
@@ -138,7 +150,6 @@ class Part:
 
     def encoded(self) -> Any:
         """Returns a tf.data.Dataset of (image bytes, label) in the table's order."""
-
         faces = None
         for stored in self.stored:
             rows = from_records(stored, ("image", "expression_id"))
