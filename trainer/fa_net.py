@@ -21,6 +21,7 @@ from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import dlib_resnet, fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
+from fer_tf.models.loss_scale import scaled
 from fer_tf.run_folder import RunFolder
 from fer_tf.synthesis import shards
 from trainer import borrowed, persons_out, runtime, tensorboard
@@ -244,7 +245,7 @@ def _restored(
             teacher = borrowed.load_teacher(config.fa_net.teacher, spec)
             model = pupil(model, teacher, config.fa_net.teacher_weight, mirror)
         model.compile(
-            optimizer,
+            scaled(optimizer),
             LabelCrossentropy(recipe.label_smoothing, _prior(config, faces), config.fa_net.balance_strength),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             jit_compile=False,

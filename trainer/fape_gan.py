@@ -219,6 +219,7 @@ class _Trainer:
             history.append({"epoch": epoch, **self._one_epoch(epoch), **self._monitor.after_epoch(self._gan, epoch)})
             logging.info("FaPE-GAN epoch %d/%d: %s", epoch + 1, epochs, _line(history[-1]))
             # History first: a run killed between the two repeats the epoch and writes the same line again.
+            self._check_finite()
             with self._writing():
                 self._folder.write_history(history)
                 save_generator(self._folder.path, self._gan.averaged_generator(), self._gan.spec)
@@ -245,9 +246,20 @@ class _Trainer:
         return {name: float(values[-1]) for name, values in fitted.history.items()}
 
     def checkpoint(self, step: int) -> None:
+        self._check_finite()
         self.step.assign(step)
         with self._writing():
             self._manager.save()
+
+    def continue_means(self) -> None:
+        """Gives the trackers what they held at the checkpoint; `fit` begins each epoch with empty ones."""
+        for tracker, (total, count) in zip(self._gan.trackers.values(), self._sums.numpy(), strict=True):
+            tracker.total.assign(total)
+            tracker.count.assign(count)
+
+    def _check_finite(self) -> None:
+        variables = [*self._gan.generator.weights, *self._gan.discriminator.weights, *self._gan.average]
+        runtime.refuse_not_finite(variables, f"FaPE-GAN's weights in epoch {int(self.epoch.numpy()) + 1}")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

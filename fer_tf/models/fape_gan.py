@@ -17,6 +17,7 @@ from fer_tf.errors import InputError, not_one_of
 from fer_tf.models import diff_augment, losses
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import First, SelfAttention, SpectralConv2D
+from fer_tf.models.loss_scale import LossScaleOptimizer
 from fer_tf.run_folder import SPEC_FILE
 
 RECIPES = ("paper", "best")
@@ -231,7 +232,7 @@ class FapeGan(keras.Model):
 
     def _optimizer(self, loss_scale: bool) -> keras.optimizers.Optimizer:
         adam = keras.optimizers.Adam(self.spec.learning_rate, self.spec.beta_1, self.spec.beta_2)
-        return keras.optimizers.LossScaleOptimizer(adam) if loss_scale else adam
+        return LossScaleOptimizer(adam) if loss_scale else adam
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
