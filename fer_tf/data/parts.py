@@ -180,7 +180,8 @@ class Part:
             present = by_class > 0
             factor[present] = by_class.sum() / present.sum() / by_class[present]
         streams = [_targets(stored, num_classes, sampling, factor, seed) for stored in self.stored]
-        faces = streams[0] if len(streams) == 1 else _mixed(streams, counts.sum(axis=1), seed)
+        # By what each holds once rare classes are repeated, or one ends before the others and leaves the rest to them.
+        faces = streams[0] if len(streams) == 1 else _mixed(streams, counts @ factor, seed)
         record_bytes = max(1.0, *(stored.record_bytes for stored in self.stored))
         room = max(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / record_bytes))
         faces = faces.shuffle(max(1, min(room, round(by_class.sum()))), seed=seed, reshuffle_each_iteration=False)
