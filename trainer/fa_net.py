@@ -324,6 +324,13 @@ def logits_of(model: keras.Model, batches: tf.data.Dataset, num_classes: int, mi
     return np.concatenate(rows) if rows else np.zeros((0, num_classes), np.float32)
 
 
+def temperature_of(model: keras.Model, spec: FaNetSpec, faces: FaceSet, otherwise: float) -> float:
+    """Returns the temperature that fits a network's answers to the validation part, or `otherwise` without one."""
+    if not len(val := faces.parts["val"]):
+        return otherwise
+    return calibration.fit_temperature(mixed.answerable(faces, "val", predict(model, val, spec)), val.labels)
+
+
 def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:
     """Fits the temperature of the kept weights on the validation part, stores it and marks the run as finished.
 
@@ -334,12 +341,9 @@ def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:
         return
     folder = config.folder.fa_net
     model, spec = fa_net.load(folder.path)
-    val, temperature = faces.parts["val"], state.temperature
-    if len(val):
-        logits = mixed.answerable(faces, "val", predict(model, val, spec))
-        temperature = calibration.fit_temperature(logits, val.labels)
+    temperature = temperature_of(model, spec, faces, state.temperature)
     fa_net.save_spec(folder.path, dataclasses.replace(spec, temperature=temperature))
     folder.write_history(dataclasses.asdict(state))
     folder.finish(f"{state.epoch} epochs, {state.seconds:.0f} s")
-    score = f", val accuracy {state.best_score:.4f}" if len(val) else ""
+    score = f", val accuracy {state.best_score:.4f}" if len(faces.parts["val"]) else ""
     logging.info("fa_net finished: kept epoch %d%s", state.best_epoch, score)
