@@ -86,12 +86,13 @@ def leave_persons_out(config: TaskConfig, faces: FaceSet) -> None:
         config_of_one = replace(config, run_dir=persons_out.folder_of(network, person), keep="last")
         train(config_of_one, others)
         model, spec = fa_net.load(config_of_one.folder.fa_net.path)
-        found = dict(zip(others.parts["test"].image_ids, predict(model, others.parts["test"], spec), strict=True))
+        logits = predict(model, others.parts["test"], spec, config.fa_net.tta)
+        found = dict(zip(others.parts["test"].image_ids, logits, strict=True))
         files.delete_folder(config_of_one.folder.fa_net.checkpoints)
         keras.backend.clear_session()
         return np.stack([found[image_id] for image_id in own.image_ids])
 
-    persons_out.answer_all(config.folder, network, faces, answers)
+    persons_out.answer_all(config.folder, network, faces, answers, config.fa_net.tta)
 
 
 def read_faces(config: TaskConfig) -> FaceSet:
