@@ -39,7 +39,7 @@ class GanSpec:
       l1_weight: lambda of equation 3.
       feature_weight: weight of the match of the discriminator's inner maps; 0 leaves it out.
       face_weight: weight of the distance on the inner maps of the Fa-Net that `FapeGan` is given; 0 leaves it out.
-      spectral_norm: whether the discriminator's kernels are divided by their largest singular value.
+      spectral_norm: whether the discriminator's kernels are divided by about their largest singular value.
       sees_mask: whether the discriminator also sees the pose mask.
       attention: whether the generator's 8 x 8 map has self-attention.
       augment: whether the discriminator sees faces and masks changed at random (see `diff_augment`).
