@@ -169,7 +169,7 @@ def _given(model: Any, spec: FaNetSpec, part: Part, config: TaskConfig, tightnes
     pictures = (decode_image(encoded).numpy() for encoded, _ in part.encoded().as_numpy_iterator())
     views = TTA[config.fa_net.tta]
     # The four tasks' faces are aligned, and of an aligned face as much is seen as in use.
-    share = spec.served_crop if config.task in TASKS else spec.crop
+    share = spec.window(aligned=config.task in TASKS)
     return _answers(model, spec, pictures, views, (1.0, share), tightness), np.ones(len(part), bool)
 
 

@@ -7,15 +7,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fer_tf.config import EXIT_OK, of, parse, run_command, to_dict
 from fer_tf.data import public
 from fer_tf.data.inputs import FaceSet
+from fer_tf.data.parts import Labels
 from fer_tf.errors import InputError
-from fer_tf.evaluation import calibration
 from fer_tf.labels import TASKS
 from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
@@ -23,6 +23,8 @@ from fer_tf.run_folder import RunFolder, network_folder
 from trainer.config import TaskConfig
 
 BATCH_SIZE = 128
+# Flags of the networks' trainings without which their data reads as other faces.
+TAKEN = ("mapping", "set_weights", "labels")
 # What networks must share for their weights to have a mean.
 SHARED = (
     "expressions",
@@ -50,6 +52,9 @@ class AverageConfig:
       run_dir: the run folder to write.
       held_out: share of FER2013's Training that none of them was trained on; with 0 there is no validation part, and
         the temperature is the mean of theirs.
+      mapping: of networks of several sets (task mixed), as for trainer.task; what they were trained with when empty.
+      set_weights: likewise.
+      labels: what votes mean for balance_strength, as for trainer.task; what they were trained with when empty.
       balance_strength: share of the logarithm of the training faces' class shares that is taken off the logits, as
         --balance=softmax with this strength would have had it from the start (Menon et al. 2021, arXiv 2007.07314):
         rare classes are answered more often, and the mean over the classes rises while accuracy may fall.
@@ -60,6 +65,9 @@ class AverageConfig:
     data: str = "data/faces"
     run_dir: str = "runs/average"
     held_out: float = public.HELD_OUT
+    mapping: str = ""
+    set_weights: str = ""
+    labels: Literal["", Labels] = ""
     balance_strength: float = 0.0
     flip: bool = True
 
@@ -90,14 +98,15 @@ def average(config: AverageConfig) -> None:
     """Writes `fa_net/` as a training does, with config.json, metrics.json and evaluation.html.
 
     Raises:
-      InputError: when the run folder is taken, the networks differ, or one knows the validation part.
+      InputError: when the run folder is taken, the networks differ, have other labels than the data, or one knows the
+        validation part; nothing is written then.
     """
     # TensorFlow comes with them: --help does without.
-    from fer_tf.data.parts import AS_THEY_ARE
     from trainer import evaluate, runtime
     from trainer.batch_statistics import BatchStatistics
     from trainer.callbacks import State
-    from trainer.fa_net import aligned_crop, predict, read_faces, statistics_batches
+    from trainer.fa_net import aligned_crop, read_faces, temperature_of
+    from trainer.shown import sampling_of, statistics_batches
 
     run = RunFolder(config.run_dir)
     if run.fa_net.has_spec:
@@ -105,8 +114,18 @@ def average(config: AverageConfig) -> None:
     loaded = [fa_net.load(network_folder(source)) for source in config.sources]
     specs = [spec for _, spec in loaded]
     check_alike(config.sources, specs)
-    task = of(TaskConfig, task=specs[0].task, data=config.data, run_dir=config.run_dir, held_out=config.held_out)
+    task = of(
+        TaskConfig,
+        task=specs[0].task,
+        data=config.data,
+        run_dir=config.run_dir,
+        held_out=config.held_out,
+        **flags_of(config),
+    )
     faces = read_faces(task)
+    # Now, and not by the evaluation: nothing is written yet.
+    for source, spec in zip(config.sources, specs, strict=True):
+        evaluate.check_labels(spec, faces, source)
     check_unseen(config.sources, specs, faces)
     model, spec = (
         loaded[0][0],
@@ -121,12 +140,8 @@ def average(config: AverageConfig) -> None:
     if len(specs) > 1:
         BatchStatistics(model, statistics_batches(train, spec, min(BATCH_SIZE, len(train)), 0, config.flip)).refresh()
     if config.balance_strength:
-        balance(model, train.counts(len(faces.expressions), AS_THEY_ARE).sum(axis=0), config.balance_strength)
-    val = faces.parts["val"]
-    if len(val):
-        temperature = calibration.fit_temperature(predict(model, val, spec), val.labels)
-    else:
-        temperature = float(np.mean([spec.temperature for spec in specs]))
+        balance(model, train.masses(len(faces.expressions), sampling_of(task.fa_net)), config.balance_strength)
+    temperature = temperature_of(model, spec, faces, float(np.mean([spec.temperature for spec in specs])))
     lineage.write(run.fa_net.path, lineage.merged(*(lineage.read(source) for source in config.sources)))
     fa_net.save(run.fa_net.path, model, dataclasses.replace(spec, temperature=temperature))
     notes = [f"{config.balance_strength:g} of the logarithm of the class shares was taken off the logits afterwards"]
@@ -150,12 +165,32 @@ def told(networks: int) -> str:
     return "the weights of one network" if networks == 1 else f"the mean of {networks} networks' weights"
 
 
+def flags_of(config: AverageConfig) -> dict[str, str]:
+    """Returns the flags of the networks' trainings that say what their faces are called and how often they are seen.
+
+    Raises:
+      InputError: when the trainings differ in one that the command does not give.
+    """
+    found: dict[str, str] = {}
+    known = {source: flags for source in config.sources if (flags := config_of(source).get("flags"))}
+    for name in TAKEN:
+        values = {source: flags[name] for source, flags in known.items() if name in flags}
+        if given := getattr(config, name, ""):
+            found[name] = given
+        elif len(set(values.values())) > 1:
+            raise InputError(f"the trainings differ in `{name}`: {values}; say which by --{name}.")
+        elif values:
+            found[name] = next(iter(values.values()))
+    return found
+
+
 def balance(model: Any, counts: np.ndarray, strength: float) -> None:
     """Takes a share of the logarithm of the classes' shares off a network's logits, in the bias of its head.
 
     Args:
       model: the network.
-      counts: float (num_classes,), training faces of each class; one without any is taken for one face.
+      counts: float (num_classes,), training faces of each class, those that people voted on by their votes' shares;
+        one of less than a face is taken for one face.
       strength: 0 changes nothing, 1 has the network answer as if all classes were equally frequent.
 
     Raises:
@@ -172,11 +207,14 @@ def balance(model: Any, counts: np.ndarray, strength: float) -> None:
 
 def recipes_of(source: str) -> tuple[str, ...]:
     """Returns the recipes that a network was trained by, as far as its run folder tells."""
-    for run in (RunFolder(source), RunFolder.of_network(network_folder(source))):
-        config = run.read_config()
-        if config:
-            return tuple(config.get("recipes", [config.get("flags", {}).get("recipe", "unknown")]))
-    return ("unknown",)
+    config = config_of(source)
+    return tuple(config.get("recipes", [config.get("flags", {}).get("recipe", "unknown")]))
+
+
+def config_of(source: str) -> dict[str, Any]:
+    """Returns the config.json of the run that a network is of; empty without one, as of a published network."""
+    runs = (RunFolder(source), RunFolder.of_network(network_folder(source)))
+    return next((config for run in runs if (config := run.read_config())), {})
 
 
 def check_alike(sources: Sequence[str], specs: Sequence[FaNetSpec]) -> None:

@@ -199,8 +199,11 @@ class EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         state, logs = self._checkpoints.state, {} if logs is None else logs
         logs["images_per_second"] = self._images / (time.monotonic() - self._started)
+        # A step of which only the weights tell, the last of an epoch: its loss was that of the weights before.
+        runtime.refuse_not_finite(self.model.weights, f"the weights at the end of epoch {epoch + 1}")
         swap = self._averages()
         swap.on_test_begin()
+        runtime.refuse_not_finite(self.model.weights, f"the averaged weights at the end of epoch {epoch + 1}")
         logs.update(self._evaluate(epoch + 1))
         # Equal scores: the later epoch, whose learning rate was lower.
         if self._keep_last or logs["val_accuracy"] >= state.best_score:

@@ -76,14 +76,16 @@ def run(config: TaskConfig) -> None:
             splits[f"{split}_by_set"] = _by_set(faces, whole, answers, judged.temperature)
     if faces.may_repeat:
         splits |= _without_copies(faces, part, logits, judged.temperature)
-    splits |= _without_persons(run, faces)
+    # Competitors answer one view alone.
+    tta = "none" if config.is_competitor else config.fa_net.tta
+    splits |= _without_persons(run, faces, tta)
     result = {
         "task": config.task,
         "method": config.method,
         # A mean of trainings was made by theirs.
         "recipe": " and ".join(run.read_config().get("recipes", [config.fa_net.recipe])),
         "finished": run.classifier.is_finished,
-        "tta": config.fa_net.tta,
+        "tta": tta,
         **judged.about,
         "images_per_second": speed,
         "data_fingerprint": faces.fingerprint,
@@ -159,10 +161,23 @@ def _drawn_from(config: TaskConfig) -> dict[str, str]:
     return {"drawn_from": known["fingerprint"]} if known else {}
 
 
-def _without_persons(run: RunFolder, faces: FaceSet) -> dict[str, Any]:
-    """The scores of all faces, each answered by a method that never saw its person; empty where that was not done."""
+def _without_persons(run: RunFolder, faces: FaceSet, tta: str) -> dict[str, Any]:
+    """The scores of all faces, each answered by a method that never saw its person; empty where that was not done.
+
+    Answers over other views than the other scores' are left out: metrics.json names one `tta` for all.
+    """
     found = run.read_predictions(PERSONS)
     if found is None:
+        return {}
+    # Before answers told it, they were of the face alone.
+    if (answered := str(found.get("tta", "none"))) != tta:
+        logging.warning(
+            "the answers without each person are of --tta=%s, not %s, and are left out; give "
+            "--stage=fa_net --persons_left_out=true --tta=%s before evaluating, which trains nothing anew",
+            answered,
+            tta,
+            tta,
+        )
         return {}
     return {PERSONS_LEFT_OUT: score(persons_out.with_persons(faces), found["logits"], faces.expressions, 1.0)}
 

@@ -14,27 +14,24 @@ import tensorflow as tf
 from fer_tf import files
 from fer_tf.config import replace
 from fer_tf.data import inputs, mixed, public
-from fer_tf.data.augment import Augmentation
 from fer_tf.data.inputs import FaceSet
-from fer_tf.data.parts import AS_THEY_ARE, Sampling
 from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
 from fer_tf.models import fa_net
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
+from fer_tf.models.loss_scale import scaled
 from fer_tf.models.precision import dtype_policy
 from fer_tf.run_folder import RunFolder
 from fer_tf.synthesis import shards
 from trainer import borrowed, persons_out, runtime, tensorboard
 from trainer.batch_statistics import BatchStatistics
 from trainer.callbacks import Checkpoints, EpochEnd, State, StopOnNan, set_loss_scale
-from trainer.config import FaNetOptions, TaskConfig
+from trainer.config import TaskConfig
 from trainer.recipes import Phase, Recipe, recipe_of
+from trainer.shown import pass_faces, sampling_of, statistics_batches, training_batches
 from trainer.teaching import student
-
-# Batches that the statistics of averaged weights are measured on.
-STATISTICS_BATCHES = 30
 
 
 def run(config: TaskConfig) -> None:
@@ -90,12 +87,13 @@ def leave_persons_out(config: TaskConfig, faces: FaceSet) -> None:
         config_of_one = replace(config, run_dir=persons_out.folder_of(network, person), keep="last")
         train(config_of_one, others)
         model, spec = fa_net.load(config_of_one.folder.fa_net.path)
-        found = dict(zip(others.parts["test"].image_ids, predict(model, others.parts["test"], spec), strict=True))
+        logits = predict(model, others.parts["test"], spec, config.fa_net.tta)
+        found = dict(zip(others.parts["test"].image_ids, logits, strict=True))
         files.delete_folder(config_of_one.folder.fa_net.checkpoints)
         keras.backend.clear_session()
         return np.stack([found[image_id] for image_id in own.image_ids])
 
-    persons_out.answer_all(config.folder, network, faces, answers)
+    persons_out.answer_all(config.folder, network, faces, answers, config.fa_net.tta)
 
 
 def read_faces(config: TaskConfig) -> FaceSet:
@@ -207,62 +205,14 @@ def _train_phase(
     )
 
 
-def sampling_of(options: FaNetOptions) -> Sampling:
-    """Returns what a run's targets are."""
-    return Sampling(options.labels, balanced=options.balance == "sampling")
-
-
 def _prior(config: TaskConfig, faces: FaceSet) -> np.ndarray | None:
-    """Returns each class's share of what an epoch shows, where the loss is to undo it."""
+    """Returns each class's share of the targets of an epoch, where the loss is to undo it."""
     if not config.fa_net.balance.startswith("softmax"):
         return None
     if config.fa_net.balance == "softmax_real" and faces.synthetic_fingerprint:
         faces = read_faces(replace(config, synthetic=False))
-    counts = faces.parts["train"].counts(len(faces.expressions), sampling_of(config.fa_net)).sum(axis=0)
-    return counts / counts.sum()
-
-
-def pass_faces(train: inputs.Part, num_classes: int, sampling: Sampling) -> int:
-    """Returns how many faces a pass shows."""
-    return round(float(train.counts(num_classes, sampling).sum()))
-
-
-def training_batches(
-    train: inputs.Part,
-    spec: FaNetSpec,
-    batch_size: int,
-    seed: int,
-    augmentation: Augmentation,
-    first_epoch: int = 0,
-    sampling: Sampling = AS_THEY_ARE,
-    steps_per_epoch: int = 0,
-) -> tf.data.Dataset:
-    """Returns this worker's training faces as a network of the spec takes them; an epoch is one pass unless told."""
-    return inputs.training_batches(
-        train,
-        spec.num_classes,
-        image_size=spec.image_size,
-        channels=spec.channels,
-        crop=spec.crop,
-        batch_size=batch_size,
-        steps_per_epoch=steps_per_epoch or pass_faces(train, spec.num_classes, sampling) // batch_size,
-        augmentation=augmentation,
-        seed=seed,
-        sampling=sampling,
-        first_epoch=first_epoch,
-        worker=runtime.worker(),
-        workers=runtime.workers(),
-    )
-
-
-def statistics_batches(train: inputs.Part, spec: FaNetSpec, batch_size: int, seed: int, flip: bool) -> tf.data.Dataset:
-    """Returns the faces that batch-norm statistics are measured on.
-
-    Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones; of
-    a small set each face once.
-    """
-    count = min(STATISTICS_BATCHES, max(1, len(train) // batch_size))
-    return training_batches(train, spec, batch_size, seed, Augmentation(flip=flip)).take(count)
+    masses = faces.parts["train"].masses(len(faces.expressions), sampling_of(config.fa_net))
+    return masses / masses.sum()
 
 
 def _restored(
@@ -297,7 +247,7 @@ def _restored(
             teacher = borrowed.load_teacher(config.fa_net.teacher, spec)
             model = student(model, teacher, config.fa_net.teacher_weight, mirror)
         model.compile(
-            optimizer,
+            scaled(optimizer),
             LabelCrossentropy(recipe.label_smoothing, _prior(config, faces), config.fa_net.balance_strength),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             jit_compile=False,
@@ -376,6 +326,13 @@ def logits_of(model: keras.Model, batches: tf.data.Dataset, num_classes: int, mi
     return np.concatenate(rows) if rows else np.zeros((0, num_classes), np.float32)
 
 
+def temperature_of(model: keras.Model, spec: FaNetSpec, faces: FaceSet, otherwise: float) -> float:
+    """Returns the temperature that fits a network's answers to the validation part, or `otherwise` without one."""
+    if not len(val := faces.parts["val"]):
+        return otherwise
+    return calibration.fit_temperature(mixed.answerable(faces, "val", predict(model, val, spec)), val.labels)
+
+
 def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:
     """Fits the temperature of the kept weights on the validation part, stores it and marks the run as finished.
 
@@ -386,12 +343,9 @@ def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:
         return
     folder = config.folder.fa_net
     model, spec = fa_net.load(folder.path)
-    val, temperature = faces.parts["val"], state.temperature
-    if len(val):
-        logits = mixed.answerable(faces, "val", predict(model, val, spec))
-        temperature = calibration.fit_temperature(logits, val.labels)
+    temperature = temperature_of(model, spec, faces, state.temperature)
     fa_net.save_spec(folder.path, dataclasses.replace(spec, temperature=temperature))
     folder.write_history(dataclasses.asdict(state))
     folder.finish(f"{state.epoch} epochs, {state.seconds:.0f} s")
-    score = f", val accuracy {state.best_score:.4f}" if len(val) else ""
+    score = f", val accuracy {state.best_score:.4f}" if len(faces.parts["val"]) else ""
     logging.info("fa_net finished: kept epoch %d%s", state.best_epoch, score)

@@ -193,18 +193,25 @@ class _Trainer:
         # The data's position: batches are a function of seed, epoch and step, so these two numbers hold it.
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoint = tf.train.Checkpoint(
-            generator=gan.generator,
-            discriminator=gan.discriminator,
-            generator_optimizer=gan.generator_optimizer,
-            discriminator_optimizer=gan.discriminator_optimizer,
-            average=[variable.value for variable in gan.average],
-            epoch=self.epoch,
-            step=self.step,
-        )
+        # What the epoch's means are made of, total and count of each: an epoch that goes on logs all of its steps.
+        self._sums = tf.Variable(tf.zeros((len(gan.trackers), 2)), trainable=False)
+        parts = {
+            "generator": gan.generator,
+            "discriminator": gan.discriminator,
+            "generator_optimizer": gan.generator_optimizer,
+            "discriminator_optimizer": gan.discriminator_optimizer,
+            "average": [variable.value for variable in gan.average],
+            "epoch": self.epoch,
+            "step": self.step,
+        }
+        checkpoint = tf.train.Checkpoint(**parts, sums=self._sums)
         self._manager = tf.train.CheckpointManager(checkpoint, folder.checkpoints, max_to_keep=1)
-        if self._manager.latest_checkpoint:
-            checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+        if latest := self._manager.latest_checkpoint:
+            names = tf.train.load_checkpoint(latest).get_variable_to_shape_map()
+            # Version 0.1 did not keep the sums.
+            known = checkpoint if any(name.startswith("sums/") for name in names) else tf.train.Checkpoint(**parts)
+            known.restore(latest).assert_consumed()
+            checkpoint.save_counter.assign(known.save_counter)
             logging.info("FaPE-GAN goes on at epoch %d, step %d", self.epoch.numpy(), self.step.numpy())
 
     def train(self, epochs: int) -> list[dict[str, Any]]:
@@ -220,11 +227,13 @@ class _Trainer:
             history.append({"epoch": epoch, **self._one_epoch(epoch), **self._monitor.after_epoch(self._gan, epoch)})
             logging.info("FaPE-GAN epoch %d/%d: %s", epoch + 1, epochs, _line(history[-1]))
             # History first: a run killed between the two repeats the epoch and writes the same line again.
+            self._check_finite()
             with self._writing():
                 self._folder.write_history(history)
                 save_generator(self._folder.path, self._gan.averaged_generator(), self._gan.spec)
                 self.epoch.assign(epoch + 1)
                 self.step.assign(0)
+                self._sums.assign(tf.zeros_like(self._sums))
                 self._manager.save()
             self._monitor.log(history[-1], epoch + 1)
             self._monitor.stop_if_collapsed(history)
@@ -233,7 +242,8 @@ class _Trainer:
     def _one_epoch(self, epoch: int) -> dict[str, float]:
         done = int(self.step.numpy())
         if done >= self._steps:
-            return {}
+            sums = dict(zip(self._gan.trackers, self._sums.numpy(), strict=True))
+            return {name: float(total / count) for name, (total, count) in sums.items() if count}
         fitted = self._gan.fit(
             self._stream.epoch(epoch, skip=done),
             steps_per_epoch=self._steps - done,
@@ -246,9 +256,22 @@ class _Trainer:
         return {name: float(values[-1]) for name, values in fitted.history.items()}
 
     def checkpoint(self, step: int) -> None:
+        self._check_finite()
         self.step.assign(step)
+        values = [(tracker.total, tracker.count) for tracker in self._gan.trackers.values()]
+        self._sums.assign([[float(keras.ops.convert_to_numpy(value)) for value in row] for row in values])
         with self._writing():
             self._manager.save()
+
+    def continue_means(self) -> None:
+        """Gives the trackers what they held at the checkpoint; `fit` begins each epoch with empty ones."""
+        for tracker, (total, count) in zip(self._gan.trackers.values(), self._sums.numpy(), strict=True):
+            tracker.total.assign(total)
+            tracker.count.assign(count)
+
+    def _check_finite(self) -> None:
+        variables = [*self._gan.generator.weights, *self._gan.discriminator.weights, *self._gan.average]
+        runtime.refuse_not_finite(variables, f"FaPE-GAN's weights in epoch {int(self.epoch.numpy()) + 1}")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -267,6 +290,10 @@ class _EachStep(keras.callbacks.Callback):
     def __init__(self, trainer: _Trainer, epoch: int, done: int) -> None:
         super().__init__()
         self._trainer, self._epoch, self._done = trainer, epoch, done
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._done:
+            self._trainer.continue_means()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         step = self._done + batch + 1

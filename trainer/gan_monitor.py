@@ -83,7 +83,8 @@ class HeldOut:
         features = keras.Model(model.inputs, model.get_layer(FEATURES_LAYER).output)
 
         def of(faces: np.ndarray) -> np.ndarray:
-            return features.predict(preprocess(faces, spec.image_size, spec.channels, spec.crop), verbose=0)
+            window = spec.window(aligned=True)
+            return features.predict(preprocess(faces, spec.image_size, spec.channels, window), verbose=0)
 
         return face_quality.frechet(of(to_uint8(self.pairs["target"])), of(generated))
 

@@ -15,6 +15,7 @@ from fer_tf import files
 from fer_tf.data import mixed
 from fer_tf.data.inputs import FaceSet
 from fer_tf.data.parts import Part, survey
+from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError
 from fer_tf.reports.wording import duration
 from fer_tf.run_folder import PERSONS, NetworkFolder, RunFolder
@@ -54,7 +55,11 @@ def all_tested(faces: FaceSet, task: str) -> FaceSet:
 
 
 def answer_all(
-    run: RunFolder, network: NetworkFolder, faces: FaceSet, answers: Callable[[str, Part], np.ndarray]
+    run: RunFolder,
+    network: NetworkFolder,
+    faces: FaceSet,
+    answers: Callable[[str, Part], np.ndarray],
+    tta: TtaName = "none",
 ) -> None:
     """Answers every face of the set without its person, going on where an earlier call stopped, and keeps the answers.
 
@@ -63,13 +68,14 @@ def answer_all(
       network: the folder of what the run trained; each person's answers are kept below it.
       faces: the set.
       answers: trains without a person and returns the logits, float (N, num_classes), of the person's faces.
+      tta: over which views it answers; answers over others are kept apart.
     """
     whole, began, trained = with_persons(faces), time.monotonic(), 0
     logits = np.zeros((len(whole), len(faces.expressions)), np.float32)
     persons = sorted(set(whole.persons.tolist()))
     for number, person in enumerate(persons, 1):
         out = whole.persons == person
-        path = folder_of(network, person) + ".npy"
+        path = folder_of(network, person) + ("" if tta == "none" else f".{tta}") + ".npy"
         if files.exists(path):
             logits[out] = files.read_array(path)
             continue
@@ -79,7 +85,7 @@ def answer_all(
         left = (time.monotonic() - began) / trained * (len(persons) - number)
         rest = f", about {duration(left)} left" if left else ""
         logging.info("without person %s (%d of %d)%s", person, number, len(persons), rest)
-    run.write_predictions(PERSONS, whole.with_answers(logits))
+    run.write_predictions(PERSONS, {**whole.with_answers(logits), "tta": np.array(tta)})
 
 
 def folder_of(network: NetworkFolder, person: str) -> str:

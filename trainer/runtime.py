@@ -9,11 +9,12 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fer_tf import environment, files, start_up
@@ -35,6 +36,22 @@ _CELL: ContextVar[str] = ContextVar("cell", default="")
 
 class TrainingFailed(RuntimeError):
     """A run that cannot go on, such as a loss that became nan; the message says at which step."""
+
+
+def refuse_not_finite(variables: Sequence[Any], what: str) -> None:
+    """Raises TrainingFailed when a weight is nan or infinite: what is kept of it would be of no use.
+
+    Args:
+      variables: of a network, or averages of them.
+      what: they are, and when, for the message.
+    """
+    bad = [variable.path for variable in variables if not np.isfinite(keras.ops.convert_to_numpy(variable)).all()]
+    if bad:
+        raise TrainingFailed(
+            f"{what} became nan or infinite ({len(bad)} of {len(variables)} variables, first {bad[0]}) and are not "
+            "kept; the checkpoint and the weights before are intact. Take another --run_dir with a lower learning "
+            "rate, another --seed or --precision=float32."
+        )
 
 
 def set_up(config: TaskConfig) -> None:
@@ -271,8 +288,6 @@ def cpu_prefers_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
 
 def versions() -> dict[str, str]:
     """Returns the versions that decide a run's numbers."""
-    import numpy as np
-
     import fer_tf
 
     return {

@@ -75,7 +75,7 @@ def augment(images: Any, labels: Any, image_size: int, crop: float, seed: Any, o
 
 
 class _Draws:
-    """Uniform numbers for a batch; each call has its own seed, counted on from the batch's."""
+    """Random numbers for a batch; each call has its own seed, counted on from the batch's."""
 
     def __init__(self, batch: Any, seed: Any) -> None:
         self._batch, self._seed, self._count = batch, seed, 0
@@ -83,9 +83,18 @@ class _Draws:
     def uniform(self, low: float, high: float) -> Any:
         import tensorflow as tf
 
+        return tf.random.stateless_uniform([self._batch], self._own_seed(), low, high)
+
+    def gamma(self, alpha: float) -> Any:
+        import tensorflow as tf
+
+        return tf.random.stateless_gamma([self._batch], self._own_seed(), alpha)
+
+    def _own_seed(self) -> Any:
+        import tensorflow as tf
+
         self._count += 1
-        seed = tf.random.experimental.stateless_fold_in(tf.cast(self._seed, tf.int64), self._count)
-        return tf.random.stateless_uniform([self._batch], seed, low, high)
+        return tf.random.experimental.stateless_fold_in(tf.cast(self._seed, tf.int64), self._count)
 
     def around(self, centre: float, reach: float) -> Any:
         return self.uniform(centre - reach, centre + reach)
@@ -149,9 +158,8 @@ def _erase(images: Any, image_size: int, draws: _Draws, share: float) -> Any:
 def _mixup(images: Any, labels: Any, draws: _Draws, alpha: float) -> Any:
     import tensorflow as tf
 
-    # A beta(a, a) draw by inverse: the ratio of two gammas would need its own seed handling; for the small a in use
-    # u^(1/a) / (u^(1/a) + v^(1/a)) has the same symmetric, edge-heavy shape (Johnk's form without rejection).
-    a, b = draws.uniform(1e-6, 1.0) ** (1.0 / alpha), draws.uniform(1e-6, 1.0) ** (1.0 / alpha)
+    # The ratio of two gamma draws is a beta(alpha, alpha) draw. Where float32 holds neither of them, one face is shown.
+    a, b = draws.gamma(alpha), draws.gamma(alpha)
     weight = tf.math.divide_no_nan(a, a + b)
     weight = tf.maximum(weight, 1.0 - weight)
     other = tf.reverse(images, [0])

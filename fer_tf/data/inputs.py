@@ -199,6 +199,9 @@ def training_batches(
 
     if batch_size % workers:
         raise InputError(f"`batch_size` {batch_size} cannot be shared equally by {workers} workers.")
+    if steps_per_epoch < 1:
+        # Passes without a batch would follow one another for ever.
+        raise InputError(f"`steps_per_epoch` must be at least 1. Received: {steps_per_epoch}.")
     batch_size //= workers
     side = round(image_size / crop)
 

@@ -121,6 +121,18 @@ class Part:
             start += stored.faces
         return np.array(counts).reshape(len(self.stored), num_classes)
 
+    def masses(self, num_classes: int, sampling: Sampling) -> np.ndarray:
+        """Returns what the targets of an epoch add up to for each class before balancing, float64 (num_classes,).
+
+        A face that several people voted on gives each class its share of the votes, as its target does.
+        """
+        if sampling.labels == "majority" or not self.votes.shape[1]:
+            return self.counts(num_classes, sampling).sum(axis=0)
+        total = self.votes.sum(axis=1, keepdims=True, dtype=np.float64)
+        shares = np.where(total > 0, self.votes / np.maximum(total, 1e-12), np.eye(num_classes)[self.labels])
+        weights = np.repeat([stored.weight for stored in self.stored], [stored.faces for stored in self.stored])
+        return weights @ shares
+
     def seen(self, times: float) -> Part:
         """Returns the part with its faces seen so many times as often; by 0.7 seven of ten, which chance decides."""
         return replace(self, stored=tuple(replace(place, weight=place.weight * times) for place in self.stored))
@@ -138,7 +150,6 @@ class Part:
 
     def encoded(self) -> Any:
         """Returns a tf.data.Dataset of (image bytes, label) in the table's order."""
-
         faces = None
         for stored in self.stored:
             rows = from_records(stored, ("image", "expression_id"))
@@ -169,7 +180,8 @@ class Part:
             present = by_class > 0
             factor[present] = by_class.sum() / present.sum() / by_class[present]
         streams = [_targets(stored, num_classes, sampling, factor, seed) for stored in self.stored]
-        faces = streams[0] if len(streams) == 1 else _mixed(streams, counts.sum(axis=1), seed)
+        # By what each holds once rare classes are repeated, or one ends before the others and leaves the rest to them.
+        faces = streams[0] if len(streams) == 1 else _mixed(streams, counts @ factor, seed)
         record_bytes = max(1.0, *(stored.record_bytes for stored in self.stored))
         room = max(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / record_bytes))
         faces = faces.shuffle(max(1, min(room, round(by_class.sum()))), seed=seed, reshuffle_each_iteration=False)

@@ -69,6 +69,15 @@ class FaNetSpec:
         """Share of an aligned face's side that the network sees."""
         return self.aligned_crop or self.crop
 
+    def window(self, aligned: bool) -> float:
+        """Returns the share of a face's side that the network sees.
+
+        Args:
+          aligned: of a face as this project aligns it, such as a user's, the four tasks' and FaPE-GAN's; else of a
+            picture as those that the network was trained on.
+        """
+        return self.served_crop if aligned else self.crop
+
     @property
     def picture_share(self) -> float:
         """Side of a training picture as a share of the side of the crop that would be aligned around its face."""

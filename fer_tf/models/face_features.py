@@ -50,9 +50,10 @@ class FaceFeatures:
         return cls(model, spec, MAPS_LAYERS)
 
     def maps(self, faces: Any) -> list[Any]:
-        """Returns the inner maps of faces, float (B, S, S, 3), values -1 to 1."""
+        """Returns the inner maps of aligned faces, float (B, S, S, 3), values -1 to 1."""
         spec = self._spec
-        return self._maps(preprocess((faces + 1.0) * 127.5, spec.image_size, spec.channels, spec.crop), training=False)
+        window = spec.window(aligned=True)
+        return self._maps(preprocess((faces + 1.0) * 127.5, spec.image_size, spec.channels, window), training=False)
 
     def distance(self, target: Any, generated: Any) -> tf.Tensor:
         """Returns the maps' mean absolute difference as a share of the target's own size, mean over the layers.

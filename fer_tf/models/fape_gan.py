@@ -16,6 +16,7 @@ from fer_tf.labels import RECIPES
 from fer_tf.models import diff_augment, losses
 from fer_tf.models.face_features import FaceFeatures
 from fer_tf.models.gan_layers import First, SelfAttention, SpectralConv2D
+from fer_tf.models.loss_scale import LossScaleOptimizer
 from fer_tf.run_folder import SPEC_FILE
 
 IMAGE_SIZES = (64, 128, 256)
@@ -36,7 +37,7 @@ class GanSpec:
       l1_weight: lambda of equation 3.
       feature_weight: weight of the match of the discriminator's inner maps; 0 leaves it out.
       face_weight: weight of the distance on the inner maps of the Fa-Net that `FapeGan` is given; 0 leaves it out.
-      spectral_norm: whether the discriminator's kernels are divided by their largest singular value.
+      spectral_norm: whether the discriminator's kernels are divided by about their largest singular value.
       sees_mask: whether the discriminator also sees the pose mask.
       attention: whether the generator's 8 x 8 map has self-attention.
       augment: whether the discriminator sees faces and masks changed at random (see `diff_augment`).
@@ -229,7 +230,7 @@ class FapeGan(keras.Model):
 
     def _optimizer(self, loss_scale: bool) -> keras.optimizers.Optimizer:
         adam = keras.optimizers.Adam(self.spec.learning_rate, self.spec.beta_1, self.spec.beta_2)
-        return keras.optimizers.LossScaleOptimizer(adam) if loss_scale else adam
+        return LossScaleOptimizer(adam) if loss_scale else adam
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

@@ -10,9 +10,11 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="fer_tf")
 class SpectralConv2D(keras.layers.Conv2D):
-    """A convolution whose kernel is divided by its largest singular value (Miyato et al., arXiv 1802.05957).
+    """A convolution whose kernel is divided by an estimate of its largest singular value (Miyato et al., 1802.05957).
 
-    The power iteration starts from the same vector each time: no state, so replicas and a resumed run agree.
+    The power iteration starts from the same vector each time: no state, so replicas and a resumed run agree. Its few
+    rounds end below the true value, at 0.91 to 0.94 of it for fresh kernels of 32 to 256 channels, whose values lie
+    close together (30 rounds: 0.97 to 1), and near it once one direction leads: norms begin at up to 1.1, not at 1.
     """
 
     ITERATIONS = 4

@@ -112,7 +112,7 @@ def _faces(config: LookConfig) -> figures.Figure:
     from fer_tf.evaluation import saliency
 
     model, spec = fa_net.load(network_folder(config.run_dir))
-    share = spec.crop if config.given else spec.served_crop
+    share = spec.window(aligned=not config.given)
     faces = np.concatenate(
         [preprocess(crop[None], spec.image_size, spec.channels, share) for crop in crops_of(config, spec)]
     )

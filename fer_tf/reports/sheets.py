@@ -13,6 +13,7 @@ from fer_tf.data.preprocess import preprocess
 from fer_tf.data.schema import tag_of
 from fer_tf.errors import InputError
 from fer_tf.faces import media
+from fer_tf.labels import TASKS
 from fer_tf.reports.figures import data_uri
 from fer_tf.run_folder import RunFolder
 
@@ -127,10 +128,10 @@ def mean_saliency(
         raise InputError(f"the test part of {task!r} in {data!r} has no face of {sorted(wanted)[:4]}.")
     kinds = sorted(found, key=lambda kind: (spec.expressions.index(kind[0]), kind[1]))
     groups = [[media.decode(image)[None] for image, *_ in found[kind]] for kind in kinds]
-    # One by one: the pictures of a public set have different sizes.
+    # One by one: the pictures of a public set have different sizes, and are cut as others cut them.
+    window = spec.window(aligned=task in TASKS)
     inputs = [
-        np.concatenate([preprocess(face, spec.image_size, spec.channels, spec.crop) for face in group])
-        for group in groups
+        np.concatenate([preprocess(face, spec.image_size, spec.channels, window) for face in group]) for group in groups
     ]
     classes = [spec.expressions.index(kind[0]) for kind, group in zip(kinds, inputs, strict=True) for _ in group]
     maps = saliency.saliency_maps(model, np.concatenate(inputs), classes, method)

@@ -13,6 +13,7 @@ from fer_tf.data.inputs import read_records
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.models import fa_net as networks
+from tests.fer_tf.data.test_ferplus import write_folders
 from tests.trainer.conftest import SMALL, small_networks
 from trainer import average, publish, task
 
@@ -78,6 +79,31 @@ def test_one_network_is_balanced_by_the_shares_of_its_classes(toy_data: str, run
     card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
     assert "`python -m trainer.average RUN_DIR --balance_strength=0.5`: the weights of one training, balanced" in card
     assert "0.5 of the logarithm of the class shares was taken off the logits afterwards" in card
+
+
+def test_several_sets_are_averaged_under_the_names_that_they_were_trained_under(toy_data: str, tmp_path: Path) -> None:
+    (tmp_path / "ferplus").mkdir()
+    data = f"ferplus={write_folders(tmp_path / 'ferplus')},er_ss={toy_data}"
+    flags = ["--task=mixed", "--mapping=er_ss.surprise=delight", "--set_weights=er_ss=0.5", "--held_out=0"]
+    flags += ["--keep=last", "--recipe=paper", "--image_size=33"]
+    runs = [str(train(data, tmp_path / "first", *flags))]
+    runs.append(str(train(data, tmp_path / "second", *flags, f"--init_from={runs[0]}", "--seed=1")))
+    into = [f"--data={data}", "--held_out=0"]
+
+    # Other labels than the networks': told before anything is written.
+    mean = tmp_path / "mean"
+    with pytest.raises(InputError, match=r"first predicts the labels .*'delight'\)\. Received data with the labels"):
+        average.main([*runs, *into, f"--run_dir={mean}", "--mapping=er_ss.surprise=joy"])
+    assert not mean.exists()
+
+    assert average.main([*runs, *into, f"--run_dir={mean}"]) == 0
+    config = json.loads((mean / "config.json").read_text())["flags"]
+    assert (config["mapping"], config["set_weights"]) == ("er_ss.surprise=delight", "er_ss=0.5")
+    spec = networks.load_spec(str(mean / "fa_net"))
+    found = np.load(mean / "fa_net" / "predictions_val.npz")
+    # A face is answered among its own set's classes, four of nine here, when the temperature is fitted too.
+    assert (found["logits"] < -1e8).sum(axis=1).tolist() == [5] * len(found["label"])
+    assert spec.temperature == pytest.approx(calibration.fit_temperature(found["logits"], found["label"]), rel=1e-3)
 
 
 def test_a_mean_tells_the_recipes_of_its_sources_and_that_one_is_not_known(runs: list[Path]) -> None:

@@ -17,14 +17,16 @@ from fer_tf.config import of, replace
 from fer_tf.data import inputs, schema
 from fer_tf.data.augment import Augmentation
 from fer_tf.data.folder import DataFolder
+from fer_tf.data.stored import Stored
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration
 from fer_tf.models import fa_net as networks
 from fer_tf.models import lineage
+from fer_tf.models.label_loss import LabelCrossentropy
 from fer_tf.run_folder import LINEAGE_FILE
 from tests.fer_tf.data.test_inputs import rewrite, update
 from tests.trainer.conftest import flags, read
-from trainer import evaluate, fa_net, runtime
+from trainer import evaluate, fa_net, runtime, shown
 from trainer.batch_statistics import BatchStatistics
 from trainer.config import TaskConfig
 from trainer.recipes import STRONG
@@ -70,6 +72,36 @@ def test_a_balanced_softmax_counts_all_faces_or_the_real_ones_alone(toy_data):
     both = dataclasses.replace(real, parts={**real.parts, "train": train}, synthetic_fingerprint="some")
     assert prior("softmax", both) == pytest.approx((shares + [1, 0, 0, 0]) / 2)
     assert prior("softmax_real", both) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("labels", ["distribution", "draw", "majority"])
+def test_under_a_balanced_softmax_a_network_that_sees_nothing_answers_each_class_alike(labels):
+    """Of 900 faces three of ten votes are for a class that is nobody's label."""
+    votes = np.array([[0.7, 0.3, 0.0]] * 900 + [[0.0, 0.0, 1.0]] * 100, np.float32)
+    nothing = np.full(len(votes), "", object)
+    stored = (Stored(("x",), "ferplus", "train", len(votes), (0, 1, 2)),)
+    columns = (votes.argmax(1), nothing, nothing, nothing, np.zeros(len(votes), int))
+    train = inputs.Part(nothing, *columns, votes=votes, stored=stored)
+    config = of(TaskConfig, task="ferplus", balance="softmax", labels=labels)
+    prior = fa_net._prior(config, inputs.FaceSet(("a", "b", "c"), {"train": train}, ""))
+    learned = np.eye(3, dtype=np.float32)[votes.argmax(1)] if labels == "majority" else votes
+    seen = learned.any(axis=0)
+    logits = tf.Variable(tf.zeros((1, 3)))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(LabelCrossentropy(prior=prior).call(learned, tf.repeat(logits, len(votes), 0)))
+    # The loss is convex, and so least where its gradient is zero: at equal answers.
+    assert np.abs(tape.gradient(loss, logits).numpy()[0, seen]).max() < 1e-5
+
+
+def test_a_set_that_is_seen_for_less_than_a_batch_still_ends(toy_data):
+    train = fa_net.read_faces(of(TaskConfig, data=toy_data, synthetic=False)).parts["train"].seen(0.4)
+    spec = networks.FaNetSpec(("a", "b", "c", "d"), image_size=16)
+    batches = shown.statistics_batches(train, spec, len(train) // 2, 0, False)
+    assert [len(targets) for _, targets in batches] == [48, 48]
+    with pytest.raises(InputError, match=r"`steps_per_epoch` must be at least 1\. Received: 0"):
+        inputs.training_batches(
+            train, 4, image_size=16, channels=1, crop=1.0, batch_size=8, steps_per_epoch=0, augmentation=STRONG, seed=0
+        )
 
 
 def test_tensorboard_has_learning_rate_and_speed(trained):
@@ -258,7 +290,7 @@ def test_the_kept_statistics_are_those_of_whole_faces(trained, toy_data):
             augmentation=augmentation,
             seed=0,
         )
-        BatchStatistics(kept, batches.take(min(fa_net.STATISTICS_BATCHES, len(train) // 32))).refresh()
+        BatchStatistics(kept, batches.take(min(shown.STATISTICS_BATCHES, len(train) // 32))).refresh()
         return [norm.moving_mean.numpy(), norm.moving_variance.numpy()]
 
     for found, value in zip(measure(Augmentation(flip=True)), expected, strict=True):

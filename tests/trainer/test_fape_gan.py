@@ -147,6 +147,40 @@ def test_a_run_killed_with_signal_9_ends_with_the_weights_of_one_that_was_not(to
     assert _variables(killed).keys() == _variables(whole).keys()
     for name, value in _variables(whole).items():
         np.testing.assert_array_equal(_variables(killed)[name], value, err_msg=name)
+    # The epoch that went on has the means of all of its steps.
+    assert files.read_json(f"{killed}/fape_gan/history.json") == files.read_json(f"{whole}/fape_gan/history.json")
+
+
+def test_an_epoch_that_stopped_after_its_last_step_has_its_means_and_older_checkpoints_go_on(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(toy_data, tmp_path / "run", gan_quality_pairs=0, gan_checkpoint_steps=9, gan_face_net="none")
+    gan = fape_gan.build(config.gan, 0)
+    gan.compile()
+
+    def trainer() -> fape_gan._Trainer:
+        return fape_gan._Trainer(config, gan, None, 9, Monitor(config.folder, None), config.folder.gan)  # type: ignore
+
+    for value, tracker in enumerate(gan.trackers.values()):
+        tracker.total.assign(6.0 * value)
+        tracker.count.assign(4.0)
+    trainer().checkpoint(9)
+    gan.reset_metrics()
+    assert trainer()._one_epoch(0) == {name: 1.5 * value for value, name in enumerate(gan.trackers)}
+    trainer().continue_means()
+    assert [float(tracker.result()) for tracker in gan.trackers.values()] == [1.5 * value for value in range(5)]
+
+    # As version 0.1 wrote them.
+    config, whole = replace(config, run_dir=str(tmp_path / "older")), tf.train.Checkpoint
+    with monkeypatch.context() as patched:
+        patched.setattr(tf.train, "Checkpoint", lambda sums=None, **parts: whole(**parts))
+        trainer().checkpoint(7)
+    names = tf.train.load_checkpoint(config.folder.gan.checkpoints).get_variable_to_shape_map()
+    assert not any(name.startswith("sums") for name in names)
+    older = trainer()
+    assert int(older.step.numpy()) == 7 and not older._sums.numpy().any()
+    older.checkpoint(8)
+    assert int(trainer().step.numpy()) == 8
 
 
 def _variables(run_dir: str) -> dict[str, np.ndarray]:
@@ -156,7 +190,7 @@ def _variables(run_dir: str) -> dict[str, np.ndarray]:
         name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name and "save_counter" not in name
     ]
     # The networks' weights stand under their optimizers, which hold them too.
-    wanted = {"generator_optimizer", "discriminator_optimizer", "average", "epoch", "step"}
+    wanted = {"generator_optimizer", "discriminator_optimizer", "average", "epoch", "step", "sums"}
     assert wanted <= {name.split("/")[0] for name in names}
     return {name: reader.get_tensor(name) for name in names}
 

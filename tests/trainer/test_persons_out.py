@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_tf.config import of
 from fer_tf.data import inputs, public
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net as networks
@@ -18,7 +20,9 @@ from fer_tf.run_folder import RunFolder
 from fer_tf.runs import find_runs
 from tests.toy_data import part_of as part
 from tests.trainer.conftest import PERSONS, read, small_networks
-from trainer import persons_out
+from trainer import evaluate, persons_out
+from trainer import fa_net as stage
+from trainer.config import TaskConfig
 from trainer.task import main
 
 SMALL = ("--epochs=3", "--learning_rate=0.02", "--recipe=paper", "--image_size=16", "--precision=float32")
@@ -68,6 +72,35 @@ def test_every_face_is_answered_without_its_person_by_the_trainings_that_are_lef
     assert "each person left out of training in turn" in (run / "evaluation.html").read_text()
     # What was trained without a person is no run of its own, that a report would show.
     assert [known.name for known in find_runs(str(tmp_path))] == ["run"]
+
+
+def test_answers_over_other_views_are_answers_of_their_own(
+    drawn_jaffe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faces, value, asked = public.read("jaffe", str(drawn_jaffe), 0.05), {"none": 1.0, "flip": 2.0}, []
+
+    def own(whole: inputs.FaceSet, task: str, person: str) -> inputs.FaceSet:
+        table = persons_out.with_persons(whole)
+        return dataclasses.replace(whole, parts={"test": table.rows(table.persons == person)})
+
+    def predict(model: None, part: inputs.Part, spec: None, tta: str = "none") -> np.ndarray:
+        asked.append(tta)
+        return np.full((len(part), 7), value[tta], np.float32)
+
+    monkeypatch.setattr(persons_out, "without", own)
+    monkeypatch.setattr(stage, "train", lambda *_: None)
+    monkeypatch.setattr(stage, "predict", predict)
+    monkeypatch.setattr(networks, "load", lambda folder: (None, None))
+    for tta in ("none", "flip", "none"):
+        config = of(TaskConfig, task="jaffe", data=str(drawn_jaffe), run_dir=str(tmp_path / "run"), tta=tta)
+        stage.leave_persons_out(config, faces)
+        answers = np.load(tmp_path / "run" / "fa_net" / "predictions_persons.npz")
+        assert str(answers["tta"]) == tta and (answers["logits"] == value[tta]).all()
+        # What metrics.json says of all scores holds for these.
+        assert evaluate._without_persons(config.folder, faces, tta)["persons_left_out"]["faces"] == 213
+        assert evaluate._without_persons(config.folder, faces, "views") == {}
+    assert asked == ["none"] * 10 + ["flip"] * 10
+    assert "--stage=fa_net --persons_left_out=true --tta=views" in caplog.text
 
 
 def test_nobody_is_left_out_by_the_pupil_of_a_network_that_has_seen_them(drawn_jaffe: Path, tmp_path: Path) -> None:

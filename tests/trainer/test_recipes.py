@@ -14,8 +14,8 @@ from fer_tf.data.augment import Augmentation
 from fer_tf.models.fa_net import FaNetSpec
 from tests.trainer.conftest import read
 from trainer.config import FaNetOptions
-from trainer.fa_net import training_batches
 from trainer.recipes import BEST, PAPER, UNCHANGED, recipe_of
+from trainer.shown import training_batches
 from trainer.task import main
 
 

@@ -113,6 +113,16 @@ def test_mixup_mixes_labels_as_it_mixes_faces(faces):
         np.testing.assert_allclose(labels[number], weight * own + (1 - weight) * other, atol=1e-3)
 
 
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0])
+def test_the_weights_of_mixed_faces_are_of_the_beta_distribution(alpha):
+    """At 1 they are uniform, and the larger one is 3/4 in the mean."""
+    count = 20_000
+    labels = tf.one_hot(np.arange(count) < count // 2, 2)
+    _, mixed = augment(tf.zeros((count, 2, 2, 1)), labels, 2, 1.0, [0, 5], Augmentation(mixup=alpha))
+    larger = np.random.default_rng(0).beta(alpha, alpha, 200_000)
+    assert mixed.numpy().max(1).mean() == pytest.approx(np.maximum(larger, 1 - larger).mean(), abs=0.005)
+
+
 def test_a_mixture_knows_what_both_of_its_faces_know():
     first = tf.constant([[1.0, 0.0, -1.0, 0.0], [0.0, 0.5, 0.5, 0.0]])
     second = tf.constant([[0.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.0, -1.0]])

@@ -81,6 +81,33 @@ def test_a_set_counts_as_often_as_its_weight_says_and_balance_makes_classes_equa
     assert all(abs(balanced[label] - wanted) < 0.25 * wanted for label in range(7)), balanced
 
 
+def test_balanced_sets_are_mixed_alike_to_the_end_of_an_epoch(monkeypatch):
+    """Six hundred faces of one class and sixty of another, which are seen ten times as often."""
+    for name in ("SHUFFLE_BUFFER", "SHUFFLE_BYTES"):
+        monkeypatch.setattr(parts, name, 8)
+    sets = [
+        part_of([str(face) for face in range(count)], [label] * count, [b""] * count)
+        for label, count in enumerate((600, 60))
+    ]
+    found = parts.joined(sets).targets(8, tf.constant(3, tf.int64), Sampling(balanced=True))
+    second = np.array([target[1] for _, target, _ in found.as_numpy_iterator()])
+    assert abs(len(second) - 660) < 60
+    windows = second[: len(second) // 110 * 110].reshape(-1, 110).mean(axis=1)
+    # Three standard deviations of 110 draws.
+    assert np.abs(windows[:-1] - 0.5).max() < 0.15 and abs(windows[-1] - 0.5) < 0.3, windows
+
+
+def test_what_votes_say_adds_up_to_each_classs_mass():
+    faces = dataclasses.replace(part_of(["a", "b", "c"], [0, 1, 1], [b""] * 3))
+    votes = np.array([[0.5, 0.3, 0.0], [0.1, 0.4, 0.5], [0.0, 0.0, 0.0]], np.float32)
+    faces = dataclasses.replace(faces, votes=votes).seen(2.0)
+    for labels in ("distribution", "draw"):
+        masses = faces.masses(3, Sampling(labels))
+        np.testing.assert_allclose(masses, 2 * np.array([0.625 + 0.1, 0.375 + 0.4 + 1, 0.5]), atol=1e-6)
+    # Half of the votes are no majority.
+    np.testing.assert_array_equal(faces.masses(3, Sampling("majority")), [0, 2, 0])
+
+
 def test_nothing_is_answered_that_a_set_lacks(data):
     faces = mixed.read(data, held_out=0.0)
     part = faces.parts["test"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,6 +30,18 @@ def test_a_face_has_no_distance_to_itself_and_more_to_a_more_changed_one(feature
     assert distances[0].shape == (len(faces),) and distances[0].dtype == np.float32
     np.testing.assert_array_equal(distances[0], 0)
     assert (distances[1] > 0).all() and (distances[2] > distances[1]).all()
+
+
+def test_aligned_faces_are_compared_in_the_window_of_aligned_faces() -> None:
+    """Of a network that was trained on tighter pictures than an aligned face."""
+    spec = dataclasses.replace(SPEC, aligned_crop=0.5)
+    network, faces = fa_net.build(spec, seed=3), batch_of(2, 48)["target"].numpy()
+    outside = faces.copy()
+    outside[:, :10], outside[:, -10:], outside[:, :, :10], outside[:, :, -10:] = 1.0, 1.0, 1.0, 1.0
+    assert np.abs(faces - outside).max() > 1
+    np.testing.assert_array_equal(FaceFeatures(network, spec).distance(faces, outside), 0)
+    assert (spec.window(aligned=True), spec.window(aligned=False)) == (0.5, 0.9)
+    assert SPEC.window(aligned=True) == SPEC.window(aligned=False) == 0.9
 
 
 def test_a_weight_without_a_network_is_refused() -> None:

@@ -180,6 +180,16 @@ def test_spectral_norm_divides_by_the_largest_singular_value() -> None:
     np.testing.assert_allclose(layer(x), tf.nn.conv2d(x, kernel / sigma, 1, "SAME"), rtol=1e-3, atol=1e-4)
 
 
+def test_spectral_norm_of_a_fresh_kernel_is_at_most_a_tenth_above_one() -> None:
+    layer = SpectralConv2D(128, 4, padding="same", use_bias=False, kernel_initializer="random_normal")
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 64)).astype(np.float32)
+    layer.build(x.shape)
+    kernel = np.array(layer.kernel)
+    sigma = np.linalg.svd(kernel.reshape(-1, 128), compute_uv=False)[0]
+    ratio = np.linalg.norm(layer(x)) / np.linalg.norm(tf.nn.conv2d(x, kernel / sigma, 1, "SAME"))
+    assert 1.0 < ratio < 1.12
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_with_float32_weights_and_finite_losses(policy: str) -> None:
     before = keras.config.dtype_policy()
