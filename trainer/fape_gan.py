@@ -207,7 +207,8 @@ class _Trainer:
         checkpoint = tf.train.Checkpoint(**parts, sums=self._sums)
         self._manager = tf.train.CheckpointManager(checkpoint, folder.checkpoints, max_to_keep=1)
         if latest := self._manager.latest_checkpoint:
-            names = tf.train.load_checkpoint(latest).get_variable_to_shape_map()
+            # `tf.train.load_checkpoint` takes the name of one in another file system for a folder.
+            names = tf.compat.v1.train.NewCheckpointReader(latest).get_variable_to_shape_map()
             # Version 0.1 did not keep the sums.
             known = checkpoint if any(name.startswith("sums/") for name in names) else tf.train.Checkpoint(**parts)
             known.restore(latest).assert_consumed()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from beam_pipelines import build
-from fer_tf import config, files
+from fer_tf import config, files, tfrecords
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord
@@ -250,7 +250,7 @@ def test_a_disk_that_fills_up_is_told_and_leaves_no_final_name(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "write_record", full)
+    monkeypatch.setattr(tfrecords, "append", full)
     argv = [f"--annotations={built.annotations}", f"--videos_root={built.root}", f"--output={tmp_path}", *FLAGS]
     argv.append(f"--extracted={built.extracted}")
     assert config.run_command(build.main, argv) == config.EXIT_USAGE

@@ -65,12 +65,12 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from fer_tf.models.fape_gan import FapeGan, spec_of
 from fer_tf.models.loss_scale import scaled
+from fer_tf.models.precision import dtype_policy
 from tests.fer_tf.models.test_fape_gan import batch_of
-from trainer import runtime
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 found = []
 for bad in (0, 1):
-    with runtime.dtype_policy("mixed_float16"), strategy.scope():
+    with dtype_policy("mixed_float16"), strategy.scope():
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
         model.compile(scaled(keras.optimizers.SGD(1e-3)), "mse", jit_compile=False)
     faces = np.ones((2, 1), np.float32)
