@@ -18,7 +18,7 @@ from fer_tf.data.parts import Labels
 from fer_tf.data.public import HELD_OUT, MAX_HELD_OUT
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError, check_least, not_one_of
-from fer_tf.labels import RARE_TASKS, TASKS, mirror_pairs_of
+from fer_tf.labels import FA_NET, RARE_TASKS, TASKS, mirror_pairs_of
 from fer_tf.models.fa_net import VARIANTS
 from fer_tf.run_folder import RunFolder
 
@@ -31,7 +31,6 @@ Task = str if TYPE_CHECKING else Literal[(*TASKS, *PUBLIC_TASKS, TABLE_5, TABLE_
 Variant = str if TYPE_CHECKING else Literal[(*VARIANTS,)]
 Stage = Literal["all", "fape_gan", "synthesize", "fa_net", "evaluate"]
 STAGES = get_args(Stage)[1:]
-FA_NET = "fa_net"
 
 
 @dataclass(frozen=True)

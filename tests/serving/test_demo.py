@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -263,11 +264,11 @@ def test_a_clip_can_be_cancelled_the_next_one_waits_in_line_and_nothing_is_left_
     explorer: demo.Explorer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ask = explorer.videos._ask
+    ask, cancelled = explorer.videos._ask, threading.Event()
 
     def slowly(*args: Any) -> Any:
-        # The first clip must still be looked at when it is cancelled, however fast the machine is.
-        time.sleep(0.1)
+        # The first clip must still be looked at when it is cancelled, however fast the machine and slow the browser is.
+        cancelled.wait(1.0)
         return ask(*args)
 
     monkeypatch.setattr(explorer.videos, "_ask", slowly)
@@ -284,6 +285,7 @@ def test_a_clip_can_be_cancelled_the_next_one_waits_in_line_and_nothing_is_left_
     first.wait_for_selector("#video_status :text('looked at')")
     first.click("#video_cancel")
     first.wait_for_selector("#video_status :text('Cancelled')")
+    cancelled.set()
     second.wait_for_selector("#video_status :text('1 face followed')")
     assert not first.locator("#series .plot").count()
 
