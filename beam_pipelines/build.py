@@ -26,11 +26,12 @@ from fer_tf.data import statistics, tasks
 from fer_tf.data.annotations import AnnotationOptions, Review, read_labels
 from fer_tf.data.folder import DataFolder, fingerprint
 from fer_tf.data.leaks import Leaks
-from fer_tf.data.schema import FACE_SIZE, SCHEMA_VERSION
+from fer_tf.data.schema import SCHEMA_VERSION
 from fer_tf.data.settle import REVIEW_REASONS
 from fer_tf.data.tasks import TaskOptions
 from fer_tf.errors import InputError, check_least, not_one_of
 from fer_tf.evaluation import agreement
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.faces.frame import NOTES
 from fer_tf.faces.landmarks import LandmarkPredictor
@@ -54,7 +55,6 @@ EXPECTED_REASONS = (
     "landmarks_off",
     "other_face",
     "no_face_in_clip",
-    *NOTES,
 )
 
 
@@ -190,8 +190,8 @@ class Build:
         self.data.take(made, dataset, chunks.rejected_paths(self.building), write.RECEIPT)
         files.delete_folder(self.building)
         self._say(dataset, time.monotonic() - start)
-        faults = {reason for reason in dataset["rejected"] if reason not in EXPECTED_REASONS}
-        return config.EXIT_INCOMPLETE if faults else config.EXIT_OK
+        has_faults = "at fault" in map(_kind_of, dataset["rejected"])
+        return config.EXIT_INCOMPLETE if has_faults else config.EXIT_OK
 
     def _listed(self) -> str:
         """Where a build that fails lists what it left out, beside an earlier one's list, which belongs to its faces."""
@@ -320,12 +320,8 @@ class Build:
         for task in TASKS:
             parts = dataset["tasks"][task]
             print(f"  {task:7}  {parts['train']} train, {parts['val']} val, {parts['test']} test")
-        for kind, is_kind in (
-            ("left out", lambda reason: reason in EXPECTED_REASONS and reason not in NOTES),
-            ("noted", lambda reason: reason in NOTES),
-            ("at fault", lambda reason: reason not in EXPECTED_REASONS),
-        ):
-            reasons = {reason: number for reason, number in rejected.items() if is_kind(reason)}
+        for kind in ("left out", "noted", "at fault"):
+            reasons = {reason: number for reason, number in rejected.items() if _kind_of(reason) == kind}
             if reasons:
                 print(f"  {kind} {_words(reasons)} (listed in {DataFolder(self.settings.output).rejected})")
         print(f"{DataFolder(self.settings.output).page} shows them; {seconds:.0f} s")
@@ -333,6 +329,13 @@ class Build:
 
 def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in VERSIONS}}
+
+
+def _kind_of(reason: str) -> str:
+    """Whether a reason is the input's fault, one of the rules' or a note."""
+    if reason in NOTES:
+        return "noted"
+    return "left out" if reason in EXPECTED_REASONS else "at fault"
 
 
 def _words(reasons: dict[str, int]) -> str:

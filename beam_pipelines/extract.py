@@ -26,10 +26,11 @@ from beam_pipelines.progress import WorkerProgress
 from fer_tf import files, tfrecords
 from fer_tf.data import leaks
 from fer_tf.data.annotations import AnnotatedClip
-from fer_tf.data.schema import FACE_SIZE, FaceRecord, encode
+from fer_tf.data.schema import FaceRecord, encode
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
 from fer_tf.faces import media
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.extractor import (
     FACES_VERSION,
     AlignedFace,

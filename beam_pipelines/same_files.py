@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,26 +29,32 @@ def settle_same_files(building: str, census: Census) -> collections.Counter:
     Returns:
       How many clips were left out, by reason; they are listed among what the build rejects.
     """
-    dropped: list[tuple[int, BadRow]] = []
+    by_chunk: dict[int, list[int]] = {}
+    rows: list[BadRow] = []
     for clips in _same_files(building, census):
-        dropped += _left_out(clips)
-    by_chunk: dict[int, set[str]] = {}
-    for chunk, row in dropped:
-        by_chunk.setdefault(chunk, set()).add(row.clip_id)
-    for chunk, names in by_chunk.items():
-        places = [place for place, clip in enumerate(chunks.read_clips(building, chunk)) if clip.clip_id in names]
+        for named, row in _left_out(clips):
+            by_chunk.setdefault(named.chunk, []).append(named.place)
+            rows.append(row)
+    for chunk, places in by_chunk.items():
         index = chunks.read_index(building, chunk)
         files.write_bytes(chunks.index_path(building, chunk), index[~np.isin(index["clip"], places)].tobytes())
-    lines = [
-        chunks.reject_line("clip", row.reason, row.clip_id, line=row.line, detail=row.detail) for _, row in dropped
-    ]
-    if lines:
+    if rows:
+        lines = (chunks.reject_line("clip", row.reason, row.clip_id, line=row.line, detail=row.detail) for row in rows)
         files.write_lines(chunks.rejected_path(building, "same-files"), lines)
-    return collections.Counter(row.reason for _, row in dropped)
+    return collections.Counter(row.reason for row in rows)
 
 
-def _same_files(building: str, census: Census) -> list[list[tuple[int, AnnotatedClip]]]:
-    """The clips of each file that several clips are, with their chunks, in order of their names; 40 bytes a clip."""
+@dataclass(frozen=True)
+class _Named:
+    """A clip, its chunk and its place there."""
+
+    chunk: int
+    place: int
+    clip: AnnotatedClip
+
+
+def _same_files(building: str, census: Census) -> list[list[_Named]]:
+    """The clips of each file that several clips are, in order of their names; 40 bytes a clip."""
     parts = []
     for chunk in census.chunks:
         found = extract.read_summary(building, chunk)["files"]
@@ -60,23 +67,23 @@ def _same_files(building: str, census: Census) -> list[list[tuple[int, Annotated
     every = every[np.argsort(every["file"], kind="stable")]
     same = every["file"][1:] == every["file"][:-1]
     several = every[np.append(same, False) | np.append(False, same)]
-    by_file: dict[int, list[tuple[int, AnnotatedClip]]] = {}
+    by_file: dict[int, list[_Named]] = {}
     for chunk in np.unique(several["chunk"]).tolist():
         clips = chunks.read_clips(building, chunk)
         for file, _, place in several[several["chunk"] == chunk].tolist():
-            by_file.setdefault(file, []).append((chunk, clips[place]))
-    return [sorted(clips, key=lambda found: found[1].clip_id) for _, clips in sorted(by_file.items())]
+            by_file.setdefault(file, []).append(_Named(chunk, place, clips[place]))
+    return [sorted(found, key=lambda named: named.clip.clip_id) for _, found in sorted(by_file.items())]
 
 
-def _left_out(clips: list[tuple[int, AnnotatedClip]]) -> list[tuple[int, BadRow]]:
+def _left_out(found: list[_Named]) -> list[tuple[_Named, BadRow]]:
+    clips = [named.clip for named in found]
     said = {
-        dataclasses.replace(clip, clip_id="", group="" if clip.group == clip.clip_id else clip.group)
-        for _, clip in clips
+        dataclasses.replace(clip, clip_id="", group="" if clip.group == clip.clip_id else clip.group) for clip in clips
     }
     if len(said) > 1:
-        names = ", ".join(f"{clip.clip_id} (line {clip.line})" for _, clip in clips)
-        rows = conflicts([clip for _, clip in clips], f"names of one file, {names},")
-        return [(chunk, row) for (chunk, _), row in zip(clips, rows, strict=True)]
-    first = clips[0][1]
+        names = ", ".join(f"{clip.clip_id} (line {clip.line})" for clip in clips)
+        return list(zip(found, conflicts(clips, f"names of one file, {names},"), strict=True))
+    first, *others = clips
     detail = f"the same file as {first.clip_id}, line {first.line}"
-    return [(chunk, BadRow("duplicate_row", clip.clip_id, clip.line, detail)) for chunk, clip in clips[1:]]
+    rows = [BadRow("duplicate_row", clip.clip_id, clip.line, detail) for clip in others]
+    return list(zip(found[1:], rows, strict=True))

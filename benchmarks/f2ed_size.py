@@ -24,9 +24,10 @@ import numpy as np
 from benchmarks.ten_million_rows import EXPRESSIONS, Phase, alone
 from fer_tf.config import EXIT_OK, parse, run_command
 from fer_tf.data import schema
-from fer_tf.data.schema import FACE_SIZE, FaceRecord
+from fer_tf.data.schema import FaceRecord
 from fer_tf.data.tasks import FaceKeys, TaskOptions, part_name, plan, split, stable_hash
 from fer_tf.errors import InputError
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.labels import F2ED_POSES, TASKS
 from fer_tf.resources import samples_folder
 

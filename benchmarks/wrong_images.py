@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import random
 import struct
 from typing import Generic, TypeVar
@@ -21,7 +22,7 @@ def encode(image: np.ndarray, suffix: str) -> bytes:
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
-class WrongImages(Generic[Sent]):
+class WrongImages(abc.ABC, Generic[Sent]):
     """Makes requests with wrong images among good ones; how they are asked is the mutator's own."""
 
     def __init__(self, seed: int) -> None:
@@ -31,8 +32,9 @@ class WrongImages(Generic[Sent]):
     def _image(self) -> bytes:
         return self.rng.choice((self.jpeg, self.png))
 
+    @abc.abstractmethod
     def _among_good(self, bad: bytes) -> Sent:
-        raise NotImplementedError
+        """Returns a request with a wrong image among good ones."""
 
     def damaged_image(self) -> Sent:
         data = bytearray(self._image())

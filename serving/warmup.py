@@ -11,7 +11,8 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_
 
 from fer_tf import tfrecords
 from fer_tf.data.inputs import decode_image
-from fer_tf.data.schema import FACE_SIZE, FaceRecord, key_of
+from fer_tf.data.schema import FaceRecord, key_of
+from fer_tf.faces.align import FACE_SIZE
 
 # The name and place that TensorFlow Serving looks for.
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

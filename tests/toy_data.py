@@ -13,7 +13,8 @@ import numpy as np
 
 from fer_tf import tfrecords
 from fer_tf.data import parts, schema
-from fer_tf.data.schema import FACE_SIZE, FaceRecord, PairRecord
+from fer_tf.data.schema import FaceRecord, PairRecord
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.labels import F2ED_POSES, TASKS
 
 EXPRESSIONS = ("angry", "happy", "sad", "surprise")

@@ -152,8 +152,7 @@ def _rows(
             _check_line_breaks(values, columns, delimiter, f"{name}, line {begins}")
         while len(values) > len(columns) and not values[-1]:  # Spreadsheets end lines with empty cells.
             values.pop()
-        # Files that were put one behind the other repeat the first one's header.
-        # The first cell tells most rows from a header.
+        # Files put one behind the other repeat the first one's header; the first cell tells most rows from it.
         if any(values) and not (word_key(values[0]) == columns[0] and is_header(values, columns)):
             yield ends, values
 

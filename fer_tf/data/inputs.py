@@ -10,9 +10,10 @@ from fer_tf.data.augment import Augmentation, augment
 from fer_tf.data.folder import DATASET_FILE, DataFolder, fingerprint_of
 from fer_tf.data.parts import AS_THEY_ARE, Part, Sampling, joined, survey
 from fer_tf.data.preprocess import central_crop, preprocess
-from fer_tf.data.schema import FACE_SIZE, FaceRecord, key_of, tag_of
+from fer_tf.data.schema import FaceRecord, key_of, tag_of
 from fer_tf.data.stored import Stored, from_records
 from fer_tf.errors import InputError
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.labels import TASKS
 
 

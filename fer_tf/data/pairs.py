@@ -13,9 +13,10 @@ import numpy as np
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import decode_image
-from fer_tf.data.schema import FACE_SIZE, PairRecord
+from fer_tf.data.schema import PairRecord
 from fer_tf.data.stored import TagsById, records_of
 from fer_tf.errors import InputError, not_one_of
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.labels import SPLITS, TASKS
 
 # Serialized pairs held to be shuffled: about 50 kB each.

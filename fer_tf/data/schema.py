@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from fer_tf.errors import InputError
-from fer_tf.faces.align import FACE_SIZE as FACE_SIZE
 from fer_tf.faces.landmarks import NUM_LANDMARKS
 from fer_tf.labels import SPLITS, TASKS
 

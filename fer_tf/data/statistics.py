@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.data.schema import FACE_SIZE
 from fer_tf.data.tasks import FaceKeys
+from fer_tf.faces.align import FACE_SIZE
 
 POSE_LETTERS = {
     "front": "F",

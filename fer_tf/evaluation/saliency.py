@@ -71,18 +71,18 @@ def saliency_maps(
         raise InputError(
             f"`classes` needs {len(images)} ids from 0 to {model.output_shape[-1] - 1}. Received: {classes}."
         )
+    noise = np.random.default_rng(seed).standard_normal((SMOOTH_SAMPLES, *images.shape[1:])).astype(np.float32)
     explain = {
-        "smoothgrad": _smoothgrad,
+        "smoothgrad": functools.partial(_smoothgrad, noise=noise),
         "gradcam++": _gradcam_plus_plus,
         "scorecam": _scorecam,
         "layercam": _layercam,
     }[method]
-    noise = np.random.default_rng(seed).standard_normal((SMOOTH_SAMPLES, *images.shape[1:])).astype(np.float32)
     fast = compiled(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras' remark that tf-keras-vis passes a list to a one-input model.
         maps = [
-            explain(fast, images[start : start + BATCH], classes[start : start + BATCH], noise)
+            explain(fast, images[start : start + BATCH], classes[start : start + BATCH])
             for start in range(0, len(images), BATCH)
         ]
     return np.nan_to_num(np.concatenate(maps)).astype(np.float32)
@@ -144,7 +144,7 @@ def _smoothgrad(model: _Compiled, images: np.ndarray, classes: list[int], noise:
     return _scaled(total)
 
 
-def _gradcam_plus_plus(model: _Compiled, images: np.ndarray, classes: list[int], _: np.ndarray) -> np.ndarray:
+def _gradcam_plus_plus(model: _Compiled, images: np.ndarray, classes: list[int]) -> np.ndarray:
     import tensorflow as tf
     from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 
@@ -165,7 +165,7 @@ def _gradcam_plus_plus(model: _Compiled, images: np.ndarray, classes: list[int],
     )
 
 
-def _scorecam(model: _Compiled, images: np.ndarray, classes: list[int], _: np.ndarray) -> np.ndarray:
+def _scorecam(model: _Compiled, images: np.ndarray, classes: list[int]) -> np.ndarray:
     from tf_keras_vis.scorecam import Scorecam
     from tf_keras_vis.utils.scores import CategoricalScore
 
@@ -202,7 +202,7 @@ class _MostVarying(keras.layers.Layer):
         return (*input_shape[:-1], self._count)
 
 
-def _layercam(model: _Compiled, images: np.ndarray, classes: list[int], _: np.ndarray) -> np.ndarray:
+def _layercam(model: _Compiled, images: np.ndarray, classes: list[int]) -> np.ndarray:
     from tf_keras_vis.layercam import Layercam
 
     explain = Layercam(model)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.data.schema import FACE_SIZE
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.landmarks import LandmarkPredictor
 from fer_tf.synthesis.identity import CHIP_SIZE, packaged_network
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from fer_tf.data import schema
 from fer_tf.data.pairs import face_input, images_of, mask_input
-from fer_tf.data.schema import FACE_SIZE, FaceRecord
+from fer_tf.data.schema import FaceRecord
 from fer_tf.faces import landmarks, media
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.labels import TASKS
 from fer_tf.synthesis.judge import FaceMeasure, FaceMeter, QualityLimits, enlarge, to_uint8
 from fer_tf.synthesis.plan import FaceFacts, Item, read_at

@@ -23,12 +23,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_tf.faces.extractor import FaceExtractor
-from fer_tf.recognition.answers import Answer
 from fer_tf.recognition.server import Connection
 from serving import demo
-from serving.demo_video import Progress, VideoLooker
-from tests.serving.conftest import EXPRESSIONS, write_wide_clip
+from tests.serving.conftest import EXPRESSIONS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EXPLORER = demo.Explorer
@@ -371,29 +368,6 @@ def test_a_click_on_a_face_of_several_shows_its_bars_and_heat_map(
     page.close()
 
 
-def test_the_face_that_was_pointed_at_is_the_smallest_around_the_point() -> None:
-    boxes = [(0, 0, 100, 100), (20, 20, 30, 30), (200, 0, 50, 50)]
-    faces = [demo.Shown(np.zeros((1, 1, 3), np.uint8), np.array(box), None) for box in boxes]
-    assert [demo.face_at(faces, *point) for point in ((30, 30), (90, 90), (210, 10), (150, 150))] == [1, 0, 2, None]
-
-
-def test_of_a_long_clip_the_beginning_is_looked_at(samples: Path, tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "clip.mp4", two_people(samples) * 2)
-
-    def ask(faces: list[np.ndarray]) -> list[Answer]:
-        return [Answer(EXPRESSIONS, np.full(4, 0.25, np.float32)) for _ in faces]
-
-    looker = VideoLooker(ask, FaceExtractor, max_seconds=0.5)
-    with contextlib.closing(looker):
-        *steps, result = looker.look(str(clip), "session")
-        assert result.cut and 0.4 < result.series["seconds"] <= 0.5
-        assert all(isinstance(step, Progress) for step in steps)
-        assert max(time for face in result.series["faces"] for time in face["times"]) <= 0.5
-        with av.open(result.clip) as drawn:
-            assert sum(1 for _ in drawn.decode(video=0)) == 13
-    assert not os.path.exists(looker.folder)
-
-
 @needs_browser
 def test_an_uploaded_picture_without_a_face_says_so(page_url: str, browser: Any, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "empty.png"), np.full((200, 200, 3), 128, np.uint8))
@@ -409,24 +383,3 @@ def test_the_page_answers_this_machine_alone_and_forbids_outside_content(page_ur
     assert page_url.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(page_url) as answer:
         assert "default-src 'self'" in answer.headers["content-security-policy"]
-
-
-def test_samples_show_several_people_and_poses(samples: Path) -> None:
-    shown = demo.sample_pictures(str(samples))
-    assert 6 <= len(shown) <= 12
-    assert len({caption for _, caption in shown}) > 4
-    assert all(picture.ndim == 3 and picture.shape[2] == 3 for picture, _ in shown)
-
-
-def test_a_sample_of_pixels_that_are_not_square_is_not_squeezed(tmp_path: Path) -> None:
-    write_wide_clip(tmp_path / "wide.mp4")
-    ((picture, _),) = demo.sample_pictures(str(tmp_path))
-    assert picture.shape == (96, 171, 3)
-
-
-def test_what_is_probably_no_face_is_called_so() -> None:
-    def name(is_face: float | None) -> str:
-        answer = Answer(EXPRESSIONS, np.array([0.1, 0.7, 0.1, 0.1], np.float32), is_face=is_face)
-        return demo.name_of(2, demo.Shown(np.zeros((1, 1, 3), np.uint8), np.zeros(4), answer))
-
-    assert [name(0.9), name(None), name(0.2)] == ["2: happy", "2: happy", "2: happy (perhaps no face)"]

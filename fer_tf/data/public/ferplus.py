@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -131,32 +132,39 @@ def _csv(pixels: str, votes: str, held_out: float) -> Iterator[Row | LeftOut]:
 def _folders(folders: dict[str, str], votes: str, held_out: float) -> Iterator[Row | LeftOut]:
     """The pictures of the folders; votes come from their own label.csv, or from fer2013new.csv by their names."""
     # Pictures that FER+ has taken out of FER2013 have no name there.
-    by_name = {row[NAME]: (where, row) for where, row in _named(votes) if row[NAME]} if votes else {}
+    by_name = {
+        row[NAME]: _Said(where, [row[vote] for vote in VOTES], USAGES.get(row.get("Usage", "").casefold(), ""))
+        for where, row in (_named(votes) if votes else ())
+        if row[NAME]
+    }
     for name, usage in FOLDERS.items():
         if name not in folders:
             continue
         folder, labels = folders[name], os.path.join(folders[name], LABELS)
         pictures = sorted(file for file in os.listdir(folder) if file.lower().endswith(".png") and file[0] != ".")
-        if os.path.exists(labels):
-            found, expected = _labelled(labels), None
-        else:
-            found = {name: (where, [row[vote] for vote in VOTES]) for name, (where, row) in by_name.items()}
-            expected = {
-                name for name, (_, row) in by_name.items() if USAGES.get(row.get("Usage", "").casefold()) == usage
-            }
+        found = _labelled(labels, usage) if os.path.exists(labels) else by_name
         if missing := [picture for picture in pictures if picture not in found]:
             raise InputError(f"{labels if os.path.exists(labels) else votes or labels} has no votes for {missing[:3]}.")
         for picture in pictures:
             image = files.read_bytes(os.path.join(folder, picture))
-            yield _row(picture, found[picture][1], usage, image, held_out, f"{labels}, {picture}")
-        for picture in sorted((found.keys() if expected is None else expected) - set(pictures)):
-            where = found[picture][0]
+            yield _row(picture, found[picture].votes, usage, image, held_out, f"{labels}, {picture}")
+        for picture in sorted({name for name, said in found.items() if said.usage == usage} - set(pictures)):
+            where = found[picture].where
             yield LeftOut(picture, MISSING, f"{os.path.join(folder, picture)} is not there ({where})")
 
 
-def _labelled(path: str) -> dict[str, tuple[str, list[str]]]:
-    """Of a folder's label.csv, which has no header, each picture's place there and its votes."""
-    found: dict[str, tuple[str, list[str]]] = {}
+@dataclass(frozen=True)
+class _Said:
+    """What a table says of a picture, and where; `usage` is empty where it does not tell."""
+
+    where: str
+    votes: list[str]
+    usage: str
+
+
+def _labelled(path: str, usage: str) -> dict[str, _Said]:
+    """What a folder's label.csv, which has no header, says of each picture."""
+    found: dict[str, _Said] = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         for row in reader:
@@ -164,7 +172,7 @@ def _labelled(path: str) -> dict[str, tuple[str, list[str]]]:
             if any(row) and len(row) < 3:
                 raise InputError(f"{where}: a row must be a name, a box and {len(VOTES)} votes. Received: {row}.")
             if any(row):
-                found[row[0]] = where, row[2:]
+                found[row[0]] = _Said(where, row[2:], usage)
     return found
 
 

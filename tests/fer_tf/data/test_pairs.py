@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from fer_tf.data import pairs, schema
 from fer_tf.data.pairs import PairStream, images_of, survey
-from fer_tf.data.schema import FACE_SIZE, PairRecord
+from fer_tf.data.schema import PairRecord
 from fer_tf.errors import InputError
+from fer_tf.faces.align import FACE_SIZE
 from fer_tf.labels import TASKS
 
 MAGENTA = np.array([255, 0, 255], np.uint8)

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_tf.data import schema
 from fer_tf.errors import InputError
 from fer_tf.faces import align
 from fer_tf.faces.extractor import AlignedFace, FaceExtractor
@@ -33,8 +32,8 @@ def faces(frames: dict[str, np.ndarray], extractor: FaceExtractor) -> dict[str, 
     return {pose: extractor.faces_in_image(frame)[0] for pose, frame in frames.items()}
 
 
-def test_a_crop_has_the_size_of_a_record() -> None:
-    assert align.FACE_SIZE == schema.FACE_SIZE
+def test_a_crop_has_the_size_of_a_record(faces: dict[str, AlignedFace]) -> None:
+    assert all(face.image.shape == (256, 256, 3) and face.mask.shape == (256, 256) for face in faces.values())
 
 
 @pytest.mark.parametrize("pose", F2ED_POSES)
