@@ -20,7 +20,8 @@ from fer_tf.recognition.server import Connection
 from serving.settings import server_credentials
 from serving.tf_serving_protos import BatchingParameters, MonitoringConfig, SSLConfig, read_text
 from tests.serving.conftest import serving
-from tests.serving.test_lifecycle import http, make_certificate
+from tests.serving.test_lifecycle import http
+from tests.serving.test_tls import make_certificate
 
 FOLDER = Path(__file__).parent.parent.parent / "serving" / "tf_serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]["fa_net"]
