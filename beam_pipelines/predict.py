@@ -7,7 +7,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import numpy as np
 from apache_beam import pvalue
 from apache_beam.utils.shared import Shared
 
-from beam_pipelines import runner
+from beam_pipelines import predictions, runner
 from beam_pipelines.extract import found_faces
+from beam_pipelines.predictions import COUNTS, REJECTED, SUMMARY
 from fer_tf import config, files
 from fer_tf.data.public_set import PICTURES
 from fer_tf.data.tasks import stable_hash
@@ -35,7 +35,6 @@ from fer_tf.resources import samples_folder
 
 _LOGGER = logging.getLogger("beam_pipelines.predict")
 
-PREDICTIONS, REJECTED, SUMMARY = "predictions.jsonl", "rejected.jsonl", "summary.json"
 # Every file of a folder is tried. One that cannot be read is a failure when its name promises a video or a picture;
 # others are listed alone.
 MEDIA = (
@@ -91,10 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not _files_of(inputs, settings.output):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
     files.check_writable(settings.output)
+    predictions.check(settings.output, settings.num_shards)
     alignment.check(networks.landmark_model_of(model), settings.faces)
     with runner.running(settings.runner, beam_flags, settings.output) as pipeline:
         Predict(settings, model, inputs).apply_to(pipeline)
-    _delete_earlier(settings)
+    predictions.delete_earlier(settings.output, settings.num_shards)
     summary = files.read_json(files.join(settings.output, SUMMARY))
     _LOGGER.info(
         "%d files read, %d faces, %d faces and frames left out; %d files not read; see %s",
@@ -107,24 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return config.EXIT_INCOMPLETE if summary["not_read"] else config.EXIT_OK
 
 
-def _delete_earlier(settings: PredictConfig) -> None:
-    """Deletes the predictions of an earlier run that wrote another number of files."""
-    stem, suffix = os.path.splitext(PREDICTIONS)
-    shards = settings.num_shards
-    found = files.matching(settings.output, f"{stem}-?????-of-?????{suffix}")
-    earlier = [path for path in found if shards == 1 or not path.endswith(f"-of-{shards:05d}{suffix}")]
-    if shards > 1:
-        earlier.append(files.join(settings.output, PREDICTIONS))
-    files.delete(*earlier)
-
-
 def _files_of(inputs: str, output: str) -> list[str]:
     """The files to read: all that inputs name, but those that an earlier run wrote into the output."""
-    stem, suffix = os.path.splitext(PREDICTIONS)
-    own = re.compile(rf"{stem}(-\d{{5}}-of-\d{{5}})?{re.escape(suffix)}|{re.escape(REJECTED)}|{re.escape(SUMMARY)}")
     folder = files.absolute(output).rstrip("/")
-    found = [os.path.split(path) for path in files.listed(inputs)]
-    return [os.path.join(*path) for path in found if files.absolute(path[0]) != folder or not own.fullmatch(path[1])]
+    return [
+        path
+        for path in files.listed(inputs)
+        if files.absolute(os.path.dirname(path)) != folder or not predictions.is_earlier(path)
+    ]
 
 
 class Predict:
@@ -157,11 +147,10 @@ class Predict:
             | "Ask" >> beam.ParDo(AskNetwork(self.model))
         )
         lines = {"file": found.files, "faces": answers} | beam.CoGroupByKey() | "Line" >> beam.MapTuple(_line)
-        self._write(lines, "Predictions", PREDICTIONS, settings.num_shards)
+        self._write(lines, "Predictions", *predictions.paths_of(output, settings.num_shards))
         rejected = (found.bad, found.other, found.left_out, found.noted) | "AllRejected" >> beam.Flatten()
-        self._write(rejected, "Rejected", REJECTED)
-        counted = {"read": found.files, "not_read": found.bad, "other_files": found.other}
-        counted |= {"faces": found.faces, "left_out": found.left_out}
+        self._write(rejected, "Rejected", files.join(output, REJECTED))
+        counted = dict(zip(COUNTS, (found.files, found.bad, found.other, found.faces, found.left_out), strict=True))
         nothing = dict.fromkeys(counted, 0)
         counts = (
             [items | f"Count_{name}" >> beam.Map(lambda _, name=name: name) for name, items in counted.items()]
@@ -170,13 +159,9 @@ class Predict:
             | beam.combiners.ToDict()
             | beam.Map(lambda counts: json.dumps(nothing | counts))
         )
-        self._write(counts, "Summary", SUMMARY)
+        self._write(counts, "Summary", files.join(output, SUMMARY))
 
-    def _write(self, lines: beam.PCollection, label: str, name: str, shards: int = 1) -> None:
-        stem, suffix = os.path.splitext(name)
-        paths = [files.join(self.settings.output, name)]
-        if shards > 1:
-            paths = [files.join(self.settings.output, f"{stem}-{n:05d}-of-{shards:05d}{suffix}") for n in range(shards)]
+    def _write(self, lines: beam.PCollection, label: str, *paths: str) -> None:
         # A file without lines is written too.
         each = lines.pipeline | f"{label}Files" >> beam.Create([(path, None) for path in map(os.fsencode, paths)])
         spread = lines | f"{label}Spread" >> beam.Map(

@@ -97,6 +97,26 @@ def test_a_second_run_into_the_folder_of_its_inputs_gives_the_same(
     assert predict.main(flags) == EXIT_INCOMPLETE
 
 
+@pytest.mark.parametrize("name", ["predictions.jsonl", "rejected.jsonl", "summary.json"])
+def test_a_users_own_file_is_not_replaced(samples: Path, exported: str, tmp_path: Path, name: str) -> None:
+    own = tmp_path / name
+    own.write_text('{"read": "my notes"}\n')
+    with pytest.raises(InputError, match=rf"`output`: .*{name}' was not written by an earlier run"):
+        predict.main([f"--model={exported}", f"--inputs={samples / 'photo.jpg'}", f"--output={tmp_path}"])
+    assert own.read_text() == '{"read": "my notes"}\n' and list(tmp_path.iterdir()) == [own]
+
+
+def test_other_files_of_a_users_that_are_named_like_predictions_stay(
+    samples: Path, exported: str, tmp_path: Path
+) -> None:
+    own = tmp_path / "predictions-00000-of-00009.jsonl"
+    own.write_text("mine\n")
+    flags = [f"--model={exported}", f"--inputs={tmp_path}", f"--output={tmp_path}"]
+    shutil.copy(samples / "photo.jpg", tmp_path)
+    assert predict.main(flags) == EXIT_OK
+    assert own.read_text() == "mine\n" and set(lines(tmp_path / "rejected.jsonl")) == {own.name}
+
+
 def test_a_glob_of_good_files_ends_with_0(folder: Path, exported: str, tmp_path: Path) -> None:
     out = tmp_path / "out [1]*"
     flags = [f"--model={exported}/1", f"--inputs={folder}/deep/*", f"--output={out}"]
