@@ -12,11 +12,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 help:
 	@echo "make demo       build on samples/, train, export, serve and ask, in the folder demo/; minutes on two cores"
 	@echo "make test       set up and pass the tests"
+	@echo "make setup      install everything into .venv (demo and test do so by themselves)"
 	@echo "make setup GPU=1  with NVIDIA's libraries for a GPU (docs/gpu.md)"
 	@echo "make test-slow  the longer proofs"
 	@echo "make conformance  ask the server with clients of others (what Node, Go and curl on this machine allow)"
 	@echo "make cluster-test  build in two processes and on a small Flink, and compare (Java 17, Maven)"
 	@echo "make lint       ruff check, format check, types (mypy), and the Dockerfile (hadolint)"
+	@echo "make format     bring the code into ruff's format"
 	@echo "make constraints  resolve setup.cfg anew for each Python and show what changed; UPGRADE=1: all to the newest"
 	@echo "make licences   list the packages' licences and write a bill of materials"
 	@echo "make test-python PY_VERSION=3.12  the tests on another Python"

@@ -50,9 +50,9 @@ class PredictConfig:
 
     Attributes:
       runner: the Beam runner, such as DirectRunner, FlinkRunner or DataflowRunner; Beam's own flags pass through.
-      model: pretrained, an exported model's folder (its newest version is taken) or one version's, a run folder, a
-        server's host:port, or several of them with a + between, such as pretrained+runs/mine, whose mean answer counts;
-        folders lie on any filesystem that Beam knows.
+      model: pretrained or ferplus, an exported model's folder (its newest version is taken) or one version's, a run
+        folder, a server's host:port, or several of them with a + between, such as pretrained+runs/mine, whose mean
+        answer counts; folders lie on any filesystem that Beam knows.
       inputs: file, folder, searched to its depths, or glob of videos and pictures, on any filesystem that Beam knows.
       output: folder to write predictions.jsonl, rejected.jsonl and summary.json into.
       batch_size: most faces that the network takes at once.

@@ -1,6 +1,6 @@
 """Faces and speed beside the PyPI package `fer`, which has an environment of its own: nothing here depends on it.
 
-    python -m venv fer_venv && fer_venv/bin/pip install fer
+    python -m venv fer_venv && fer_venv/bin/pip install fer==21.0.6    # newer ones want PyTorch
     taskset -c 0 python -m benchmarks.speed_beside_fer PHOTO... CLIP... --fer_python=fer_venv/bin/python
     taskset -c 0,1 python -m benchmarks.speed_beside_fer PHOTO... CLIP... --fer_python=fer_venv/bin/python
 

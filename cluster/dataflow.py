@@ -16,16 +16,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
 from beam_pipelines import extract, runner, write
 from beam_pipelines.chunks import Labels
 from beam_pipelines.write import WritePlan
 from fer_tf.config import EXIT_OK, parse, run_command
-from fer_tf.data.tasks import SplitPlan, TaskOptions
+from fer_tf.data import tasks
+from fer_tf.data.tasks import FaceKeys, TaskOptions
 from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.labels import POSES
+
+# What a plan of splits is made of; nothing runs here, so any will do.
+_ONE_FACE = FaceKeys(*[np.zeros(1, np.uint64)] * 4, *[np.zeros(1, np.int32)] * 2)
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,10 @@ def beam_flags(config: DataflowConfig) -> list[str]:
 def transforms(config: DataflowConfig) -> dict[str, beam.PTransform]:
     """Returns the build's two pipelines: from clips to faces, and from tagged faces to shards."""
     building = f"{config.bucket}/data/faces/.building"
+    labels = Labels(("happy", "sad"), POSES)
     videos = extract.Videos.parse(f"{config.bucket}/videos")
-    limits = SplitPlan(TaskOptions(), (0, 0), (), (), 0, -1, 0, 0, (0, 0))
-    plan = WritePlan(building, Labels(("happy", "sad"), POSES), limits, 4, 4, 2, False)
+    limits = tasks.plan(_ONE_FACE, labels.expressions, labels.poses, TaskOptions())
+    plan = WritePlan(building, labels, limits, 4, 4, 2, False)
     return {
         "extract": extract.ExtractFaces(building, videos, f"{config.bucket}/data/faces/.extracted", ExtractorOptions()),
         "write": write.WriteShards(plan),

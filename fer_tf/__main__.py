@@ -17,7 +17,7 @@ COMMANDS = {
     "synthesize": ("beam_pipelines.synthesize", "a run's synthetic faces on a Beam runner"),
     "average": ("trainer.average", "the mean weights of trainings that grew from each other"),
     "export": ("serving.export", "a run folder to a SavedModel"),
-    "serve": ("serving.server", "the SavedModel over gRPC"),
+    "serve": ("serving.server", "the SavedModel over gRPC and HTTP"),
     "recognize": ("fer_tf.recognition.__main__", "pictures and videos to a table and annotated copies"),
     "client": ("serving.client", "the same by a server"),
     "predict": ("beam_pipelines.predict", "very many files on a Beam runner"),

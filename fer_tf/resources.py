@@ -50,5 +50,7 @@ def in_package(package: str, *path: str) -> str:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"the package {package}, whose {path[-1]} is needed, is missing; run `make` to install it.")
+        raise InputError(
+            f"the package {package}, whose {path[-1]} is needed, is missing; run `make setup` to install it."
+        )
     return os.path.join(spec.submodule_search_locations[0], *path)

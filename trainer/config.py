@@ -62,12 +62,12 @@ class FaNetOptions:
         0.75,1.0, so that its answer does not depend on how tightly a face is cut; the recipe's one share when empty.
       image_size: side of Fa-Net's input, pixels; 0 takes the recipe's.
       channels: 1 reads faces as grey, 3 as RGB.
-      init_from: a run or model folder whose Fa-Net to begin with (classes of other names begin anew), or pretrained; a
-        light_cnn_29 may begin with a light_cnn_9. On another set --stage=evaluate also scores the mean answer of
-        several, with a + between.
-      teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained, or the
-        mean answer of several with a + between; against noisy labels. It must have the same labels, channels and
-        window; its input size may differ.
+      init_from: a run or model folder whose Fa-Net to begin with (classes of other names begin anew), or pretrained
+        or ferplus; a light_cnn_29 may begin with a light_cnn_9. On another set --stage=evaluate also scores the mean
+        answer of several, with a + between.
+      teacher: a run or model folder whose Fa-Net's answers are mixed into the training labels, or pretrained or
+        ferplus, or the mean answer of several with a + between; against noisy labels. It must have the same labels,
+        channels and window; its input size may differ.
       teacher_weight: the teacher's share of a label, 0 to 1.
       synthetic: whether Fa-Net also trains on the run's synthetic faces when there are any.
       synthetic_from: a run folder whose synthetic faces to train on; the run's own when empty.
@@ -247,9 +247,9 @@ class TaskConfig:
     """What to train and on what; 0 and empty mean the recipe's own value.
 
     Attributes:
-      task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), mixed for
-        several sets together, all for the four tasks with and without FaPE-GAN's faces (Table 5), or pretraining for
-        public sets with and without pre-training on one of the four (Table 4).
+      task: one of the four tasks of section 4.1, a public set (fer2013, ferplus, jaffe, ckplus, kdef), pictures for
+        any labelled ones, mixed for several sets together, all for the four tasks with and without FaPE-GAN's faces
+        (Table 5), or pretraining for public sets with and without pre-training on one of the four (Table 4).
       stage: one stage alone, or all of them in order; a finished stage is skipped. evaluate with another task than the
         run's scores its network on that set: the pictures as given, and end to end, faces found and aligned first.
       method: Fa-Net, or one of the paper's competitors (docs/competitors.md), which takes Fa-Net's stage.

@@ -43,7 +43,7 @@ class PublishConfig:
     """
 
     run_dir: str = "runs/fer2013"
-    output: str = "models/pretrained"
+    output: str = "models/mine"
     storage: Literal["float16", "int8"] = "float16"
     interim: bool = False
     note: str = ""

@@ -44,7 +44,8 @@ _SECOND_LOOKS = (0.92, 0.85, 0.75)
 # between 1.15 and 1.4.
 _FACE_SIDE = 1.25
 # Points are in doubt by their distance from MTCNN's five and this many times that from the mirror image's, both shares
-# of the face's size. Chosen, with the limit, on 141 faces whose points were judged by eye (docs/recognition.md).
+# of the face's size. Chosen, with the limit, on 116 film faces and some rendered ones whose points were judged by eye
+# (docs/recognition.md).
 _MIRROR_WEIGHT = 2.0
 MOST_DOUBT = 0.11
 

@@ -34,8 +34,8 @@ class RecognizeConfig:
 
     Args:
       inputs: pictures and clips, folders of them, or patterns.
-      model: pretrained, a run folder, an export's folder, a server's HOST:PORT, or several of them with + between,
-        whose mean answer counts.
+      model: pretrained or ferplus, a run folder, an export's folder, a server's HOST:PORT, or several of them with +
+        between, whose mean answer counts.
       output: folder for the table, the annotated copies and the list of what was left out; empty prints alone.
       format: the table's, csv, jsonl or parquet.
       annotate: whether annotated copies are written.

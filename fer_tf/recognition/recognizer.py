@@ -58,8 +58,8 @@ class Recognizer:
         """Returns a recognizer; network and detector are loaded once, for any number of calls.
 
         Args:
-          source: `pretrained`, a run folder, an export's folder, a server's `host:port`, or several of them with a `+`
-            between, such as `pretrained+runs/mine`, whose mean answer counts.
+          source: `pretrained` or `ferplus`, a run folder, an export's folder, a server's `host:port`, or several of
+            them with a `+` between, such as `pretrained+runs/mine`, whose mean answer counts.
           faces: `found`, or `given` where each picture is a face that was cut out already.
           unsure_below: the probability of the best expression below which an answer counts as unsure; 0 for never.
           tta: test-time augmentation: `flip` asks about each face and its mirror image, `views` about three cuts of

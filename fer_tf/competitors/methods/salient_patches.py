@@ -1,9 +1,9 @@
 """`salient_patches`: LBP on patches ranked for each pair of expressions (Happy and Routray 2015; JAFFE 92.6 %).
 
 The source's: 19 patches a ninth of the face wide, local binary patterns, for each pair of expressions the patches that
-part it best, LDA, and an SVM that votes for one of the two. Ours: where the 19 patches lie, by the 68 points (the
-source places them by the corners of lips and eyes that it finds itself), and how many are used, chosen by
-cross-validation.
+part it best, LDA, and an SVM that votes for one of the two. Ours: patches a sixth of the picture wide, which shows a
+little more than the face; where the 19 lie, by the 68 points (the source places them by the corners of lips and eyes
+that it finds itself); and how many are used, chosen by cross-validation.
 """
 
 from __future__ import annotations
