@@ -47,10 +47,13 @@ def run_stages(cell: TaskConfig, stages: tuple[str, ...]) -> None:
 
 
 def is_done(cell: TaskConfig) -> bool:
-    """Whether a cell has all scores that are asked for."""
-    return cell.folder.is_evaluated and (
-        not cell.fa_net.persons_left_out or PERSONS_LEFT_OUT in cell.folder.read_metrics()
-    )
+    """Whether a cell has all scores that are asked for, and over the views that are asked for."""
+    if not cell.folder.is_evaluated:
+        return False
+    scores = cell.folder.read_metrics()
+    # Before scores told it, they were of the face alone.
+    same_views = scores.get("tta", "none") == cell.fa_net.tta
+    return same_views and (not cell.fa_net.persons_left_out or PERSONS_LEFT_OUT in scores)
 
 
 def with_equal_steps(config: TaskConfig) -> TaskConfig:

@@ -19,11 +19,10 @@ from fer_tf.competitors.faces import Faces, View, joined, view_of
 from fer_tf.competitors.method import Method, Work
 from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
-from fer_tf.evaluation import calibration
 from fer_tf.run_folder import SPEC_FILE
 from trainer import persons_out, runtime
 from trainer.config import TaskConfig
-from trainer.fa_net import read_faces, report_classes
+from trainer.fa_net import fitted_temperature, read_faces, report_classes
 
 
 def run(config: TaskConfig) -> None:
@@ -50,7 +49,7 @@ def run(config: TaskConfig) -> None:
         logging.info("%s fitted in %.1f s: %s", config.method, seconds, chosen)
         size = methods.save(fresh, folder.path)
         val = parts["val"]
-        temperature = calibration.fit_temperature(fresh.logits(val), val.labels) if len(val) else 1.0
+        temperature = fitted_temperature(fresh.logits(val), faces) if len(val) else 1.0
         spec = {
             "variant": config.method,
             "expressions": list(faces.expressions),

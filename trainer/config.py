@@ -260,7 +260,8 @@ class TaskConfig:
         are left out, such as ckplus.contempt=-; also of a set on which another's network is scored.
       set_weights: of several sets, how often one's faces are seen in an epoch, such as jaffe=3; once when not named.
       held_out: share of FER2013's Training that is the validation part where PrivateTest is not given; with 0 all of it
-        is trained on, the last epoch is kept, and the temperature is that of init_from, else of teacher, else 1.
+        is trained on, the last epoch is kept, and the temperature is that of init_from, else of teacher, else 1 (in a
+        mixture that of the other sets' validation faces).
       split_seed: splits the data anew before anything else: other rare classes, another rare pose (each in turn), other
         unseen persons; -1 keeps the split that the data was built with. --task=all chooses on this draw, and reports on
         those after it.

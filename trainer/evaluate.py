@@ -27,7 +27,7 @@ from fer_tf.runs import PERSONS_LEFT_OUT
 from trainer import competitor, persons_out, runtime, tensorboard
 from trainer.borrowed import record_lineage
 from trainer.config import TaskConfig
-from trainer.fa_net import keeps_last, predict, read_faces
+from trainer.fa_net import keeps_last, not_validated, predict, read_faces
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ def _fa_net(config: TaskConfig, faces: FaceSet) -> tuple[Judged, Callable[[Part,
     if count := training.get("averaged"):
         kept = "averaged"
         how = "the weights are another run's" if count == 1 else f"the weights are the mean of {count} networks'"
-    notes = (how, *training.pop("notes", []))
+    blind = " and ".join(not_validated(faces)) if len(faces.parts["val"]) else ""
+    not_asked = [f"val does not ask what {blind} asks: the temperature is fitted on the other faces"] if blind else []
+    notes = (how, *not_asked, *training.pop("notes", []))
     about = {
         "kept": kept,
         "spec": dataclasses.asdict(spec),
@@ -179,7 +181,13 @@ def _without_persons(run: RunFolder, faces: FaceSet, tta: str) -> dict[str, Any]
             tta,
         )
         return {}
-    return {PERSONS_LEFT_OUT: score(persons_out.with_persons(faces), found["logits"], faces.expressions, 1.0)}
+    whole = persons_out.with_persons(faces)
+    if not np.array_equal(found["image_id"], whole.image_ids.astype(str)):
+        logging.warning(
+            "the answers without each person are of other faces and are left out: the set has changed since"
+        )
+        return {}
+    return {PERSONS_LEFT_OUT: score(whole, found["logits"], faces.expressions, 1.0)}
 
 
 def _by_set(faces: FaceSet, whole: Part, answers: np.ndarray, temperature: float) -> dict[str, Any]:

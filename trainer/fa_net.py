@@ -18,7 +18,8 @@ from fer_tf.data.inputs import FaceSet
 from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError
 from fer_tf.evaluation import calibration, metrics
-from fer_tf.models import fa_net
+from fer_tf.labels import RARE_TASKS
+from fer_tf.models import fa_net, lineage
 from fer_tf.models.fa_net import FaNetSpec
 from fer_tf.models.label_loss import LabelCrossentropy
 from fer_tf.models.loss_scale import scaled
@@ -46,14 +47,25 @@ def run(config: TaskConfig) -> None:
         return
     # What cannot be is said before hours of training.
     persons_out.check(faces, config.task)
+    if "averaged" in config.folder.read_config():
+        raise InputError(
+            f"`persons_left_out`: {config.run.run_dir!r} holds a mean of trainings' weights, which is not trained "
+            "without a person; give the run_dir of a training."
+        )
     borrowed.check(config, persons_out.all_tested(faces, config.task))
     train(config, faces)
     leave_persons_out(config, faces)
 
 
 def train(config: TaskConfig, faces: FaceSet) -> None:
-    """Trains on some faces to the end, going on where an earlier call stopped; does nothing when finished."""
+    """Trains on some faces to the end, going on where an earlier call stopped; does nothing when finished.
+
+    Raises:
+      InputError: when what is there was trained on other faces.
+    """
     if config.folder.fa_net.is_finished:
+        folder = config.folder.fa_net.path
+        lineage.check_judged(fa_net.load_spec(folder), faces, folder, config.task)
         return
     recipe = recipe_of(config.task, config.fa_net)
     report_classes(faces)
@@ -104,13 +116,16 @@ def read_faces(config: TaskConfig) -> FaceSet:
         return public.read(config.task, config.data, config.held_out)
     run = RunFolder(config.fa_net.synthetic_from or config.run.run_dir)
     synthetic = shards.faces_of(run) if config.fa_net.synthetic else ()
+    faces = inputs.read_records(config.data, config.task, synthetic)
     source = config.fa_net.synthetic_from
-    if config.fa_net.synthetic and source and not synthetic:
+    if config.fa_net.synthetic and source and not faces.synthetic_fingerprint:
         raise InputError(
-            f"`synthetic_from` {source!r} has no synthetic faces in {run.synthetic}; name a run folder whose stage "
-            "synthesize is done."
+            f"`synthetic_from` {source!r} has no synthetic faces of {config.task} in {run.synthetic}; name a run "
+            "folder of this task whose stage synthesize is done, and has kept some."
         )
-    return inputs.read_records(config.data, config.task, synthetic)
+    if synthetic and not faces.synthetic_fingerprint:
+        logging.warning("%s holds no synthetic face of %s: the real ones are used alone", run.synthetic, config.task)
+    return faces
 
 
 def report_classes(faces: FaceSet) -> None:
@@ -129,6 +144,9 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
       InputError: when the best epoch is asked for and the validation part is empty.
     """
     if len(faces.parts["val"]):
+        if config.fa_net.keep == "auto" and (blind := not_validated(faces)):
+            logging.info("the validation part does not ask what %s ask: the last epoch is kept", ", ".join(blind))
+            return True
         return config.keeps_last
     if config.fa_net.keep == "best":
         raise InputError(
@@ -136,6 +154,12 @@ def keeps_last(config: TaskConfig, faces: FaceSet) -> bool:
         )
     logging.info("no validation part: the last epoch is kept, and the log has no scores of it")
     return True
+
+
+def not_validated(faces: FaceSet) -> list[str]:
+    """Returns the sets of a mixture that train, and of which the validation part has nothing, or nothing rare."""
+    trained, validated = (set(faces.parts[split].sets.tolist()) for split in ("train", "val"))
+    return sorted(name for name in trained & set(faces.set_classes) if name in RARE_TASKS or name not in validated)
 
 
 def spec_of(config: TaskConfig, recipe: Recipe, faces: FaceSet) -> FaNetSpec:
@@ -330,7 +354,12 @@ def temperature_of(model: keras.Model, spec: FaNetSpec, faces: FaceSet, otherwis
     """Returns the temperature that fits a network's answers to the validation part, or `otherwise` without one."""
     if not len(val := faces.parts["val"]):
         return otherwise
-    return calibration.fit_temperature(mixed.answerable(faces, "val", predict(model, val, spec)), val.labels)
+    return fitted_temperature(predict(model, val, spec), faces)
+
+
+def fitted_temperature(logits: np.ndarray, faces: FaceSet) -> float:
+    """Returns the temperature that fits answers to the validation part, each among the classes that its set has."""
+    return calibration.fit_temperature(mixed.answerable(faces, "val", logits), faces.parts["val"].labels)
 
 
 def finish(config: TaskConfig, faces: FaceSet, state: State) -> None:

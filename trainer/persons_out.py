@@ -75,12 +75,15 @@ def answer_all(
     persons = sorted(set(whole.persons.tolist()))
     for number, person in enumerate(persons, 1):
         out = whole.persons == person
-        path = folder_of(network, person) + ("" if tta == "none" else f".{tta}") + ".npy"
-        if files.exists(path):
-            logits[out] = files.read_array(path)
+        path = folder_of(network, person) + ("" if tta == "none" else f".{tta}") + ".npz"
+        # Of the same faces after the same training, and not of as many others after the set has changed.
+        about = {"image_id": whole.image_ids[out].astype(str), "data": np.array(faces.fingerprint)}
+        known = files.read_arrays(path) if files.exists(path) else {}
+        if all(name in known and np.array_equal(known[name], value) for name, value in about.items()):
+            logits[out] = known["logits"]
             continue
         logits[out] = answers(person, whole.rows(out))
-        files.write_array(path, logits[out])
+        files.write_arrays(path, logits=logits[out], **about)
         trained += 1
         left = (time.monotonic() - began) / trained * (len(persons) - number)
         rest = f", about {duration(left)} left" if left else ""

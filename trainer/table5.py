@@ -70,7 +70,7 @@ def run(config: TaskConfig) -> None:
     _refuse_the_other_layout(config)
     first = choosing_cells(config)
     every = [*first, *reported_cells(config, dict.fromkeys(TASKS, next(iter(REMEDIES))))]
-    progress = cells.Progress("Table 5", len(every), len(_finished(config, every)))
+    progress = cells.Progress("Table 5", len(every), sum(_is_done(config, cell) for cell in every))
     for cell in first:
         _train(config, cell, progress)
     for cell in reported_cells(config, chosen_remedies(config)):
@@ -148,10 +148,14 @@ def _train(config: TaskConfig, cell: Cell, progress: cells.Progress) -> None:
     if cell.row == BOTH:
         gan = _config(drawn, config, cell.task, cell.gan)
         cells.run(config, gan, ("fape_gan", "synthesize"))
-    if not RunFolder(files.join(config.run.run_dir, cell.folder)).is_evaluated:
+    if not _is_done(config, cell):
         with progress.one():
             cells.run(config, cell_config(drawn, config, cell), ("fa_net", "evaluate"))
         _write(config)
+
+
+def _is_done(table: TaskConfig, cell: Cell) -> bool:
+    return cells.is_done(_config(table, table, cell.task, cell.folder))
 
 
 def _drawn(config: TaskConfig, draw: int) -> TaskConfig:

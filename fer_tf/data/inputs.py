@@ -89,7 +89,10 @@ def read_records(
     require_faces(parts, needs, f"task {task!r} in {data}")
     if synthetic:
         _check_sources(synthetic, task, set(parts["train"].image_ids.tolist()))
-        parts["train"] = joined([parts["train"], survey(synthetic, task, len(dataset["expressions"]))["train"]])
+        made = survey(synthetic, task, len(dataset["expressions"]))["train"]
+        parts["train"] = joined([parts["train"], made])
+        # All may have been rejected, or be another task's.
+        synthetic = synthetic if len(made) else ()
     return FaceSet(
         expressions=tuple(dataset["expressions"]),
         parts=parts,

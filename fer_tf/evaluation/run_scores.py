@@ -234,8 +234,10 @@ def _settings(run: Run) -> dict[str, Any]:
     borrowed = run.synthetic_fingerprint if run.flags.get("synthetic_from") else ""
     if not is_drawn(run):
         return {**flags, "data": run.fingerprint, "borrowed": borrowed}
-    # The draws of one corpus stand side by side; each has as many real faces, and so steps, as it has. Before there was
-    # `epoch_faces`, as many steps were fewer epochs.
-    as_many_steps = {"epochs": 0, "decay_epochs": 0.0, "epoch_faces": 0}
+    # The draws of one corpus stand side by side, and a run with synthetic faces shows as many in an epoch as its draw
+    # has real ones. Before there was `epoch_faces`, as many steps were fewer epochs.
+    as_many_steps: dict[str, float] = {"epoch_faces": 0} if run.synthetic else {}
+    if "epoch_faces" not in run.flags:
+        as_many_steps = {"epochs": 0, "decay_epochs": 0.0}
     corpus = run.metrics.get("drawn_from") or os.path.dirname(str(run.flags.get("data", "")))
     return {**flags, "data": corpus, **as_many_steps, "borrowed": bool(borrowed)}

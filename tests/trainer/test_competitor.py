@@ -52,7 +52,7 @@ def test_every_face_is_also_answered_without_its_person(run_dir: Path) -> None:
     assert found["faces"] == 213 and len(found["by_person"]) == 10
     kept = np.load(run_dir / "competitor" / "predictions_persons.npz")
     for person in PERSONS:
-        alone = np.load(run_dir / "competitor" / "persons" / f"{person}.npy")
+        alone = np.load(run_dir / "competitor" / "persons" / f"{person}.npz")["logits"]
         np.testing.assert_allclose(kept["logits"][kept["person"] == person], alone)
 
 
@@ -98,9 +98,9 @@ def test_leaving_persons_out_goes_on_where_it_stopped(
     with pytest.raises(KeyboardInterrupt):
         train(drawn_jaffe, tmp_path / "run", "--task=jaffe", "--method=hog_knn", "--stage=fa_net")
     network = tmp_path / "run" / "competitor"
-    assert not (network / "FINISHED").exists() and len(list(network.glob("persons/*.npy"))) == 2
+    assert not (network / "FINISHED").exists() and len(list(network.glob("persons/*.npz"))) == 2
     # Six persons more are answered, as an unbroken run does.
-    for path in sorted(run_dir.glob("competitor/persons/*.npy"))[2:8]:
+    for path in sorted(run_dir.glob("competitor/persons/*.npz"))[2:8]:
         shutil.copy(path, network / "persons")
     assert train(drawn_jaffe, tmp_path / "run", "--task=jaffe", "--method=hog_knn", "--stage=fa_net") == 0
     # The whole, then the two persons who are left.

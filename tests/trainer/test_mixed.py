@@ -7,12 +7,15 @@ import json
 import numpy as np
 import pytest
 
+from fer_tf.config import of
+from fer_tf.data.inputs import FaceSet, Part
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
 from serving import portable
 from tests.fer_tf.data.test_ferplus import write_folders
 from tests.trainer.conftest import small_networks
 from trainer.config import FaNetOptions, TaskConfig
+from trainer.fa_net import keeps_last
 from trainer.recipes import recipe_of
 from trainer.task import main
 
@@ -28,7 +31,7 @@ def run_dir(toy_data, tmp_path_factory):
     folders = write_folders(tmp_path_factory.mktemp("ferplus"))
     folder = tmp_path_factory.mktemp("mixed") / "run"
     flags = [f"--data=ferplus={folders},er_ss={toy_data}", "--held_out=0", "--mapping=er_ss.surprise=delight"]
-    flags += ["--set_weights=ferplus=0.5", "--balance=softmax", "--framing=0.7,1.1", "--keep=last"]
+    flags += ["--set_weights=ferplus=0.5", "--balance=softmax", "--framing=0.7,1.1"]
     size = ["--recipe=paper", "--epochs=1", "--batch_size=32", "--image_size=33", "--precision=float32"]
     assert main(["--task=mixed", f"--run_dir={folder}", *flags, *size]) == 0
     return folder
@@ -48,6 +51,29 @@ def test_each_sets_scores_stand_apart_among_its_own_classes(run_dir):
     page = (run_dir / "evaluation.html").read_text()
     assert "test, FER+ alone" in page and "test, ER-SS alone" in page and "the mean over the classes is" in page
     assert any(note == "er_ss: surprise is delight" for note in metrics["notes"])
+    # ER-SS's faces alone are in val, and would choose ferplus' epoch.
+    assert "the last epoch was kept" in metrics["notes"] and metrics["kept"] == "last"
+    assert "val does not ask what ferplus asks: the temperature is fitted on the other faces" in metrics["notes"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "val", "kept"),
+    [
+        (("er_ss", "jaffe"), ["er_ss", "jaffe"], False),
+        (("er_ss", "jaffe"), ["er_ss", "er_ss"], True),
+        # Its validation part has none of what is rare.
+        (("er_ue", "jaffe"), ["er_ue", "jaffe"], True),
+    ],
+)
+def test_an_epoch_is_chosen_where_the_validation_part_asks_what_every_set_asks(sets, val, kept):
+    def of_sets(names):
+        unknown = np.full(len(names), "", object)
+        return Part(np.array(names), np.zeros(len(names), int), *[unknown] * 3, np.full(len(names), -1), sets=names)
+
+    parts = {"train": of_sets(np.array(sets)), "val": of_sets(np.array(val))}
+    faces = FaceSet(("happy",), parts, "f", set_classes=dict.fromkeys(sets, (0,)))
+    assert keeps_last(TaskConfig(task="mixed"), faces) == kept
+    assert not keeps_last(of(TaskConfig, task="mixed", keep="best"), faces)
 
 
 def test_the_portable_exports_are_compared_on_the_sets_that_were_mixed(run_dir):

@@ -45,8 +45,11 @@ def test_every_face_is_answered_without_its_person_by_the_trainings_that_are_lef
         # As a stop after nine of ten persons leaves it.
         known = {person: np.full((24 if person == "KA" else 21, 7), place) for place, person in enumerate(PERSONS)}
         (network / "persons").mkdir()
+        faces = public.read("jaffe", str(drawn_jaffe), 0.05)
+        whole = persons_out.with_persons(faces)
         for person in set(PERSONS) - {*LEFT}:
-            np.save(network / "persons" / f"{person}.npy", known[person].astype(np.float32))
+            about = {"image_id": whole.image_ids[whole.persons == person].astype(str), "data": faces.fingerprint}
+            np.savez(network / "persons" / f"{person}.npz", logits=known[person].astype(np.float32), **about)
         assert train(drawn_jaffe, run, "--persons_left_out=true") == 0
     assert (network / "best.weights.h5").stat().st_mtime_ns == written
 
@@ -154,6 +157,45 @@ def test_a_face_of_nobody_knows_whom_is_neither_learned_from_nor_scored(tmp_path
     }
     images = inputs.evaluation_batches(parts["test"], image_size=48, channels=1, crop=1.0)
     assert sum(len(batch) for batch, _ in images) == 4
+
+
+def test_answers_of_other_faces_or_after_another_training_are_given_anew(tmp_path: Path) -> None:
+    run, asked = RunFolder(str(tmp_path / "run")), []
+
+    def answers(person: str, own: inputs.Part) -> np.ndarray:
+        asked.append(person)
+        return np.eye(2, dtype=np.float32)[own.labels]
+
+    def whole(names: str, fingerprint: str) -> inputs.FaceSet:
+        labels = [ord(name) % 2 for name in names]
+        few = part(list(names), np.array(labels), [b""] * len(names), persons=["P1", *["P2"] * (len(names) - 1)])
+        return inputs.FaceSet(("happy", "sad"), {"test": few}, fingerprint)
+
+    # The same again; a face more, whose name makes the others' order another; as many others; other training faces.
+    for names, fingerprint, again in (
+        ("abc", "f", ["P1", "P2"]),
+        ("abc", "f", []),
+        ("abcd", "f", ["P2"]),
+        ("axyz", "f", ["P2"]),
+        ("axyz", "g", ["P1", "P2"]),
+    ):
+        asked.clear()
+        faces = whole(names, fingerprint)
+        persons_out.answer_all(run, run.fa_net, faces, answers)
+        assert asked == again
+        kept = np.load(tmp_path / "run" / "fa_net" / "predictions_persons.npz")
+        assert list(kept["image_id"]) == list(names)
+        np.testing.assert_array_equal(kept["logits"].argmax(1), faces.parts["test"].labels)
+        assert evaluate._without_persons(run, faces, "none")["persons_left_out"]["accuracy"] == 1
+    assert evaluate._without_persons(run, whole("abcd", "f"), "none") == {}
+
+
+def test_a_mean_of_trainings_is_not_trained_without_a_person(drawn_jaffe: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"flags": {}, "averaged": ["a", "b"]}')
+    config = of(TaskConfig, task="jaffe", data=str(drawn_jaffe), run_dir=str(tmp_path / "run"), persons_left_out=True)
+    with pytest.raises(InputError, match=r"`persons_left_out`: .*holds a mean of trainings' weights"):
+        stage.run(config)
 
 
 def test_no_person_is_left_out_of_several_sets_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,27 @@ def test_the_plain_remedy_is_chosen_on_one_draw_and_all_rows_are_reported_on_oth
     trained.clear()
     table5.run(config)
     assert trained == []
+
+
+def test_what_was_scored_over_other_views_is_scored_anew(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    def run(table: TaskConfig, cell: TaskConfig, stages: tuple[str, ...]) -> None:
+        if stages[-1] == "evaluate":
+            asked.append(cell.fa_net.tta)
+            shutil.rmtree(cell.run.run_dir, ignore_errors=True)
+            write_run(Path(cell.run.run_dir), np.arange(12) < 6, np.arange(12))
+            cell.folder.write_metrics({**cell.folder.read_metrics(), "tta": cell.fa_net.tta})
+
+    monkeypatch.setattr(cells, "run", run)
+    monkeypatch.setattr(cells, "with_equal_steps", lambda config: config)
+    for tta, again in (("none", 2 * len(TASKS)), ("none", 0), ("flip", 2 * len(TASKS)), ("flip", 0)):
+        asked.clear()
+        table5.run(of(TaskConfig, task="all", data=toy_data, run_dir=str(tmp_path), seeds=1, draws=0, tta=tta))
+        assert asked == [tta] * again
+        assert "Table 5: 9 of 8" not in capsys.readouterr().out
 
 
 def test_a_table_of_the_datas_own_split_is_not_mixed_with_one_over_draws(toy_data: str, tmp_path: Path) -> None:

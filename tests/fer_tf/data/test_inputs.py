@@ -185,6 +185,9 @@ def test_synthetic_faces_join_the_training_part_alone(copy, tmp_path):
     rewrite(tmp_path / "synthetic", lambda record: made(record, leaked))
     with pytest.raises(InputError, match=f"was made from {leaked!r}, which is not in the training part of 'er_ss'"):
         inputs.read_records(str(copy), "er_ss", extra)
+    # Where every face was rejected, the files are there and the run is one of real faces alone.
+    rewrite(tmp_path / "synthetic", lambda record: None)
+    assert inputs.read_records(str(copy), "er_ss", extra).synthetic_fingerprint == ""
 
 
 def test_png_and_grey_images_decode_too():

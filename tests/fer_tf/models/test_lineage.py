@@ -154,6 +154,37 @@ def test_test_images_that_a_public_set_also_trains_on_are_its_own_matter(tmp_pat
     assert "holds faces of val" in note
 
 
+@pytest.mark.parametrize(
+    ("source", "task", "sets", "told"),
+    [
+        # The published network saw all of FER2013's Training, of whose pictures FER+ has other labels.
+        ("pretrained", "fer2013", (), True),
+        ("pretrained", "ferplus", (), True),
+        ("pretrained", "mixed", ("er_zid", "ferplus"), True),
+        ("pretrained", "mixed", ("er_zid", "jaffe"), False),
+        ("pretrained", "jaffe", (), False),
+        ("csv", "ferplus", (), True),
+        ("csv", "jaffe", (), False),
+    ],
+)
+def test_a_training_part_that_another_layout_or_labelling_of_its_pictures_holds_out_is_told(
+    tmp_path, source, task, sets, told
+):
+    def images(side):
+        return [cv2.imencode(".png", np.full((side, side), 40 * number, np.uint8))[1].tobytes() for number in range(4)]
+
+    def faces_of(names, side, **more):
+        parts = {"train": part(names, [0, 1], images(side)[:2]), "val": part([f"{names}v"], [0], images(side)[2:3])}
+        return FaceSet(("x", "y"), {**parts, "test": part([f"{names}t"], [0], images(side)[3:])}, f"{side}", **more)
+
+    csv = saved(tmp_path / "csv", faces_of("ab", 8), "fer2013")
+    here = faces_of("cd", 9, val_of_training=True, set_classes=dict.fromkeys(sets, (0, 1)))
+    notes = lineage.check("init_from", csv if source == "csv" else source, here, task)
+    assert len(notes) == told and all("may hold val" in note for note in notes)
+    # Without a part held out of Training there is nothing to tell.
+    assert lineage.check("teacher", csv, dataclasses.replace(here, val_of_training=False), task) == ()
+
+
 def test_the_lineage_reads_as_it_was_written_and_damage_is_named(faces, network):
     (found,) = lineage.read(network)
     assert (found.task, found.fingerprint, found.via, found.faces) == ("er_zid", faces.fingerprint, "", 32)

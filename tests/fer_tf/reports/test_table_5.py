@@ -56,6 +56,19 @@ def test_a_table_in_progress_compares_only_draws_that_both_rows_have(tmp_path: P
     assert "Mean over the draws 1, 2 of the splits" in table_5.notes_5(find_runs(str(tmp_path)))[0]
 
 
+def test_trials_of_other_length_stand_in_no_row_beside_the_table(tmp_path: Path) -> None:
+    made = {"synthetic": True, "synthetic_from": "gan"}
+    for draw in (1, 2):
+        for epochs, right in ((2, [0, 0, 0, 1]), (12, [1, 1, 1, 1])):
+            known = {"epochs": epochs, "val": epochs / 12}
+            draw_of(tmp_path / f"real-{draw}-{epochs}", draw, right, synthetic=False, epoch_faces=0, **known)
+            # An epoch shows as many faces as the draw has real ones, which differs from draw to draw.
+            draw_of(tmp_path / f"both-{draw}-{epochs}", draw, right, epoch_faces=4 + draw, **known, **made)
+    runs = find_runs(str(tmp_path))
+    for row, name in (("Fa-Net", "real"), ("FaPE-GAN+Fa-Net", "both")):
+        assert [run.name for run in table_5.runs_5(runs, row, "er_up")] == [f"{name}-1-12", f"{name}-2-12"]
+
+
 def test_table_5_compares_runs_that_differ_in_synthetic_faces_alone(tmp_path: Path) -> None:
     made = {"synthetic": True, "gan_epochs": 3, "synthetic_ratio": 0.4}
     write_run(tmp_path / "real", "er_ss", [1, 1, 0, 1], synthetic=False, epochs=3)
