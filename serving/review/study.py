@@ -234,7 +234,7 @@ def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     while not texts[0].strip() or (texts[0].lower().startswith("sep=") and len(texts[0].strip()) == 5):
         note.append(texts.pop(0))
     delimiter = csv_rows.delimiter_of(texts[0], REQUIRED_COLUMNS)
-    reader = csv.reader(texts, delimiter=delimiter)
+    reader = csv_rows.reader_of(texts, delimiter)
     rows = [(reader.line_num + len(note), row) for row in reader]
     width, header = len(rows[0][1]), [word_key(column) for column in rows[0][1]]
     # Of files that were put one behind the other, each header below the first.

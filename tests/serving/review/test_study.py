@@ -193,6 +193,19 @@ def test_a_table_of_a_spreadsheet_keeps_its_coding_and_separator(
     assert census.clips == 8 and census.ballots.reviewers == ("reviewer_anna", "reviewer_ben", "reviewer_chris")
 
 
+def test_quotation_marks_behind_a_blank_are_no_part_of_what_is_exported(
+    options: StudyOptions, store: Store, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    lines = [list(rows[0]), *(row.values() for row in rows)]
+    Path(options.annotations).write_text("".join(", ".join(f'"{value}"' for value in line) + "\n" for line in lines))
+    study = Study(options, store)
+    cast(store, "anna", rows[1]["video"], "happy")
+    assert export(study, str(tmp_path / "out.csv")) == 1
+    written = rows_of(tmp_path / "out.csv")
+    assert [{name: row[name] for name in rows[0]} for row in written] == rows
+    assert written[1]["reviewer_anna"] == "happy"
+
+
 def test_the_build_keeps_and_drops_what_a_calculation_by_hand_says(
     options: StudyOptions, store: Store, tmp_path: Path
 ) -> None:
