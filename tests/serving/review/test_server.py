@@ -293,6 +293,18 @@ def test_a_clip_that_changes_is_copied_anew(odd_clips: StudyOptions, tmp_path: P
         assert copy() != before
 
 
+def test_a_clip_is_played_whatever_spelling_of_its_name_the_disk_has(tmp_path: Path) -> None:
+    composed, apart = "Ren\u00e9e", "Rene\u0301e"
+    (tmp_path / "videos" / apart).mkdir(parents=True)
+    write_clip(tmp_path / "videos" / apart / "A.MP4", "libx264")
+    (tmp_path / "videos" / "OUT").symlink_to(tmp_path)
+    with contextlib.closing(Playback(str(tmp_path / "videos"), str(tmp_path / "copies"))) as playback:
+        while (found := playback.find(f"{composed}/a.mp4", "code")).state in ("waiting", "working"):
+            threading.Event().wait(0.05)
+        assert found.path == str(tmp_path / "videos" / apart / "A.MP4")
+        assert "leads out" in playback.find("out/annotations.csv", "other").problem
+
+
 def test_what_the_machine_is_to_blame_for_is_tried_again_and_names_no_path(
     odd_clips: StudyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
