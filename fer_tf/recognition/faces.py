@@ -257,7 +257,7 @@ class Faces:
         """Writes the table and returns the path; the file gets its name when it is complete.
 
         Args:
-          path: ends in .csv, .jsonl or .parquet (which needs pyarrow).
+          path: ends in .csv, .jsonl or .parquet (which needs pyarrow); it may lie in a bucket.
         """
         return tables.save(as_local(os.fspath(path)), self.columns, self._rows())
 

@@ -70,19 +70,22 @@ def frame_of(rows: Iterable[tuple], columns: Sequence[str]) -> pandas.DataFrame:
 
 
 def save(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> str:
-    """Writes a table by the path's ending, row by row; the file gets its name when it is complete.
+    """Writes a table, here or in a bucket, by the path's ending; the file gets its name when it is complete.
 
     Raises:
-      CannotWrite: when the disk is full.
+      CannotWrite: when the disk is full, or a bucket is out of reach.
       InputError: for another ending, where nothing can be written, or for Parquet without pyarrow.
     """
     suffix = os.path.splitext(path)[1].lower()
     writers = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
     if suffix not in writers:
         raise not_one_of("path", path, [f"*{suffix}" for suffix in writers])
+    # A path in a bucket is no folder here called `gs:`.
+    is_local = files.is_local(path)
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with files.whole_path(path) as partial:
+        if is_local:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with files.whole_path(path) if is_local else files.whole_local(path) as partial:
             writers[suffix](partial, columns, rows)
     except OSError as error:
         raise not_written(path, error) from None
