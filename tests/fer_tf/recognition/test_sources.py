@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
-from fer_tf import Recognizer
+from fer_tf import Recognizer, files
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
 from fer_tf.recognition.given import GivenFaces
@@ -55,6 +57,26 @@ def test_crops_of_a_file_that_was_replaced_are_refused(recognizer: Recognizer, k
         with pytest.raises(InputError, match="has changed since its faces were found: recognise it again"):
             again()
     assert recognizer(str(path)).crops.mean() < before.mean()
+
+
+def test_what_lies_in_a_bucket_is_looked_at_as_what_lies_here(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    Image.fromarray(flat(200)).save(tmp_path / "a.png")
+    write_clip(tmp_path / "b.mp4", drawn(3))
+    here = [str(tmp_path / "a.png"), str(tmp_path / "b.mp4")]
+    there = [f"ram://pictures/{os.path.basename(path)}" for path in here]
+    for path, remote in zip(here, there, strict=True):
+        files.put(path, remote)
+    local, remote = recognizer(here), recognizer(["ram://pictures/*", "ram://pictures/gone.png"])
+    assert remote.inputs == [*there, "ram://pictures/gone.png"]
+    columns = [name for name in local.columns if name != "input"]
+    pandas.testing.assert_frame_equal(remote.table()[columns], local.table()[columns])
+    np.testing.assert_array_equal(remote.crops, local.crops)
+    assert remote.rejected.iloc[:, :3].to_numpy().tolist() == [["ram://pictures/gone.png", -1, "missing"]]
+    assert not os.listdir(tmp_path / "copies")
 
 
 def test_an_opened_file_is_read_from_its_beginning_and_a_closed_one_is_listed(
