@@ -210,6 +210,12 @@ def test_a_decoder_that_hangs_costs_only_its_clip(tmp_path: Path) -> None:
     decoder.close()
 
 
+def test_a_patience_of_centuries_is_one_of_a_day(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(3))
+    with contextlib.closing(Decoder(timeout_s=1e10, limits=Limits(), max_side=1920)) as decoder:
+        assert len(all_of(decoder, path)[0]) == 3
+
+
 def test_a_decoder_that_dies_costs_only_its_clip(decoder: Decoder, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", drawn(3))
     all_of(decoder, path)
