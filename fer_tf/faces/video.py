@@ -146,6 +146,12 @@ class Decoder:
             with self._guard:
                 self._working.remove(chosen)
 
+    @property
+    def working(self) -> int:
+        """How many processes of this decoder's and its further ones are lent, each to a file that is being read."""
+        with self._guard:
+            return len(self._working)
+
     def keyframes(self, path: str, rule: str, limit: int) -> Generator[Frame | ClipEnd, None, None]:
         """Yields the clip's keyframes as they are decoded, then one ClipEnd.
 

@@ -22,7 +22,7 @@ from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.recognition import earlier
 from fer_tf.recognition.command import PICTURES, VIDEOS, Output, inputs_of, names_of, show
 from fer_tf.recognition.earlier import FORMATS, INCOMPLETE, REJECTED, TABLE
-from fer_tf.recognition.faces import RelativeTo
+from fer_tf.recognition.owners import RelativeTo
 
 # A folder is hardly called so: who writes it means a file.
 _OF_FILES = (*(f".{ending}" for ending in FORMATS), *PICTURES, *VIDEOS, ".xlsx", ".json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -127,7 +127,7 @@ def look(
     ask: AskFn,
     options: LookOptions | None = None,
     describe: DescribeFn | None = None,
-) -> Iterator[SeenFrame | Unreadable]:
+) -> Generator[SeenFrame | Unreadable, None, None]:
     """Yields what is seen in each source, frame by frame; memory grows neither with their number nor their length.
 
     Args:

@@ -15,6 +15,7 @@ from PIL import Image
 from fer_tf import Recognizer, files
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.recognition.faces import THUMBNAILS
 from fer_tf.recognition.given import GivenFaces
 from fer_tf.recognition.sources import sources_of
 from tests.fer_tf.faces.clips import drawn, write_clip
@@ -57,6 +58,33 @@ def test_crops_of_a_file_that_was_replaced_are_refused(recognizer: Recognizer, k
         with pytest.raises(InputError, match="has changed since its faces were found: recognise it again"):
             again()
     assert recognizer(str(path)).crops.mean() < before.mean()
+
+
+def test_what_a_notebook_keeps_holds_no_decoder_and_notes_nothing_twice(recognizer: Recognizer, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    inputs = [str(tmp_path / "broken.jpg"), write_clip(tmp_path / "a.mp4", drawn(80))]
+    whole = recognizer(inputs, frames_per_second=np.inf)
+    assert len(whole) == 80
+    cells = [recognizer(inputs, frames_per_second=np.inf) for _ in range(3)]
+    shown = [cell._repr_html_() for cell in cells]
+    assert all(html.count("<img") == THUMBNAILS and "so far" in html for html in shown)
+    assert recognizer.extractor.decoder.working == 0 and cells[0]._repr_html_() == shown[0]
+    for cell in cells[:2]:
+        pandas.testing.assert_frame_equal(cell.table(), whole.table())
+        pandas.testing.assert_frame_equal(cell.rejected, whole.rejected)
+    assert "80; 1 left out" in cells[0]._repr_html_()
+    # A drawing of all frames may still be asked for.
+    assert len(list(cells[2].each_frame())) == 81
+    recognizer.extractor.close()
+
+
+def test_pictures_are_not_looked_at_again_after_a_notebooks_first_look(recognizer: Recognizer) -> None:
+    asked: list[int] = []
+    kept = recognizer.network.classify
+    recognizer.network.classify = lambda crops: asked.append(len(crops)) or kept(crops)
+    faces = recognizer([flat(100)] * 40)
+    assert "so far" in faces._repr_html_()
+    assert len(faces.table()) == sum(asked) == 40
 
 
 def test_what_lies_in_a_bucket_is_looked_at_as_what_lies_here(
