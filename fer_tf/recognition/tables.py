@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -120,10 +121,20 @@ def _plain(value: Any) -> Any:
     return None if value != value else value
 
 
-def _write_parquet(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+def check_parquet() -> None:
+    """Raises InputError where pyarrow is missing or too old, of which a table of no rows tells before hours of work."""
     try:
         import pyarrow  # noqa: F401
-    except ImportError:
-        raise InputError("Parquet needs pyarrow: pip install 'fer_tf[parquet]', or save as .csv or .jsonl") from None
+
+        frame_of([], REJECTED).to_parquet(io.BytesIO(), engine="pyarrow")
+    except ImportError as error:
+        why = "" if isinstance(error, ModuleNotFoundError) else f" ({error})"
+        raise InputError(
+            f"Parquet needs pyarrow{why}: pip install 'fer_tf[parquet]', or save as .csv or .jsonl"
+        ) from None
+
+
+def _write_parquet(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+    check_parquet()
     rows = ((files.printable(name), *values) for name, *values in rows)
     frame_of(rows, columns).to_parquet(path, engine="pyarrow", index=False)
