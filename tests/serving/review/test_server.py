@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 import urllib.request
 from fractions import Fraction
 from pathlib import Path
@@ -333,6 +338,27 @@ def test_a_decoder_that_dies_costs_its_clip_alone(odd_clips: StudyOptions, tmp_p
             process.kill()
             process.wait()
         assert playable(link, served.study.code("old.avi"))["state"] == "ready"
+
+
+def test_a_codec_that_hangs_ends_with_the_server_that_was_killed() -> None:
+    hangs = (
+        "import threading; from serving.review import transcode as t; "
+        "t.answer = lambda: (print('hangs', flush=True), threading.Event().wait()); t.main()"
+    )
+    server = (
+        "import os, subprocess as s, sys; "
+        f"p = s.Popen([sys.executable, '-c', {hangs!r}], stdin=s.PIPE, stdout=s.PIPE, bufsize=0); "
+        "p.stdin.write(b'{}\\n'); p.stdout.readline(); print(p.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    told = subprocess.run([sys.executable, "-c", server], stdout=subprocess.PIPE, text=True, timeout=60)
+    status = Path(f"/proc/{int(told.stdout)}/stat")
+    deadline = time.monotonic() + 10
+    while is_there := status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        if time.monotonic() > deadline:
+            os.kill(int(told.stdout), signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    assert not is_there
 
 
 def test_the_copying_tells_how_far_it_is(tmp_path: Path) -> None:
