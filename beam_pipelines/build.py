@@ -29,7 +29,7 @@ from fer_tf.data.leaks import Leaks
 from fer_tf.data.schema import SCHEMA_VERSION
 from fer_tf.data.settle import REVIEW_REASONS
 from fer_tf.data.tasks import TaskOptions
-from fer_tf.errors import InputError, check_least, not_one_of
+from fer_tf.errors import InputError, check_least, check_positive, not_one_of
 from fer_tf.evaluation import agreement
 from fer_tf.faces.align import FACE_SIZE
 from fer_tf.faces.extractor import ExtractorOptions
@@ -99,8 +99,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         check_least(self, num_shards=0, pairs_per_image=0)
-        if self.progress_s <= 0:
-            raise InputError(f"`progress_s` must be more than 0 seconds. Received: {self.progress_s}.")
+        check_positive(self, "progress_s")
         if self.faces.subject == "all":
             raise not_one_of("subject", "all", SUBJECTS[:-1], "a label is one person's")
 

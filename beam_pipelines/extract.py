@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -26,6 +25,7 @@ from beam_pipelines.progress import WorkerProgress
 from fer_tf import files, tfrecords
 from fer_tf.data import leaks
 from fer_tf.data.annotations import AnnotatedClip
+from fer_tf.data.located import as_it_is_called
 from fer_tf.data.schema import FaceRecord, encode
 from fer_tf.data.tasks import stable_hash
 from fer_tf.errors import InputError
@@ -39,7 +39,6 @@ from fer_tf.faces.extractor import (
     ExtractorOptions,
     FaceExtractor,
 )
-from fer_tf.labels import key_of
 
 # Options that change how fast faces are found, not which.
 SPEED_OPTIONS = ("threads", "decode_timeout_s")
@@ -76,7 +75,7 @@ class Videos:
         if not files.is_local(path):
             # A bucket has neither links nor names that differ in case alone and are one.
             return path, self._remote_stamp(path), path
-        path = _as_it_is_called(self.root, clip_id)
+        path = as_it_is_called(self.root, clip_id)
         real, root = os.path.realpath(path), os.path.realpath(self.root)
         if os.path.commonpath([real, root]) != root:
             raise ClipError("outside_root", path, "leads out of the videos' root through a link")
@@ -96,20 +95,6 @@ class Videos:
         except OSError as error:
             raise ClipError("missing", path, error.strerror or str(error)) from None
         return f"{size}/{changed}"
-
-
-def _as_it_is_called(root: str, clip_id: str) -> str:
-    """A local clip's path, also where a folder's or file's name differs from the annotations' as names may differ."""
-    path = os.path.join(root, clip_id)
-    if os.path.exists(path):
-        return path
-    path = root
-    for part in clip_id.split("/"):
-        names = [] if os.path.exists(os.path.join(path, part)) or not os.path.isdir(path) else os.listdir(path)
-        alike = [name for name in names if key_of(name) == key_of(part)]
-        same = [name for name in alike if unicodedata.normalize("NFC", name) == part] or alike
-        path = os.path.join(path, same[0] if len(same) == 1 else part)
-    return path
 
 
 def extraction_key(options: ExtractorOptions) -> str:

@@ -14,6 +14,8 @@ from fer_tf import files
 _LOGGER = logging.getLogger(__name__)
 
 WORKER_SECONDS = 2.0
+# Systems wait no longer than some hundred years.
+_LONGEST_SECONDS = 24 * 3600.0
 
 
 class WorkerProgress:
@@ -49,12 +51,12 @@ class ProgressLog(threading.Thread):
     Args:
       folder: the workers' counter files.
       clips: how many clips there are.
-      seconds: between two lines.
+      seconds: between two lines, a day at most.
     """
 
     def __init__(self, folder: str, clips: int, seconds: float):
         super().__init__(daemon=True)
-        self._folder, self._clips, self._seconds = folder, clips, seconds
+        self._folder, self._clips, self._seconds = folder, clips, min(seconds, _LONGEST_SECONDS)
         self._done = threading.Event()
         # Set when the first clip is done: start-up says nothing about the rate.
         self._first: tuple[float, dict[str, int]] | None = None

@@ -42,6 +42,18 @@ def check_least(options: object, prefix: str = "", **least: float) -> None:
             raise InputError(f"`{prefix}{name}` must be at least {value}. Received: {given}.")
 
 
+def check_positive(options: object, *names: str) -> None:
+    """Raises InputError for the first field that is 0 or less, or no finite number.
+
+    Args:
+      options: what holds the fields, a command's flags or a group of them.
+      *names: the fields.
+    """
+    for name in names:
+        if not 0 < getattr(options, name) < math.inf:  # nan too
+            raise InputError(f"`{name}` must be a finite number of more than 0. Received: {getattr(options, name)}.")
+
+
 def check_port(field: str, port: int, least: int = 0) -> None:
     """Raises InputError for what is no port number.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fer_tf.errors import InputError, check_least, check_port
+from fer_tf.errors import InputError, check_least, check_port, check_positive
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,6 @@ class ServerConfig:
                 f"`max_open_bytes` must be at least twice `max_message_bytes`, {2 * self.max_message_bytes}. "
                 f"Received: {self.max_open_bytes}."
             )
-        if self.file_system_poll_wait_seconds <= 0:
-            raise InputError(
-                f"`file_system_poll_wait_seconds` must be above 0. Received: {self.file_system_poll_wait_seconds}."
-            )
+        check_positive(self, "file_system_poll_wait_seconds")
         check_port("port", self.port)
         check_port("rest_api_port", self.rest_api_port, least=-1)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fer_tf.config import EXIT_OK, group, parse, run_command
-from fer_tf.errors import InputError, ServerError, check_port
+from fer_tf.errors import InputError, ServerError, check_port, check_positive
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.resources import samples_folder
 from serving import hosts
@@ -77,9 +77,7 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         check_port("port", self.port)
-        for name in ("max_upload_mb", "max_seconds"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"`{name}` must be more than 0. Received: {getattr(self, name)}.")
+        check_positive(self, "max_upload_mb", "max_seconds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fer_tf.errors import InputError
 from fer_tf.labels import word_key
@@ -103,6 +104,11 @@ def read(lines: Iterable[bytes], name: str, required: Sequence[str]) -> CsvTable
     return CsvTable(columns, _rows(rows, columns, delimiter, name))
 
 
+def reader_of(lines: Iterable[str], delimiter: str, strict: bool = False) -> Any:
+    """Returns a `csv.reader` in which a blank before a quotation mark, as hands write it, is no part of the value."""
+    return csv.reader(lines, delimiter=delimiter, strict=strict, skipinitialspace=True)
+
+
 def _quoted(lines: Iterable[str], delimiter: str, skipped: int, name: str) -> Iterator[tuple[int, int, list[str]]]:
     """Yields each row's first line, last line and values; raises InputError where a quotation mark stands alone."""
     taken: list[str] = []
@@ -112,7 +118,7 @@ def _quoted(lines: Iterable[str], delimiter: str, skipped: int, name: str) -> It
             taken.append(line)
             yield line
 
-    reader = csv.reader(noted(), delimiter=delimiter, strict=True)
+    reader = reader_of(noted(), delimiter, strict=True)
     while True:
         begins = reader.line_num + skipped + 1
         taken.clear()
@@ -123,7 +129,7 @@ def _quoted(lines: Iterable[str], delimiter: str, skipped: int, name: str) -> It
                 # Within one line, text behind a second mark takes no other row with it: a blank, mostly.
                 if len(taken) != 1 or taken[0].count('"') % 2:
                     raise
-                values = next(csv.reader(taken, delimiter=delimiter))
+                values = next(reader_of(taken, delimiter))
         except csv.Error as error:
             raise _not_a_row(f"{name}, line {begins}", reader.line_num + skipped - begins, error) from None
         if values is None:
@@ -197,7 +203,7 @@ def delimiter_of(header: str, required: Sequence[str]) -> str:
 
     def known(mark: str) -> int:
         try:
-            names = {word_key(column) for column in next(csv.reader([header], delimiter=mark), [])}
+            names = {word_key(column) for column in next(reader_of([header], mark), [])}
         except csv.Error:  # Of what is no CSV row, the reader of the rows tells.
             return 0
         return len(names & set(required))

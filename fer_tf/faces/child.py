@@ -7,6 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 # A file that makes a codec ask for more than this is refused; 8K frames need about one eighth.
 MEMORY_BYTES = 8 << 30
@@ -40,3 +42,15 @@ def confine(memory_bytes: int = MEMORY_BYTES) -> None:
     """Bounds this process' memory, bytes of address space, and leaves Ctrl-C to the one that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def leave_with_parent() -> None:
+    """Ends this process when the one that started it is gone, even while a codec hangs."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -23,7 +22,7 @@ import av
 import numpy as np
 
 from fer_tf.faces import keyframes, media
-from fer_tf.faces.child import MEMORY_BYTES, confine
+from fer_tf.faces.child import MEMORY_BYTES, confine, leave_with_parent
 from fer_tf.faces.media import Clip, ClipError, ClipFrame, Frame, Limits, Still
 
 # A clip is decoded once: so many bytes of frames, or so many times as many frames as can be kept, wait as the codec
@@ -204,22 +203,10 @@ def send(out: BinaryIO, message: dict[str, Any]) -> None:
     out.flush()
 
 
-def _leave_with_parent() -> None:
-    """Ends the process when its parent is gone, even while a decoder hangs."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> int:
     """Answers requests until standard input closes."""
     confine()
-    _leave_with_parent()
+    leave_with_parent()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     av.logging.set_level(av.logging.PANIC)

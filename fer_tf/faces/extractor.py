@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fer_tf.errors import InputError, check_least, is_number, not_one_of
+from fer_tf.errors import InputError, check_least, check_positive, is_number, not_one_of
 from fer_tf.faces import align
 from fer_tf.faces.detect import MIN_FACE, Detections, FaceDetector
 from fer_tf.faces.follow import CHUNK, SIDES, ClipFinder
@@ -83,8 +83,7 @@ class ExtractorOptions:
         if not 0 <= self.min_score < 1:
             raise InputError(f"`min_score` must be in [0, 1). Received: {self.min_score}.")
         check_least(self, max_keyframes=1, max_pixels=1, max_picture_pixels=1, max_side=0, threads=0)
-        if not self.decode_timeout_s > 0:
-            raise InputError(f"`decode_timeout_s` must be more than 0 seconds. Received: {self.decode_timeout_s}.")
+        check_positive(self, "decode_timeout_s")
 
     @property
     def limits(self) -> Limits:

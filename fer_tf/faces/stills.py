@@ -36,7 +36,8 @@ _lock = threading.Lock()
 def identified(source: str | bytes) -> Any:
     """Returns the opened Pillow image, its pixels not yet decoded, or None when it is no picture that Pillow reads."""
     pillow = _pillow()
-    # Pillow's own bound is one for all files and lies below what phones make: ours is checked before decoding.
+    # Pillow's own bound is one for all files and lies below what phones make: ours is checked before decoding. Pillow
+    # takes it from nowhere else, and to silence its warning instead would change what all threads are warned of.
     with _lock:
         bound, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -108,19 +109,21 @@ def _put(ready: queue.Queue, entry: tuple, stop: threading.Event) -> bool:
 _START_SECONDS = 120.0
 # Decoding a frame more, before a process that is not needed further is ended rather than waited for.
 _LEAVE_SECONDS = 2.0
+# Systems wait no longer than some hundred years.
+_LONGEST_SECONDS = 24 * 3600.0
 
 
 class Decoder:
     """Owns the decoder's process: starts it, talks to it, and replaces it when it hangs or dies.
 
     Args:
-      timeout_s: how long the process may be silent; it speaks at least twice a second while it works.
+      timeout_s: how long the process may be silent, a day at most; it speaks at least twice a second while it works.
       limits: how large a file may be.
       max_side: longer frames are shrunk to this long side, pixels.
     """
 
     def __init__(self, timeout_s: float, limits: Limits, max_side: int):
-        self.timeout_s, self.limits, self.max_side = timeout_s, limits, max_side
+        self.timeout_s, self.limits, self.max_side = min(timeout_s, _LONGEST_SECONDS), limits, max_side
         self._process: subprocess.Popen | None = None
         self._buffer = b""
         self._guard = threading.Lock()
@@ -142,6 +145,12 @@ class Decoder:
         finally:
             with self._guard:
                 self._working.remove(chosen)
+
+    @property
+    def working(self) -> int:
+        """How many processes of this decoder's and its further ones are lent, each to a file that is being read."""
+        with self._guard:
+            return len(self._working)
 
     def keyframes(self, path: str, rule: str, limit: int) -> Generator[Frame | ClipEnd, None, None]:
         """Yields the clip's keyframes as they are decoded, then one ClipEnd.
@@ -258,9 +267,9 @@ class Decoder:
         """Ends the process, and those that helped it; who still waits for a frame is told that the decoder died."""
         for other in self._others:
             other.close()
-        if self._process is None:
-            return
         process, self._process, self._buffer = self._process, None, b""
+        if process is None:
+            return
         process.kill()
         process.stdin.close()
         process.stdout.close()
@@ -278,10 +287,24 @@ class Decoder:
         raise EOFError
 
     def _write(self, line: str) -> None:
-        if self._process is None:
+        with self._open() as process:
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[subprocess.Popen]:
+        """Gives the process; EOFError where another thread has closed it, before or in the block."""
+        process = self._process
+        if process is None:
             raise EOFError
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            yield process
+        except ValueError:  # Of a pipe that is closed.
+            raise EOFError from None
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise EOFError from None
+            raise
 
     def _start(self) -> None:
         self._process = child.start("fer_tf.faces.decoder", pipesize=1 << 20)
@@ -295,8 +318,8 @@ class Decoder:
         view[:have] = self._buffer[:have]
         self._buffer = self._buffer[have:]
         while have < len(view):
-            self._wait()
-            count = self._process.stdout.readinto(view[have:])
+            with self._ready() as process:
+                count = process.stdout.readinto(view[have:])
             if not count:
                 raise EOFError
             have += count
@@ -304,25 +327,28 @@ class Decoder:
 
     def _line(self, timeout_s: float | None = None) -> bytes:
         while b"\n" not in self._buffer:
-            self._wait(timeout_s)
-            data = os.read(self._process.stdout.fileno(), 4096)
+            with self._ready(timeout_s) as process:
+                data = os.read(process.stdout.fileno(), 4096)
             if not data:
                 raise EOFError
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
 
-    def _wait(self, timeout_s: float | None = None) -> None:
-        if self._process is None:
-            raise EOFError
-        if not select.select([self._process.stdout], [], [], timeout_s or self.timeout_s)[0]:
-            raise TimeoutError
+    @contextlib.contextmanager
+    def _ready(self, timeout_s: float | None = None) -> Iterator[subprocess.Popen]:
+        """Gives the process once it has said something; TimeoutError when it is silent, EOFError when it is closed."""
+        with self._open() as process:
+            if not select.select([process.stdout], [], [], timeout_s or self.timeout_s)[0]:
+                raise TimeoutError
+            yield process
 
     def _how_it_died(self) -> str:
-        if self._process is None:
+        process = self._process
+        if process is None:
             return "it was closed"
         try:
-            code = self._process.wait(timeout=1)
+            code = process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             return "closed its pipe"
         return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -19,13 +19,13 @@ from fer_tf.config import group, parse, run_command
 from fer_tf.data.tta import TtaName
 from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
-from fer_tf.recognition import earlier
+from fer_tf.recognition import earlier, tables
 from fer_tf.recognition.command import PICTURES, VIDEOS, Output, inputs_of, names_of, show
 from fer_tf.recognition.earlier import FORMATS, INCOMPLETE, REJECTED, TABLE
-from fer_tf.recognition.faces import RelativeTo
+from fer_tf.recognition.owners import RelativeTo
 
 # A folder is hardly called so: who writes it means a file.
-_OF_FILES = (*(f".{ending}" for ending in FORMATS), *PICTURES, *VIDEOS, ".xlsx", ".json")
+_OF_FILES = (*(f".{ending}" for ending in FORMATS), *PICTURES, *VIDEOS, ".xlsx", ".json", ".pdf", ".html")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.refuse_remote("output", config.output, "; beam_pipelines.predict writes into buckets")
         files.check_writable(config.output)
         earlier.check_tables(config.output, config.format)
+        if config.format == "parquet":
+            tables.check_parquet()
     inputs = inputs_of(config.inputs, config.output)
     names = names_of(inputs)
     drawn = config.output if config.annotate else ""

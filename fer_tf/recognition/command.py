@@ -59,10 +59,13 @@ class Output:
 
         Raises:
           InputError: when nothing can be written where results go, or they would replace an input, or a file that no
-            earlier run wrote.
+            earlier run wrote; when a file is named for several inputs, or one of a kind that is not written.
         """
         if not self.path:
             return
+        if self._is_file():
+            # Whether a picture or a video fits, its content tells when it is read.
+            self._check_file((*PICTURES, *VIDEOS), "")
         written = [path for name in inputs for path in self._written(name) if os.path.exists(path)]
         _refuse_inputs(written, inputs)
         # A drawing's own name is the user's word; what else is written beside it or into a folder is not.
@@ -82,6 +85,12 @@ class Output:
     def _is_file(self) -> bool:
         return bool(os.path.splitext(self.path)[1]) and not os.path.isdir(self.path)
 
+    def _check_file(self, suffixes: tuple[str, ...], of: str) -> None:
+        if self.several:
+            raise InputError(f"`output` must be a folder for several inputs. Received: {self.path!r}.")
+        if os.path.splitext(self.path)[1].lower() not in suffixes:
+            raise InputError(f"`output`{of} must end in one of {suffixes}. Received: {self.path!r}.")
+
     def _drawing(self, name: str) -> str:
         """The path of an input's drawing in the folder, but for its ending."""
         return os.path.join(self.path, f"{_short(self.names.get(name, os.path.basename(name)))}.annotated")
@@ -97,15 +106,10 @@ class Output:
     def _paths(self, name: str, still: bool) -> tuple[str, str]:
         if not self.path:
             return "", ""
-        suffixes = PICTURES if still else VIDEOS
-        stem, suffix = os.path.splitext(self.path)
         if self._is_file():
-            if self.several:
-                raise InputError(f"`output` must be a folder for several inputs. Received: {self.path!r}.")
-            if suffix.lower() not in suffixes:
-                raise InputError(f"`output` for {name!r} must end in one of {suffixes}. Received: {self.path!r}.")
+            self._check_file(PICTURES if still else VIDEOS, f" for {name!r}")
             os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
-            return self.path, "" if still else f"{stem}.csv"
+            return self.path, "" if still else f"{os.path.splitext(self.path)[0]}.csv"
         drawing = self._drawing(name)
         os.makedirs(os.path.dirname(drawing), exist_ok=True)
         return (f"{drawing}.jpg", "") if still else (f"{drawing}.mp4", f"{drawing}.csv")

@@ -6,10 +6,10 @@ import dataclasses
 import itertools
 import numbers
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from fer_tf.recognition.crops import Stamp, check_unchanged, crops_of, stamp_of
 from fer_tf.recognition.face import Face, face_of
 from fer_tf.recognition.given import GivenFaces
 from fer_tf.recognition.looking import LookOptions, SeenFrame, Unreadable, look
+from fer_tf.recognition.owners import RELATIVE_TO, RelativeTo, owners_of
 from fer_tf.recognition.sources import Source
 from fer_tf.recognition.tracking import DescribeFn
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     import pandas
 
 BATCH = 32
-# Whose other faces a face's answer can be relative to.
-RelativeTo = Literal["nobody", "person", "folder", "all"]
-RELATIVE_TO = get_args(RelativeTo)
 # Faces whose crops are kept, for a notebook's first look.
 THUMBNAILS = 6
 
@@ -92,8 +90,9 @@ class Faces:
         self._rejected: list[tuple] = []
         self._thumbnails: list[np.ndarray] = []
         self._stamps: dict[int, Stamp | None] = {}
-        self._items: Iterator[SeenFrame | Unreadable] | None = None
+        self._items: Generator[SeenFrame | Unreadable, None, None] | None = None
         self._done = False
+        self._first_look = ""
         self._ended_by = ""
 
     def __iter__(self) -> Iterator[Face]:
@@ -198,23 +197,11 @@ class Faces:
             raise not_one_of("to", to, RELATIVE_TO)
         if not is_number(strength) or not 0 <= strength <= 1:
             raise InputError(f"`strength` must be a number from 0 to 1. Received: {strength!r}.")
-        return self._relative(self._owners(to), strength)
+        return self._relative(owners_of(self, to), strength)
 
     def _relative(self, owners: np.ndarray, strength: float = STRENGTH) -> np.ndarray:
         scores = np.array([face.answer.probabilities for face in self], np.float32)
         return relative(scores.reshape(-1, len(self.expressions)), owners, strength)
-
-    def _owners(self, to: RelativeTo) -> np.ndarray:
-        """Whose face each is, by number, str (N,); empty where nobody knows."""
-        key_of: dict[str, Callable[[Face], Any]] = {
-            "nobody": lambda face: None,
-            "person": lambda face: (id(face.source), face.number),
-            "folder": lambda face: _folder(face.source),
-            "all": lambda face: "all",
-        }
-        numbers: dict[Any, int] = {}
-        keys = map(key_of[to], self)
-        return np.array(["" if key is None else str(numbers.setdefault(key, len(numbers))) for key in keys], str)
 
     def each_crop(self) -> Iterator[np.ndarray]:
         """Yields each face's crop, uint8 (256, 256, 3), reading the inputs once more but detecting nothing."""
@@ -257,7 +244,7 @@ class Faces:
         """Writes the table and returns the path; the file gets its name when it is complete.
 
         Args:
-          path: ends in .csv, .jsonl or .parquet (which needs pyarrow).
+          path: ends in .csv, .jsonl or .parquet (which needs pyarrow); it may lie in a bucket.
         """
         return tables.save(as_local(os.fspath(path)), self.columns, self._rows())
 
@@ -308,10 +295,20 @@ class Faces:
     def _repr_html_(self) -> str:
         from fer_tf.recognition.plots import as_html
 
+        if self._items is None and self._first_look:
+            return self._first_look
+        held, is_first = self._extractor.decoder.working, self._items is None
         # A first look is enough: an hour of video is not looked at for a cell's last line.
         if not self._ended_by:
             self._advance(THUMBNAILS)
-        return as_html(repr(self), self._found[:THUMBNAILS], self._thumbnails)
+        shown = as_html(repr(self), self._found[:THUMBNAILS], self._thumbnails)
+        if is_first and self._items is not None and not self._done and self._extractor.decoder.working > held:
+            # A notebook keeps what it shows, and with it the process that decodes the clip: who asks for more begins
+            # anew, a few frames.
+            self._items.close()
+            self._items, self._first_look = None, shown
+            self._found, self._rejected, self._thumbnails = [], [], []
+        return shown
 
     def _all(self) -> list[Face]:
         for _ in self:
@@ -366,11 +363,11 @@ class Faces:
             yield from rows
         else:
             # All faces are looked at before the first is compared.
-            owners = self._owners(to)
+            owners = owners_of(self, to)
             answers, known = self._relative(owners), compared(owners)
             yield from map(tables.with_relative, rows, answers, known, itertools.repeat(self.expressions))
 
-    def _look(self, options: LookOptions) -> Iterator[SeenFrame | Unreadable]:
+    def _look(self, options: LookOptions) -> Generator[SeenFrame | Unreadable, None, None]:
         return look(self._stamped(), self._extractor, self._network.classify, options, self._describe)
 
     def _stamped(self) -> Iterator[Source]:
@@ -388,7 +385,3 @@ class Faces:
             if len(self._thumbnails) < THUMBNAILS:
                 self._thumbnails.append(face.aligned.image)
             self._found.append(face_of(item, face, self._options.eyes))
-
-
-def _folder(source: Source) -> str | None:
-    return os.path.dirname(os.path.abspath(source.value)) if isinstance(source.value, str) else None

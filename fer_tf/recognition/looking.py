@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,8 @@ from fer_tf.recognition.tracking import LOST_AFTER_S, DescribeFn, Tracker, scene
 AskFn = Callable[[Sequence[np.ndarray]], list[Answer]]
 # The network is asked when this many faces wait, whichever files they come from.
 BATCH = 32
-# Or when this many frames or bytes of pictures do: bounds the memory for frames without faces, and for large ones.
+# Or when this many frames or bytes of pictures do: bounds the memory for frames without faces, and for large ones. Of
+# frames between two looks so many wait for the second.
 MAX_WAITING, MAX_WAITING_BYTES = 32, 64 << 20
 
 
@@ -126,7 +127,7 @@ def look(
     ask: AskFn,
     options: LookOptions | None = None,
     describe: DescribeFn | None = None,
-) -> Iterator[SeenFrame | Unreadable]:
+) -> Generator[SeenFrame | Unreadable, None, None]:
     """Yields what is seen in each source, frame by frame; memory grows neither with their number nor their length.
 
     Args:
@@ -158,12 +159,10 @@ def look_at_picture(rgb: np.ndarray, extractor: FaceExtractor, ask: AskFn) -> li
 
 def _found(source: Source, extractor: FaceExtractor, options: LookOptions) -> Iterator[_Found | Unreadable]:
     """A source's frames with the faces in those that are looked at."""
-    next_look, since = 0.0, 0
+    next_look = 0.0
     try:
         for picture in pictures_of(source, extractor):
-            # Frames between two looks wait for the second: many frames a second must not fill the memory.
-            looked_at = picture.time >= next_look or since >= MAX_WAITING
-            since = 0 if looked_at else since + int(options.with_pictures)
+            looked_at = picture.time >= next_look
             if not looked_at and not options.with_pictures:
                 continue
             pixels = picture.frame()
@@ -262,6 +261,8 @@ class _Follower:
     def __init__(self, options: LookOptions, describe: DescribeFn | None) -> None:
         self._options, self._describe = options, describe
         self._source: Source | None = None
+        self._last: SeenFrame | None = None
+        # The frames since the last look, or since so many waited that they went on.
         self._waiting: list[SeenFrame] = []
 
     def follow(self, item: _Found, answers: Sequence[Answer]) -> Iterator[SeenFrame]:
@@ -276,6 +277,9 @@ class _Follower:
             self._source, self._tracker = frame.source, Tracker(smoothing_s, lost_after, self._describe)
         if not frame.looked_at:
             self._waiting.append(frame)
+            # Not one more look instead: whether pictures are asked for would change what is seen.
+            if len(self._waiting) >= MAX_WAITING:
+                yield from self._unmoved()
             return
         boxes = [face.box for face in item.faces]
         numbered = self._tracker.update(frame.time, boxes, answers, item.faces, item.scene)
@@ -285,22 +289,25 @@ class _Follower:
         )
         now = dataclasses.replace(frame, faces=faces)
         yield from self._until(now)
-        self._waiting = [now]
+        yield now
+        self._last = dataclasses.replace(now, rgb=None)
 
     def end(self) -> Iterator[SeenFrame]:
         """The frames after a source's last look keep its faces."""
-        last = self._waiting[0].faces if self._waiting else ()
-        for number, frame in enumerate(self._waiting):
-            yield frame if number == 0 else dataclasses.replace(frame, faces=tuple(map(_moved, last)))
-        self._source, self._waiting = None, []
+        yield from self._unmoved()
+        self._source = self._last = None
+
+    def _unmoved(self) -> Iterator[SeenFrame]:
+        """The waiting frames with the faces where they were last seen."""
+        waiting, self._waiting = self._waiting, []
+        faces = tuple(map(_moved, self._last.faces)) if self._last else ()
+        for frame in waiting:
+            yield dataclasses.replace(frame, faces=faces)
 
     def _until(self, now: SeenFrame) -> Iterator[SeenFrame]:
-        """The frames since the last look, their faces moved evenly to where they are now."""
-        if not self._waiting:
-            return
-        last = self._waiting[0]
-        yield last
-        for frame in self._waiting[1:]:
+        """The waiting frames with the faces moved evenly to where they are now."""
+        waiting, self._waiting, last = self._waiting, [], self._last
+        for frame in waiting:
             share = (frame.time - last.time) / max(now.time - last.time, 1e-6)
             yield dataclasses.replace(frame, faces=between(last.faces, now.faces, share))
 

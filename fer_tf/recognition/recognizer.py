@@ -13,10 +13,11 @@ from fer_tf.recognition.alignment import extractor_for
 from fer_tf.recognition.answers import Network
 from fer_tf.recognition.appearance import Describer
 from fer_tf.recognition.augmented import augmented
-from fer_tf.recognition.faces import RELATIVE_TO, Faces, RecognizeOptions, RelativeTo
+from fer_tf.recognition.faces import Faces, RecognizeOptions
 from fer_tf.recognition.given import MODES, GivenFaces
 from fer_tf.recognition.looking import LookOptions
 from fer_tf.recognition.networks import open_network
+from fer_tf.recognition.owners import RELATIVE_TO, RelativeTo
 from fer_tf.recognition.sources import sources_of
 
 

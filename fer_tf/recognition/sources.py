@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,9 +48,18 @@ class Source:
 
     @contextmanager
     def path(self) -> Iterator[str]:
-        """A local file with the source's bytes; not for arrays."""
+        """A local file with the source's bytes, of one in a bucket a copy; not for arrays.
+
+        Raises:
+          ClipError: the bucket does not give it.
+        """
         if isinstance(self.value, str):
-            yield self.value
+            with ExitStack() as copied:
+                try:
+                    path = copied.enter_context(files.local_copy(self.value))
+                except OSError as error:
+                    raise ClipError("missing", self.name, error.strerror or str(error)) from None
+                yield path
             return
         with tempfile.NamedTemporaryFile(prefix="fer_tf-") as file:
             file.write(self.value)
@@ -71,6 +80,10 @@ def pictures_of(source: Source, extractor: FaceExtractor | GivenFaces) -> Iterat
     value = source.value
     if isinstance(value, np.ndarray) and value.ndim == 4:
         yield from _pictures_of_array(value)
+        return
+    if isinstance(value, str) and not files.is_local(value):
+        with source.path() as path:
+            yield from pictures_of(Source(source.name, path), extractor)
         return
     try:
         if isinstance(value, ClipError):
@@ -108,9 +121,9 @@ def sources_of(inputs: Any, limits: Limits | None = None) -> list[Source]:
 
     Args:
       inputs: one of these or a list of them: the path of a file, of a folder (searched to its depths; hidden files are
-        left out) or a pattern such as `clips/*.mp4`; uint8 RGB or grey arrays (H, W), (H, W, 3) or, for a clip,
-        (N, H, W, 3); encoded bytes, as a uint8 array (N,) too, or opened files; Pillow images, of a moving one the
-        frame at which it stands. Names may also be bytes, as `os.listdir(b".")` and tensors hold them.
+        left out) or a pattern such as `clips/*.mp4`, here or in a bucket; uint8 RGB or grey arrays (H, W), (H, W, 3)
+        or, for a clip, (N, H, W, 3); encoded bytes, as a uint8 array (N,) too, or opened files; Pillow images, of a
+        moving one the frame at which it stands. Names may also be bytes, as `os.listdir(b".")` and tensors hold them.
       limits: how large a Pillow image may be.
 
     Raises:

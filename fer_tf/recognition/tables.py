@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -70,19 +71,22 @@ def frame_of(rows: Iterable[tuple], columns: Sequence[str]) -> pandas.DataFrame:
 
 
 def save(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> str:
-    """Writes a table by the path's ending, row by row; the file gets its name when it is complete.
+    """Writes a table, here or in a bucket, by the path's ending; the file gets its name when it is complete.
 
     Raises:
-      CannotWrite: when the disk is full.
+      CannotWrite: when the disk is full, or a bucket is out of reach.
       InputError: for another ending, where nothing can be written, or for Parquet without pyarrow.
     """
     suffix = os.path.splitext(path)[1].lower()
     writers = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
     if suffix not in writers:
         raise not_one_of("path", path, [f"*{suffix}" for suffix in writers])
+    # A path in a bucket is no folder here called `gs:`.
+    is_local = files.is_local(path)
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with files.whole_path(path) as partial:
+        if is_local:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with files.whole_path(path) if is_local else files.whole_local(path) as partial:
             writers[suffix](partial, columns, rows)
     except OSError as error:
         raise not_written(path, error) from None
@@ -117,10 +121,20 @@ def _plain(value: Any) -> Any:
     return None if value != value else value
 
 
-def _write_parquet(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+def check_parquet() -> None:
+    """Raises InputError where pyarrow is missing or too old, of which a table of no rows tells before hours of work."""
     try:
         import pyarrow  # noqa: F401
-    except ImportError:
-        raise InputError("Parquet needs pyarrow: pip install 'fer_tf[parquet]', or save as .csv or .jsonl") from None
+
+        frame_of([], REJECTED).to_parquet(io.BytesIO(), engine="pyarrow")
+    except ImportError as error:
+        why = "" if isinstance(error, ModuleNotFoundError) else f" ({error})"
+        raise InputError(
+            f"Parquet needs pyarrow{why}: pip install 'fer_tf[parquet]', or save as .csv or .jsonl"
+        ) from None
+
+
+def _write_parquet(path: str, columns: Sequence[str], rows: Iterable[tuple]) -> None:
+    check_parquet()
     rows = ((files.printable(name), *values) for name, *values in rows)
     frame_of(rows, columns).to_parquet(path, engine="pyarrow", index=False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fer_tf.data.located import as_it_is_called
 from fer_tf.faces import child
 from fer_tf.files import UNFINISHED
 
@@ -113,7 +114,8 @@ class Playback:
         return found
 
     def _find(self, clip_id: str, code: str, form: str, urgent: bool) -> Playable:
-        source = os.path.realpath(os.path.join(self._root, clip_id))
+        # As the build finds it: annotations and disks spell a name in different ways.
+        source = os.path.realpath(as_it_is_called(self._root, clip_id))
         if os.path.commonpath([source, self._root]) != self._root:
             return Playable("failed", problem="the path leads out of the videos' root")
         try:

@@ -8,11 +8,8 @@ import hashlib
 import hmac
 import io
 import itertools
-import json
 import logging
-import math
 import os
-import posixpath
 import statistics
 import string
 from collections.abc import Iterable, Sequence
@@ -34,6 +31,7 @@ from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.data.settle import settle
 from fer_tf.errors import InputError
 from fer_tf.labels import key_of, word_key
+from serving.review.certainty import CERTAINTY_BINS, certainty_bins
 from serving.review.store import FIRST, SECOND, Store, Vote
 
 _LOGGER = logging.getLogger("serving.review")
@@ -42,8 +40,6 @@ _LOGGER = logging.getLogger("serving.review")
 BREAK_SECONDS = 300.0
 # So many votes tell a reviewer's pace.
 PACE_VOTES = 50
-# With a model's predictions, clips are shown from the least certain tenth to the most certain one.
-CERTAINTY_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class Study:
         store.add_reviewers(self.reviewers)
         self.keys = keys_for(self.labels)
         self._spelled = {key_of(label): label for label in self.labels}
-        self._certainty = _certainty_bins(options.predictions, self.clips) if options.predictions else {}
+        self._certainty = certainty_bins(options.predictions, self.clips) if options.predictions else {}
         self._orders = {reviewer: self._order(reviewer) for reviewer in self.reviewers}
         self._by_code = {self.code(clip_id): clip_id for clip_id in self.clips}
 
@@ -234,7 +230,7 @@ def exported(study: Study, first_round: bool = False) -> tuple[bytes, int]:
     while not texts[0].strip() or (texts[0].lower().startswith("sep=") and len(texts[0].strip()) == 5):
         note.append(texts.pop(0))
     delimiter = csv_rows.delimiter_of(texts[0], REQUIRED_COLUMNS)
-    reader = csv.reader(texts, delimiter=delimiter)
+    reader = csv_rows.reader_of(texts, delimiter)
     rows = [(reader.line_num + len(note), row) for row in reader]
     width, header = len(rows[0][1]), [word_key(column) for column in rows[0][1]]
     # Of files that were put one behind the other, each header below the first.
@@ -329,58 +325,3 @@ def reviewers_of(options: StudyOptions, store: Store) -> tuple[str, ...]:
             by_key[key] = [stays]
     named = options.reviewers or tuple(by_key[key][0] for key in keys)
     return tuple(by_key.get(key, [name])[0] for key, name in zip(keys, named, strict=True))
-
-
-def _certainty_bins(path: str, clips: dict[str, AnnotatedClip]) -> dict[str, int]:
-    """Returns for each clip with predictions in which tenth of certainty it is, 0 for the least certain.
-
-    Certainty is the mean over the clip's faces of the greatest probability.
-    """
-    found = {clip_id: value for clip_id, value in _certainties(path, clips).items() if value is not None}
-    if not found:
-        raise InputError(f"`predictions` {path!r} names none of the clips; its `input` must end with the clip's path.")
-    ranked = sorted(found, key=lambda clip_id: (found[clip_id], clip_id))
-    return {clip_id: rank * CERTAINTY_BINS // len(ranked) for rank, clip_id in enumerate(ranked)}
-
-
-def _certainties(path: str, clips: dict[str, AnnotatedClip]) -> dict[str, float | None]:
-    sums: dict[str, list[float]] = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = _jsonl_rows(file) if path.endswith(".jsonl") else _csv_rows(file, path)
-            for line, name, value in rows:
-                if not 0 <= value <= 1 or math.isnan(value):
-                    raise InputError(f"{path}, line {line}: `probability` must lie in [0, 1]. Received: {value}.")
-                parts = posixpath.normpath(name).split("/")
-                clip_id = next((c for n in range(len(parts)) if (c := "/".join(parts[n:])) in clips), None)
-                if clip_id:
-                    sums.setdefault(clip_id, []).append(value)
-    except OSError as error:
-        raise InputError(f"`predictions` {path!r} cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"`predictions` {path!r} is neither predictions.jsonl nor a CSV of predictions: {error}."
-        ) from None
-    return {clip_id: statistics.fmean(values) for clip_id, values in sums.items()}
-
-
-def _jsonl_rows(lines: Iterable[str]) -> Iterable[tuple[int, str, float]]:
-    for number, text in enumerate(lines, 1):
-        line = json.loads(text)
-        for face in line["faces"]:
-            yield number, line["input"], max(face["probabilities"].values())
-
-
-def _csv_rows(lines: Iterable[str], path: str) -> Iterable[tuple[int, str, float]]:
-    reader = csv.DictReader(lines)
-    columns = reader.fieldnames or []
-    name = next((column for column in ("input", "video") if column in columns), None)
-    if name is None or "probability" not in columns:
-        raise InputError(
-            f"{path}, line 1: needs the columns `input` (or `video`) and `probability`. Received: {columns}."
-        )
-    for row in reader:
-        if row["probability"]:
-            yield reader.line_num, row[name], float(row["probability"])

@@ -19,7 +19,7 @@ from typing import Any
 import av
 
 from fer_tf.faces import media
-from fer_tf.faces.child import confine
+from fer_tf.faces.child import confine, leave_with_parent
 from fer_tf.faces.clips import display_matrix
 from fer_tf.faces.frame import ClipError
 
@@ -127,6 +127,7 @@ def write_video(clip: media.Clip, target: str, form: str) -> None:
 def main() -> int:
     """Answers requests until standard input closes."""
     confine()
+    leave_with_parent()
     os.nice(5)
     av.logging.set_level(av.logging.PANIC)
     for line in sys.stdin:

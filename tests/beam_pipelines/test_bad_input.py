@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from beam_pipelines import build
+from beam_pipelines.progress import ProgressLog
 from fer_tf import config, files, tfrecords
 from fer_tf.data import schema
 from fer_tf.data.folder import DataFolder
@@ -142,6 +144,12 @@ def test_annotations_that_cannot_be_used_end_with_code_2_and_one_line(
     assert (f"See {listed}." in told) is listed.exists() is words.startswith("none of")
     if b"front" in content and listed.exists():
         assert len(listed.read_text().splitlines()) == 1
+
+
+def test_progress_that_is_told_in_centuries_stops_nothing(tmp_path: Path) -> None:
+    with ProgressLog(str(tmp_path), 1, 1e10) as progress:
+        threading.Event().wait(0.2)
+        assert progress.is_alive()
 
 
 @pytest.mark.parametrize(

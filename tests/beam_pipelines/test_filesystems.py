@@ -133,6 +133,18 @@ def test_a_glob_names_the_root_and_the_clips_that_may_be_used(tmp_path: Path) ->
     assert error.value.reason == "outside_glob"
 
 
+def test_a_folder_that_cannot_be_read_costs_its_own_clips_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(folder: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr("os.listdir", denied)
+    with pytest.raises(ClipError) as error:
+        extract.Videos(str(tmp_path)).locate("locked/x.mp4")
+    assert error.value.reason == "missing"
+
+
 def test_a_changed_clip_or_option_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"one")
     videos, options = extract.Videos(str(tmp_path)), extract.ExtractorOptions()

@@ -229,6 +229,9 @@ PLAIN = "video,person,expression,pose\na/b.mp4,P1,happy,front\na/c.mp4,P2,sad,fr
         (PLAIN + ",,,\n\n").encode(),
         # Written by hand: a blank behind a quoted value.
         PLAIN.replace("happy,", '"happy" ,').encode(),
+        # Or before it, in the header and the rows.
+        ('"' + PLAIN.replace(",", '", "').replace("\n", '"\n"'))[:-1].encode(),
+        PLAIN.replace("P1,happy,", ' "P1", "happy" , ').encode(),
         ("\n \nsep=;\n" + PLAIN.replace(",", ";")).encode(),
         # Two files, one behind the other: of each the header, and of the second the mark that Windows writes.
         (PLAIN.replace("a/c", "video,Person , expression,POSE\n\ufeffa/c")).encode(),
@@ -277,6 +280,8 @@ NOTED = "video,person,expression,pose,notes\n"
     [
         # In the last column a value may be as long as the file: nothing is missing behind it.
         (PLAIN.replace("happy,front", 'happy,"front') + PLAIN, "a.csv, line 2: a quotation mark has no second one"),
+        # Also behind a blank, which is no part of the value.
+        (PLAIN.replace("happy,front", 'happy, "front') + PLAIN, "a.csv, line 2: a quotation mark has no second one"),
         # Two of them end each other, and what lies between is a pose.
         (
             PLAIN.replace("happy,front", 'happy,"front') + 'd.mp4,P3,sad,front"\n',

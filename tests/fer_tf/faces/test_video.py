@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -210,6 +211,12 @@ def test_a_decoder_that_hangs_costs_only_its_clip(tmp_path: Path) -> None:
     decoder.close()
 
 
+def test_a_patience_of_centuries_is_one_of_a_day(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", drawn(3))
+    with contextlib.closing(Decoder(timeout_s=1e10, limits=Limits(), max_side=1920)) as decoder:
+        assert len(all_of(decoder, path)[0]) == 3
+
+
 def test_a_decoder_that_dies_costs_only_its_clip(decoder: Decoder, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", drawn(3))
     all_of(decoder, path)
@@ -317,6 +324,33 @@ def test_while_a_decoder_works_another_takes_the_next_file_and_ends_with_it(deco
         for ask in (told.frame, lambda: next(frames)):
             with pytest.raises(ClipError, match="decoder died"):
                 ask()
+    assert len(list(decoder.frames(path, 4000))) == 5
+
+
+@pytest.mark.parametrize("closes", ["before", "after"])
+@pytest.mark.parametrize("waits", [1, 3])
+def test_a_decoder_that_another_thread_closes_died_whatever_was_being_done(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closes: str, waits: int
+) -> None:
+    path, kept = write_clip(tmp_path / "a.mp4", drawn(5)), select.select
+    frames = decoder.frames(path, 4000)
+    next(frames)
+    asked: list[int] = []
+
+    def closing(*waiting: object) -> tuple:
+        asked.append(1)
+        if closes == "before" and len(asked) == waits:
+            decoder.close()
+        found = kept(*waiting)
+        if closes == "after" and len(asked) == waits:
+            decoder.close()
+        return found
+
+    monkeypatch.setattr(select, "select", closing)
+    with pytest.raises(ClipError, match=r"decoder died .*it was closed"):
+        for told in frames:
+            told.frame()
+    monkeypatch.setattr(select, "select", kept)
     assert len(list(decoder.frames(path, 4000))) == 5
 
 

@@ -53,9 +53,9 @@ def test_after_an_interruption_no_part_passes_for_all(use: Callable[[Faces], obj
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match=r"looking ended early \(KeyboardInterrupt\)"):
         faces.crops  # noqa: B018
-    # What was found is still at hand, and a notebook shows it for what it is. (The last answer was not yet told.)
-    assert faces[BATCH - 2].expression == "happy" and "then ended by KeyboardInterrupt" in faces._repr_html_()
-    assert repr(faces) == f"<Faces of {len(GREY)} inputs: {BATCH - 1}, then ended by KeyboardInterrupt>"
+    # What was found is still at hand, and a notebook shows it for what it is.
+    assert faces[BATCH - 1].expression == "happy" and "then ended by KeyboardInterrupt" in faces._repr_html_()
+    assert repr(faces) == f"<Faces of {len(GREY)} inputs: {BATCH}, then ended by KeyboardInterrupt>"
 
 
 def test_the_command_keeps_what_was_found_under_names_that_say_so(

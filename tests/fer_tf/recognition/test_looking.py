@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import numpy as np
 from fer_tf.faces.media import Limits
 from fer_tf.faces.video import Decoder
 from fer_tf.recognition.answers import Answer
-from fer_tf.recognition.looking import LookOptions, SeenFace, SeenFrame, Unreadable, between, look
+from fer_tf.recognition.looking import MAX_WAITING, LookOptions, SeenFace, SeenFrame, Unreadable, between, look
 from fer_tf.recognition.sources import Source, sources_of
 from tests.fer_tf.faces.clips import drawn, write_clip
 from tests.serving.conftest import write_wide_clip
@@ -93,6 +94,34 @@ def test_a_long_clip_is_never_held_as_a_whole(tmp_path: Path) -> None:
     next(items)
     # 64 MB of pictures are eleven frames of this size.
     assert len(read) <= 11
+
+
+def test_the_same_frames_are_looked_at_whether_or_not_their_pictures_are_asked_for() -> None:
+    frames = np.broadcast_to(np.zeros((1, 80, 80, 3), np.uint8), (240, 80, 80, 3))
+    plain, drawn_on = (
+        list(look([Source("long", frames)], OneFace(), Asked(), LookOptions(0.25, with_pictures=with_pictures)))
+        for with_pictures in (False, True)
+    )
+    # Four seconds are a hundred frames; of them no more wait for the second look than are kept at once.
+    assert [frame.number for frame in plain] == [frame.number for frame in drawn_on if frame.looked_at] == [0, 100, 200]
+    assert [frame.number for frame in drawn_on] == list(range(240))
+    for one, other in zip(plain, (frame for frame in drawn_on if frame.looked_at), strict=True):
+        np.testing.assert_equal([vars(face.answer) for face in one.faces], [vars(face.answer) for face in other.faces])
+    assert all([face.number for face in frame.faces] == [1] for frame in drawn_on)
+
+
+def test_while_the_next_look_is_far_frames_go_on_and_do_not_fill_the_memory() -> None:
+    read: list[int] = []
+
+    class Noting(np.ndarray):
+        def __iter__(self) -> Iterator[np.ndarray]:
+            for number in range(len(self)):
+                read.append(number)
+                yield np.asarray(self[number])
+
+    frames = np.broadcast_to(np.zeros((1, 80, 80, 3), np.uint8), (2000, 80, 80, 3)).view(Noting)
+    for frame in look([Source("long", frames)], OneFace(), Asked(), LookOptions(0.01, with_pictures=True)):
+        assert len(read) - frame.number <= 2 * MAX_WAITING
 
 
 def box(x: float) -> np.ndarray:

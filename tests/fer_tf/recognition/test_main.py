@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import av
 import cv2
@@ -31,6 +33,29 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_loaded(tmp_
     for path in (f"{tmp_path}/file/out", f"{tmp_path}/file/a.jpg"):
         with pytest.raises(InputError, match="cannot be written to"):
             Output(path).check()
+
+
+def test_an_output_that_does_not_fit_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, several, message in (
+        ("out.pdf", False, r"`output` must end in one of \('\.jpg', .*'\.mkv'\)\. Received: '.*out\.pdf'"),
+        ("x.jpg", True, "`output` must be a folder for several inputs"),
+        ("x.mp4", True, "`output` must be a folder for several inputs"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Output(str(tmp_path / path), several).check(["photo.jpg"])
+    for path in ("x.JPG", "x.mkv"):
+        Output(str(tmp_path / path)).check(["photo.jpg"])
+    with pytest.raises(InputError, match=r"`output` is a folder, .*Received: 'out\.pdf'"):
+        command.RecognizeConfig(["photo.jpg"], output="out.pdf")
+    monkeypatch.setattr(Recognizer, "load", lambda *_, **__: pytest.fail("loaded"))
+    old = ModuleType("pyarrow")
+    old.__dict__["__version__"] = "0.1"
+    for library in (None, old):
+        monkeypatch.setitem(sys.modules, "pyarrow", library)
+        with pytest.raises(InputError, match=r"Parquet needs pyarrow.*pip install 'fer_tf\[parquet\]'"):
+            command.main(["photo.jpg", f"--output={tmp_path}/out", "--format=parquet"])
 
 
 def test_one_table_annotated_copies_and_a_list_of_what_was_left_out(

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 import fer_tf
+from fer_tf import files
 from fer_tf.errors import InputError
 from fer_tf.faces import eyes
 from fer_tf.faces.extractor import ClipError, ExtractorOptions, FaceExtractor
@@ -308,6 +309,25 @@ def test_tables_are_saved_whole_in_three_formats(
     with pytest.raises(InputError, match=r"pip install 'fer_tf\[parquet\]'"):
         faces.save(tmp_path / "b.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.jsonl", "a.parquet", "new"]
+
+
+def test_a_table_goes_into_a_bucket_and_not_into_a_folder_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [("a.jpg", -1, "no_face", ""), ("b.jpg", 7, "no_face", "small")]
+    for name, read in (
+        ("a.csv", lambda content: pandas.read_csv(content, keep_default_na=False)),
+        ("a.parquet", pandas.read_parquet),
+        ("a.jsonl", lambda content: pandas.read_json(content, lines=True)),
+    ):
+        path = f"ram://tables/new/{name}"
+        assert tables.save(path, tables.REJECTED, rows) == path
+        found = read(io.BytesIO(files.read_bytes(path)))
+        assert tuple(found.columns) == tables.REJECTED and [tuple(row) for row in found.to_numpy()] == rows
+    with pytest.raises(InputError, match="no file system is known for 'nofs:"):
+        tables.save("nofs://b/a.csv", tables.REJECTED, rows)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_class_called_like_a_column_keeps_apart() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
-from fer_tf import Recognizer
+from fer_tf import Recognizer, files
 from fer_tf.errors import InputError
 from fer_tf.faces.extractor import ExtractorOptions
+from fer_tf.recognition.faces import THUMBNAILS
 from fer_tf.recognition.given import GivenFaces
 from fer_tf.recognition.sources import sources_of
 from tests.fer_tf.faces.clips import drawn, write_clip
@@ -55,6 +58,53 @@ def test_crops_of_a_file_that_was_replaced_are_refused(recognizer: Recognizer, k
         with pytest.raises(InputError, match="has changed since its faces were found: recognise it again"):
             again()
     assert recognizer(str(path)).crops.mean() < before.mean()
+
+
+def test_what_a_notebook_keeps_holds_no_decoder_and_notes_nothing_twice(recognizer: Recognizer, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    inputs = [str(tmp_path / "broken.jpg"), write_clip(tmp_path / "a.mp4", drawn(80))]
+    whole = recognizer(inputs, frames_per_second=np.inf)
+    assert len(whole) == 80
+    cells = [recognizer(inputs, frames_per_second=np.inf) for _ in range(3)]
+    shown = [cell._repr_html_() for cell in cells]
+    assert all(html.count("<img") == THUMBNAILS and "so far" in html for html in shown)
+    assert recognizer.extractor.decoder.working == 0 and cells[0]._repr_html_() == shown[0]
+    for cell in cells[:2]:
+        pandas.testing.assert_frame_equal(cell.table(), whole.table())
+        pandas.testing.assert_frame_equal(cell.rejected, whole.rejected)
+    assert "80; 1 left out" in cells[0]._repr_html_()
+    # A drawing of all frames may still be asked for.
+    assert len(list(cells[2].each_frame())) == 81
+    recognizer.extractor.close()
+
+
+def test_pictures_are_not_looked_at_again_after_a_notebooks_first_look(recognizer: Recognizer) -> None:
+    asked: list[int] = []
+    kept = recognizer.network.classify
+    recognizer.network.classify = lambda crops: asked.append(len(crops)) or kept(crops)
+    faces = recognizer([flat(100)] * 40)
+    assert "so far" in faces._repr_html_()
+    assert len(faces.table()) == sum(asked) == 40
+
+
+def test_what_lies_in_a_bucket_is_looked_at_as_what_lies_here(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    Image.fromarray(flat(200)).save(tmp_path / "a.png")
+    write_clip(tmp_path / "b.mp4", drawn(3))
+    here = [str(tmp_path / "a.png"), str(tmp_path / "b.mp4")]
+    there = [f"ram://pictures/{os.path.basename(path)}" for path in here]
+    for path, remote in zip(here, there, strict=True):
+        files.put(path, remote)
+    local, remote = recognizer(here), recognizer(["ram://pictures/*", "ram://pictures/gone.png"])
+    assert remote.inputs == [*there, "ram://pictures/gone.png"]
+    columns = [name for name in local.columns if name != "input"]
+    pandas.testing.assert_frame_equal(remote.table()[columns], local.table()[columns])
+    np.testing.assert_array_equal(remote.crops, local.crops)
+    assert remote.rejected.iloc[:, :3].to_numpy().tolist() == [["ram://pictures/gone.png", -1, "missing"]]
+    assert not os.listdir(tmp_path / "copies")
 
 
 def test_an_opened_file_is_read_from_its_beginning_and_a_closed_one_is_listed(

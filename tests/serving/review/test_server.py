@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 import urllib.request
 from fractions import Fraction
 from pathlib import Path
@@ -293,6 +298,18 @@ def test_a_clip_that_changes_is_copied_anew(odd_clips: StudyOptions, tmp_path: P
         assert copy() != before
 
 
+def test_a_clip_is_played_whatever_spelling_of_its_name_the_disk_has(tmp_path: Path) -> None:
+    composed, apart = "Ren\u00e9e", "Rene\u0301e"
+    (tmp_path / "videos" / apart).mkdir(parents=True)
+    write_clip(tmp_path / "videos" / apart / "A.MP4", "libx264")
+    (tmp_path / "videos" / "OUT").symlink_to(tmp_path)
+    with contextlib.closing(Playback(str(tmp_path / "videos"), str(tmp_path / "copies"))) as playback:
+        while (found := playback.find(f"{composed}/a.mp4", "code")).state in ("waiting", "working"):
+            threading.Event().wait(0.05)
+        assert found.path == str(tmp_path / "videos" / apart / "A.MP4")
+        assert "leads out" in playback.find("out/annotations.csv", "other").problem
+
+
 def test_what_the_machine_is_to_blame_for_is_tried_again_and_names_no_path(
     odd_clips: StudyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +338,27 @@ def test_a_decoder_that_dies_costs_its_clip_alone(odd_clips: StudyOptions, tmp_p
             process.kill()
             process.wait()
         assert playable(link, served.study.code("old.avi"))["state"] == "ready"
+
+
+def test_a_codec_that_hangs_ends_with_the_server_that_was_killed() -> None:
+    hangs = (
+        "import threading; from serving.review import transcode as t; "
+        "t.answer = lambda: (print('hangs', flush=True), threading.Event().wait()); t.main()"
+    )
+    server = (
+        "import os, subprocess as s, sys; "
+        f"p = s.Popen([sys.executable, '-c', {hangs!r}], stdin=s.PIPE, stdout=s.PIPE, bufsize=0); "
+        "p.stdin.write(b'{}\\n'); p.stdout.readline(); print(p.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    told = subprocess.run([sys.executable, "-c", server], stdout=subprocess.PIPE, text=True, timeout=60)
+    status = Path(f"/proc/{int(told.stdout)}/stat")
+    deadline = time.monotonic() + 10
+    while is_there := status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        if time.monotonic() > deadline:
+            os.kill(int(told.stdout), signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    assert not is_there
 
 
 def test_the_copying_tells_how_far_it_is(tmp_path: Path) -> None:

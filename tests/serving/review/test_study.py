@@ -16,6 +16,7 @@ from fer_tf.data.annotations import AnnotationOptions
 from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.errors import InputError
 from serving.review import main
+from serving.review.certainty import certainty_bins
 from serving.review.store import FIRST, SECOND, Conflict, Store, Vote
 from serving.review.study import Study, StudyOptions, export, keys_for, pace
 from tests.serving.review.conftest import REVIEWERS, rows_of, sample_rows, write_annotations
@@ -89,9 +90,24 @@ def test_the_least_certain_clips_come_first(options: StudyOptions, store: Store,
     (tmp_path / "p.csv").write_text(f"video,probability\n{clips[3]},0.5\n{clips[3]},0.7\n{clips[5]},0.4\n")
     by_table = Study(dataclasses.replace(options, predictions=str(tmp_path / "p.csv")), store)
     assert by_table.left("ben", FIRST)[0][:2] == [clips[5], clips[3]]
+    # Predictions name files as the disk does: another case, or letters apart from their accents.
+    (tmp_path / "p.csv").write_text(f"video,probability\n{clips[3].upper()},0.5\n/x/{clips[5]},0.4\n")
+    by_disk = Study(dataclasses.replace(options, predictions=str(tmp_path / "p.csv")), store)
+    assert by_disk.left("ben", FIRST)[0][:2] == [clips[5], clips[3]]
     (tmp_path / "p.csv").write_text("video,expression\na,happy\n")
     with pytest.raises(InputError, match=r"p\.csv, line 1: needs the columns"):
         Study(dataclasses.replace(options, predictions=str(tmp_path / "p.csv")), store)
+
+
+def test_a_clip_that_is_called_alike_in_another_case_has_its_own_certainty(tmp_path: Path) -> None:
+    composed, apart = "Ren\u00e9e.mp4", "Rene\u0301e.mp4"
+    (tmp_path / "p.csv").write_text(f"input,probability\n/x/{apart},0.9\nA.mp4,0.5\na.mp4,0.8\nx/A.MP4,0.1\n")
+    # Which of a.mp4 and A.mp4 the last row means, nobody can tell.
+    assert certainty_bins(str(tmp_path / "p.csv"), [composed, "a.mp4", "A.mp4"]) == {
+        "A.mp4": 0,
+        "a.mp4": 3,
+        composed: 6,
+    }
 
 
 def test_a_vote_twice_by_one_request_is_one_vote_and_a_second_tab_does_not_overwrite(
@@ -191,6 +207,19 @@ def test_a_table_of_a_spreadsheet_keeps_its_coding_and_separator(
     assert written[3] == ";".join([*rows[1].values(), "happy", "sad", ""])
     census = chunks.partition(str(tmp_path / "out.csv"), str(tmp_path / "building"), AnnotationOptions(review="none"))
     assert census.clips == 8 and census.ballots.reviewers == ("reviewer_anna", "reviewer_ben", "reviewer_chris")
+
+
+def test_quotation_marks_behind_a_blank_are_no_part_of_what_is_exported(
+    options: StudyOptions, store: Store, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    lines = [list(rows[0]), *(row.values() for row in rows)]
+    Path(options.annotations).write_text("".join(", ".join(f'"{value}"' for value in line) + "\n" for line in lines))
+    study = Study(options, store)
+    cast(store, "anna", rows[1]["video"], "happy")
+    assert export(study, str(tmp_path / "out.csv")) == 1
+    written = rows_of(tmp_path / "out.csv")
+    assert [{name: row[name] for name in rows[0]} for row in written] == rows
+    assert written[1]["reviewer_anna"] == "happy"
 
 
 def test_the_build_keeps_and_drops_what_a_calculation_by_hand_says(
