@@ -304,6 +304,11 @@ class TaskConfig:
                 f"`init_from` is what --task={TABLE_4} compares. Received: {self.fa_net.init_from!r}; give it to the "
                 "task of one set."
             )
+        if self.task == TABLE_4 and self.fa_net.teacher:
+            raise InputError(
+                f"`teacher` answers one set's labels, and --task={TABLE_4} trains on the corpus' and on each public "
+                f"set's. Received: {self.fa_net.teacher!r}; give it to the task of one set."
+            )
         if self.task != mixed.NAME and (self.set_weights or (self.mapping and self.stage != "evaluate")):
             raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
         if not self.run.run_dir:
