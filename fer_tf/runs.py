@@ -96,7 +96,8 @@ class Run:
         argv = self.config.get("command") or []
         if not argv:
             return "unknown: config.json names no command"
-        return shlex.join(["python", "-m", "trainer.task", *argv[1:]])
+        module = "trainer.average" if self.averaged else "trainer.task"
+        return shlex.join(["python", "-m", module, *argv[1:]])
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import logging
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf import files
+from fer_tf.config import to_dict
 from fer_tf.data import mixed, public
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.inputs import FaceSet, Part, decode_image
@@ -33,6 +35,8 @@ from trainer import runtime
 from trainer.config import TaskConfig
 
 BATCH = 64
+# What decides beside the network which faces are scored and how, recorded so that another one's can be scored alike.
+FLAGS = ("tta", "mapping", "held_out")
 # Side of the crop around an aligned face, so that it can also be seen less tightly.
 WIDE = 320
 
@@ -43,22 +47,23 @@ def run(config: TaskConfig) -> None:
     The run's own metrics.json stays as it is; its page shows both.
 
     Raises:
-      InputError: when there is no network, it has seen the faces that are tested, or the two share no two classes.
+      InputError: when there is no network, or two that could be meant, it has seen the faces that are tested, or it
+        shares no two classes with the set.
     """
     if not runtime.is_chief():
         return
-    flag, source = "run_dir", config.folder.fa_net.path
-    if not config.folder.fa_net.has_spec:
-        flag, source = "init_from", config.fa_net.init_from
+    flag, source = judged_network(config)
     faces = mixed.read_set(config.task, config.data, config.held_out, needs=("test",))
     notes = lineage.check(flag, source, faces, config.task)
     part, which = judged(source, faces, config.task)
     model, spec = fa_net.load_joined(source)
     result = {
         "task": config.task,
-        "set": name_of(config),
+        "set": name_of(config, faces.fingerprint),
+        "place": _place(config),
         "judged": which,
-        "tta": config.fa_net.tta,
+        **{name: value for name, value in to_dict(config).items() if name in FLAGS},
+        "landmark_model": os.path.basename(config.synthesis.landmark_model),
         "spec": dataclasses.asdict(spec),
         "data_fingerprint": faces.fingerprint,
         "notes": [*faces.notes, *notes],
@@ -67,6 +72,22 @@ def run(config: TaskConfig) -> None:
     config.folder.write_evaluation(result["set"], result)
     files.write_text(config.folder.page, page(config.folder.read_metrics(), config.folder.read_evaluations()))
     logging.info("%s shows it", config.folder.page)
+
+
+def judged_network(config: TaskConfig) -> tuple[str, str]:
+    """Returns the flag that names the network that is scored, and its folder or folders.
+
+    Raises:
+      InputError: when the run has a network and `init_from` names another, which would be ignored.
+    """
+    if not config.folder.fa_net.has_spec:
+        return "init_from", config.fa_net.init_from
+    if config.fa_net.init_from:
+        raise InputError(
+            f"`init_from` is scored where the run folder has no network. Received: {config.fa_net.init_from!r}, and "
+            f"{config.folder.path} has one; leave it out to score that, or give another --run_dir."
+        )
+    return "run_dir", config.folder.fa_net.path
 
 
 def scores(
@@ -109,16 +130,29 @@ def scores(
         result[view] = score_found(table, logits, found[chosen], names, spec.temperature)
         result[view]["relative"] = score_relative(table, logits, found[chosen], len(names), spec.temperature)
         result[view]["tightness"] = score_tightness(table.labels, at, found[chosen], len(names))
-        _log(config, view, result[view])
+        _log(name_of(config, faces.fingerprint), view, result[view])
     return result
 
 
-def name_of(config: TaskConfig) -> str:
-    """Returns what an evaluation's file is called: the set, and of a kind with many sets the folder's name too."""
+def name_of(config: TaskConfig, fingerprint: str = "") -> str:
+    """Returns what an evaluation's file is called: the set, and of a kind with many sets the folder's name too.
+
+    Where that is another folder's, which was scored before, a hash of this one's place tells them apart; a set that was
+    moved is known by its fingerprint.
+    """
     if config.task in TASKS or public.public_set(config.task).expressions:
         return config.task
     stem = os.path.basename(os.path.dirname(config.data) if os.path.isfile(config.data) else config.data.rstrip("/"))
-    return f"{config.task}-{stem}"
+    name, place = f"{config.task}-{stem}", _place(config)
+    known = config.folder.read_evaluations().get(name, {})
+    # An evaluation of before places were recorded is taken for this one's.
+    same = known.get("place", place) == place or known["data_fingerprint"] == fingerprint
+    return name if same else f"{name}~{place}"
+
+
+def _place(config: TaskConfig) -> str:
+    """A hash of where the data lies: a path is one machine's, and what is recorded may be published."""
+    return hashlib.blake2b(files.absolute(config.data).encode(), digest_size=4).hexdigest()
 
 
 def shared_classes(spec: FaNetSpec, faces: FaceSet, config: TaskConfig) -> tuple[dict[int, int], list[str]]:
@@ -266,10 +300,10 @@ def _batches(pictures: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield [np.stack(list(equal)) for _, equal in itertools.groupby(batch, key=lambda picture: picture.shape)]
 
 
-def _log(config: TaskConfig, view: str, scores: dict[str, Any]) -> None:
+def _log(name: str, view: str, scores: dict[str, Any]) -> None:
     logging.info(
         "%s, %s: accuracy %s, mean class %s, of %d faces, %d lost",
-        name_of(config),
+        name,
         view.replace("_", " "),
         wording.accuracy_of(scores),
         wording.mean_class_of(scores),

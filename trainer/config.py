@@ -24,6 +24,9 @@ from fer_tf.run_folder import RunFolder
 
 PUBLIC_TASKS = (*public.NAMES, mixed.NAME)
 
+# Of Fa-Net's flags those that a competitor's training or scoring reads too; its methods have their own for the rest.
+COMPETITOR_FLAGS = ("epochs", "image_size", "synthetic", "synthetic_from", "persons_left_out", "tta")
+
 # Whole tables of the paper: several trainings by one command.
 TABLE_5, TABLE_4 = "all", "pretraining"
 # jsonargparse takes the choices from them; a type checker is content with a text.
@@ -302,6 +305,11 @@ class TaskConfig:
                 f"`init_from` is what --task={TABLE_4} compares. Received: {self.fa_net.init_from!r}; give it to the "
                 "task of one set."
             )
+        if self.task == TABLE_4 and self.fa_net.teacher:
+            raise InputError(
+                f"`teacher` answers one set's labels, and --task={TABLE_4} trains on the corpus' and on each public "
+                f"set's. Received: {self.fa_net.teacher!r}; give it to the task of one set."
+            )
         if self.task != mixed.NAME and (self.set_weights or (self.mapping and self.stage != "evaluate")):
             raise InputError(f"`mapping` and `set_weights` are for --task={mixed.NAME}. Received: {self.task!r}.")
         if not self.run.run_dir:
@@ -324,6 +332,20 @@ class TaskConfig:
         if self.is_competitor and (self.stage in ("fape_gan", "synthesize") or self.is_table):
             what = f"`task` {self.task!r}" if self.is_table else f"`stage` {self.stage!r}"
             raise InputError(f"{what} belongs to --method=fa_net. Received: `method` {self.method!r}.")
+        # A run of before this was refused is still scored: its config.json may name them.
+        if self.is_competitor and self.stage != "evaluate":
+            self._check_competitor()
+
+    def _check_competitor(self) -> None:
+        """Refuses what config.json would name as done and no competitor does."""
+        fields = [field for field in dataclasses.fields(FaNetOptions) if field.name not in COMPETITOR_FLAGS]
+        known = [(field.name, getattr(self.fa_net, field.name), field.default) for field in fields]
+        for name, given, default in (("set_weights", self.set_weights, ""), *known):
+            if given != default:
+                raise InputError(
+                    f"`{name}` is Fa-Net's, and no competitor takes it. Received: {given!r} with `method` "
+                    f"{self.method!r}; leave it out, or give --method={FA_NET}."
+                )
 
     @property
     def folder(self) -> RunFolder:

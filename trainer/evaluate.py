@@ -70,9 +70,7 @@ def run(config: TaskConfig) -> None:
         splits[split] = score(part, logits, faces.expressions, judged.temperature)
         splits[split] |= score_distribution(whole, answers, judged.temperature)
         if faces.set_classes:
-            if len(part):
-                # A face is answered among its own set's classes.
-                splits[split]["chance"] = float(np.mean([1 / len(faces.set_classes[name]) for name in part.sets]))
+            splits[split] |= _chance(faces, part)
             splits[f"{split}_by_set"] = _by_set(faces, whole, answers, judged.temperature)
     if faces.may_repeat:
         splits |= _without_copies(faces, part, logits, judged.temperature)
@@ -206,12 +204,18 @@ def _by_set(faces: FaceSet, whole: Part, answers: np.ndarray, temperature: float
 def _without_copies(faces: FaceSet, part: Part, logits: np.ndarray, temperature: float) -> dict[str, Any]:
     """The test part's scores without the faces that are also in training, for each way of telling them."""
     clear = faces.parts["test"].has_majority
-    return {
-        f"test_without_{kind}_copies": score(
-            part.rows(~copies[clear]), logits[~copies[clear]], faces.expressions, temperature
-        )
-        for kind, copies in test_copies(faces).items()
-    }
+    found = {}
+    for kind, copies in test_copies(faces).items():
+        left, own = part.rows(~copies[clear]), logits[~copies[clear]]
+        found[f"test_without_{kind}_copies"] = score(left, own, faces.expressions, temperature) | _chance(faces, left)
+    return found
+
+
+def _chance(faces: FaceSet, part: Part) -> dict[str, float]:
+    """What chance is in a part of several sets, where a face is answered among its own set's classes; else empty."""
+    if not faces.set_classes or not len(part):
+        return {}
+    return {"chance": float(np.mean([1 / len(faces.set_classes[name]) for name in part.sets]))}
 
 
 def check_labels(spec: FaNetSpec, faces: FaceSet, folder: str) -> None:

@@ -17,6 +17,7 @@ from fer_tf.models import fa_net, lineage
 from fer_tf.reports import model_card
 from fer_tf.resources import PUBLISHED
 from fer_tf.run_folder import CARD_FILE, LINEAGE_FILE, PLUS, RunFolder
+from trainer import average
 from trainer.config import TaskConfig
 
 MAX_BYTES = 12_000_000
@@ -88,13 +89,16 @@ def publish(config: PublishConfig) -> None:
 
 def _command(run: dict[str, Any]) -> str:
     """The command with the flags that were given, without those that did not decide the training."""
-    flags = run["flags"]
+    flags, defaults = run["flags"], to_dict(TaskConfig())
     if sources := run.get("averaged"):
         share = f" --held_out={flags['held_out']}" if public.holds_out(flags["task"]) else ""
+        # Where they were not given they are the trainings', whose folders a reader of the card does not have.
+        for name in average.TAKEN:
+            if flags.get(name, defaults[name]) != defaults[name]:
+                share += f" --{name}={flags[name]}"
         if strength := run.get("balance_strength"):
             share += f" --balance_strength={strength:g}"
         return f"trainer.average {' '.join(_shown('init_from', source) for source in sources)}{share}"
-    defaults = to_dict(TaskConfig())
     apart = (*ALWAYS, *TEACHER, *OMITTED)
     given = [name for name in defaults if name not in apart and flags.get(name, defaults[name]) != defaults[name]]
     names = [*(name for name in ALWAYS if name in flags), *given, *(TEACHER if flags.get("teacher") else ())]

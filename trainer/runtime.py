@@ -117,10 +117,22 @@ def as_begun(config: TaskConfig) -> TaskConfig:
     if config.stage != "evaluate" or is_across(config):
         return config
     trained, now, default = config.folder.read_config().get("flags", {}), to_dict(config), to_dict(TaskConfig())
-    # Data moves, so it binds nobody; but where the default has nothing, the run's is meant.
-    free = {*FREE_FLAGS} - (set() if files.exists(config.data) else {"data"})
+    # Data moves, so it binds nobody; but where none is given, the run's is meant, whatever lies at the default.
+    is_there = _data_is_there(trained.get("data", "")) or not files.exists(config.data)
+    free = {*FREE_FLAGS} - ({"data"} if is_there else set())
     taken = [name for name in trained if name not in free and name in now and now[name] == default[name]]
     return replace(config, **{name: trained[name] for name in taken})
+
+
+def _data_is_there(data: str) -> bool:
+    """Whether a run's data is still where it was; of several sets each reader tells what is missing."""
+    if "=" in data and not files.exists(data):
+        return True
+    folder = DataFolder(data)
+    if not folder.exists:
+        return bool(data) and files.exists(data)
+    # A draw's records lie in the folder that it is of.
+    return not folder.drawn_from or DataFolder(folder.drawn_from).exists
 
 
 def _not_of_tracing(record: logging.LogRecord) -> bool:

@@ -34,8 +34,12 @@ def training_batches(
     first_epoch: int = 0,
     sampling: Sampling = AS_THEY_ARE,
     steps_per_epoch: int = 0,
+    shared: bool = True,
 ) -> tf.data.Dataset:
-    """Returns this worker's training faces as a network of the spec takes them; an epoch is one pass unless told."""
+    """Returns this worker's training faces as a network of the spec takes them; an epoch is one pass unless told.
+
+    Where the faces are not shared, every worker gets all of them, in the same batches.
+    """
     return inputs.training_batches(
         train,
         spec.num_classes,
@@ -49,8 +53,8 @@ def training_batches(
         seed=seed,
         sampling=sampling,
         first_epoch=first_epoch,
-        worker=runtime.worker(),
-        workers=runtime.workers(),
+        worker=runtime.worker() if shared else 0,
+        workers=runtime.workers() if shared else 1,
     )
 
 
@@ -58,7 +62,8 @@ def statistics_batches(train: inputs.Part, spec: FaNetSpec, batch_size: int, see
     """Returns the faces that batch-norm statistics are measured on.
 
     Always the same faces, so that a resumed run measures what an unbroken one does, and as whole as the judged ones; of
-    a small set each face once.
+    a small set each face once. Every worker measures on all of them: its own share would give each other statistics,
+    and none those of the network that is kept.
     """
     count = min(STATISTICS_BATCHES, max(1, len(train) // batch_size))
-    return training_batches(train, spec, batch_size, seed, Augmentation(flip=flip)).take(count)
+    return training_batches(train, spec, batch_size, seed, Augmentation(flip=flip), shared=False).take(count)

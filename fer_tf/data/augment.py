@@ -49,14 +49,15 @@ def augment(images: Any, labels: Any, image_size: int, crop: float, seed: Any, o
 
     Args:
       images: float32 (B, H, H, C), values 0 to 1.
-      labels: float32 (B, num_classes), one-hot.
+      labels: float32 (B, num_classes), shares of the classes that sum to 1, and -1 for a class that a face's set does
+        not have.
       image_size: side of the output, pixels.
       crop: share of the side that an unchanged face keeps around its centre, 0 < crop <= 1.
       seed: int (2,), the batch's own seed.
       options: what may change.
 
     Returns:
-      (images, labels): float32 (B, image_size, image_size, C), values 0 to 1, and float32 (B, num_classes).
+      (images, labels): float32 (B, image_size, image_size, C), values 0 to 1, and float32 (B, num_classes) alike.
     """
     import tensorflow as tf
 

@@ -50,11 +50,16 @@ def draw(data: DataFolder, folder: str, seed: int) -> DataFolder:
     options, drawn = options_of(data, seed), DataFolder(folder)
     about = {"of": files.absolute(data.path), "fingerprint": data.dataset["fingerprint"], **dataclasses.asdict(options)}
     if drawn.exists:
-        if drawn.dataset.get("draw") != about:
+        known = drawn.dataset.get("draw", {})
+        if known == about:
+            return drawn
+        # Data may have moved: what it is its fingerprint tells, and the draw's own does not depend on the place.
+        if {**known, "of": about["of"]} != about:
             raise InputError(
                 f"{folder} holds a draw of other data, or another draw; remove it, or take another folder."
             )
-        return drawn
+        drawn.write_dataset({**drawn.dataset, "draw": about})
+        return DataFolder(folder)
     image_ids, keys = _keys_of(data)
     limits = tasks.plan(keys, data.dataset["expressions"], data.dataset["poses"], options)
     splits = tasks.split(keys, limits)

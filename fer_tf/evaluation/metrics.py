@@ -138,7 +138,8 @@ def paired_bootstrap(
       seed: of the draws.
 
     Returns:
-      `difference`, `low`, `high` and `p`; the last three are nan with fewer than two faces or groups.
+      `difference`, `low`, `high` and `p`; the last three are nan with fewer than two faces or groups. `p` is at least
+      2 / (samples + 1), and 1 where no draw differs.
     """
     first, second = (np.atleast_2d(np.asarray(rows, float)) for rows in (first, second))
     if first.shape[1] != second.shape[1]:
@@ -149,7 +150,9 @@ def paired_bootstrap(
         return {"difference": difference, **dict.fromkeys(("low", "high", "p"), float("nan"))}
     found = means[1] - means[0]
     low, high = np.quantile(found, [0.025, 0.975])
-    p = min(1.0, 2 * min(np.mean(found <= 0), np.mean(found >= 0)))
+    # What was measured counts as a draw more on either side: so many cannot tell a p of 0 from one of 1 / samples.
+    sides = (1 + np.array([np.sum(found <= 0), np.sum(found >= 0)])) / (1 + samples)
+    p = min(1.0, 2 * sides.min())
     return {"difference": difference, "low": float(low), "high": float(high), "p": float(p)}
 
 

@@ -83,7 +83,9 @@ def _cost(run: Run | None) -> tuple[Cell, Cell, Cell]:
     """Training time, images a second and size of a run, as far as it tells."""
     if run is None:
         return Cell(""), Cell(""), Cell("")
-    seconds = run.metrics.get("training", {}).get("seconds")
+    training = run.metrics.get("training", {})
+    # A mean of trainings has the seconds of none: its history says 0.
+    seconds = None if training.get("averaged") else training.get("seconds")
     speed, size = run.metrics.get("images_per_second"), run.metrics.get("size_bytes")
     return (
         Cell("-" if seconds is None else duration(seconds)),

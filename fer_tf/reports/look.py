@@ -112,9 +112,8 @@ def _faces(config: LookConfig) -> figures.Figure:
     from fer_tf.evaluation import saliency
 
     model, spec = fa_net.load(network_folder(config.run_dir))
-    share = spec.window(aligned=not config.given)
     faces = np.concatenate(
-        [preprocess(crop[None], spec.image_size, spec.channels, share) for crop in crops_of(config, spec)]
+        [preprocess(crop[None], spec.image_size, spec.channels, share) for crop, share in crops_of(config, spec)]
     )
     classes = [_class_of(config, spec)] * len(faces) if config.expression else saliency.predicted_classes(model, faces)
     maps = [saliency.saliency_maps(model, faces, classes, method, seed=config.seed) for method in config.methods]
@@ -155,17 +154,21 @@ def _class_of(config: LookConfig, spec: FaNetSpec) -> int:
     return spec.expressions.index(config.expression)
 
 
-def crops_of(config: LookConfig, spec: FaNetSpec) -> list[np.ndarray]:
-    """Returns each picture's largest face as the network learned to see it, uint8 (H, W, 3)."""
+def crops_of(config: LookConfig, spec: FaNetSpec) -> list[tuple[np.ndarray, float]]:
+    """Returns each picture's largest face, uint8 (H, W, 3), and the share of its side that the network sees of it."""
     pictures = [_read(path) for path in config.images]
+    as_given, aligned = spec.window(aligned=False), spec.window(aligned=True)
     if config.given:
-        return pictures
+        return [(picture, as_given) for picture in pictures]
     from fer_tf.faces.extractor import ExtractorOptions
     from fer_tf.recognition.alignment import extractor_for
 
     with contextlib.closing(extractor_for(spec.landmark_model, ExtractorOptions())) as extractor:
         found = [extractor.faces_in_image(picture) for picture in pictures]
-    return [faces[0].image if faces else picture for faces, picture in zip(found, pictures, strict=True)]
+    return [
+        (faces[0].image, aligned) if faces else (picture, as_given)
+        for faces, picture in zip(found, pictures, strict=True)
+    ]
 
 
 def _read(path: str) -> np.ndarray:

@@ -100,7 +100,7 @@ def _card(
     scored = bool(test.get("faces"))
     task = spec.get("task") or metrics.get("task") or ""
     # Of several sets that were trained on together each is told apart.
-    sets = {SET_NAMES.get(name, name): part for name, part in metrics.get("test_by_set", {}).items()}
+    sets = {SET_NAMES.get(name, name): part for name, part in _sets_of(metrics).items()}
     told = sets or ({"test part": test} if scored else {})
     tasks = tuple(metrics.get("test_by_set", ())) or (task,)
     return render(
@@ -136,9 +136,14 @@ def _network(spec: dict[str, Any], task: str) -> list[tuple[str, str]]:
     ]
 
 
+def _sets_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The scores of each of several sets that has a test face; without one there is no class and no answer to tell."""
+    return {name: part for name, part in metrics.get("test_by_set", {}).items() if part.get("faces")}
+
+
 def _score_rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     parts = [(name, metrics.get(key, {})) for key, name in PARTS.items()]
-    for name, part in metrics.get("test_by_set", {}).items():
+    for name, part in _sets_of(metrics).items():
         parts.append((f"test of {SET_NAMES.get(name, name)}, its {len(part['expressions'])} classes", part))
     rows = []
     for name, part in parts:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_tf import files
-from fer_tf.config import of
+from fer_tf.config import of, replace
 from fer_tf.data import public
 from fer_tf.data.inputs import decode_image, read_records
 from fer_tf.data.preprocess import preprocess
@@ -207,3 +207,27 @@ def test_of_the_four_tasks_aligned_faces_as_much_is_seen_as_in_use(tiny, toy_dat
         answers, _ = across._given(model, spec, part, of(TaskConfig, task=task, data=toy_data), ())
         expected = model.predict_on_batch(preprocess(pictures, 16, 1, share))
         np.testing.assert_allclose(answers[0.0], expected, atol=1e-5)
+
+
+def test_two_sets_whose_folders_have_one_name_have_an_evaluation_each(tmp_path):
+    run = of(TaskConfig, task="pictures", stage="evaluate", run_dir=str(tmp_path / "run"))
+
+    def scored(data, fingerprint):
+        config = replace(run, data=str(tmp_path / data))
+        name = across.name_of(config, fingerprint)
+        run.folder.write_evaluation(name, {"place": across._place(config), "data_fingerprint": fingerprint})
+        return name
+
+    first, second = scored("a/test", "1"), scored("b/test", "2")
+    assert first == "pictures-test" and second.startswith("pictures-test~")
+    # Scored again, changed or not, each takes its own place, and a set that was moved its former one.
+    assert (scored("b/test", "3"), scored("a/test", "4"), scored("c/test", "4")) == (second, first, first)
+    assert str(tmp_path) not in json.dumps(run.folder.read_evaluations())
+
+
+def test_a_network_to_begin_with_is_not_ignored_where_the_run_has_one(tmp_path):
+    spec = FaNetSpec(("happy", "sad"), image_size=33, task="kdef")
+    fa_net.save_spec(str(tmp_path / "run" / "fa_net"), spec)
+    flags = ["--stage=evaluate", f"--run_dir={tmp_path}/run", "--task=jaffe", f"--data={tmp_path}"]
+    with pytest.raises(InputError, match=r"`init_from` is scored .*'pretrained', and .*run has one; leave it out"):
+        main([*flags, "--init_from=pretrained"])

@@ -128,3 +128,31 @@ def test_flags_that_do_not_fit_are_named(flags: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         of(TaskConfig, **flags)
     assert TaskConfig(method="hog_svm", task="jaffe").run.run_dir == "runs/jaffe_hog_svm"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("recipe", "paper"),
+        ("variant", "light_cnn_29"),
+        ("batch_size", 8),
+        ("labels", "majority"),
+        ("balance", "sampling"),
+        ("init_from", "pretrained"),
+        ("teacher", "pretrained"),
+        ("mirror", True),
+        ("mixup", 0.2),
+        ("set_weights", "jaffe=3"),
+    ],
+)
+def test_what_would_be_recorded_and_not_done_is_refused(name: str, value: Any) -> None:
+    message = rf"`{name}` is Fa-Net's, .*Received: {value!r} with `method` 'hog_svm'; leave it out"
+    with pytest.raises(InputError, match=message):
+        of(TaskConfig, method="hog_svm", task="mixed", **{name: value})
+    # A run that was begun with it can still be scored.
+    assert of(TaskConfig, method="hog_svm", task="mixed", stage="evaluate", **{name: value}).is_competitor
+
+
+def test_what_a_competitor_reads_is_taken() -> None:
+    read = {"epochs": 3, "image_size": 32, "synthetic": False, "synthetic_from": "runs/a", "seed": 2}
+    of(TaskConfig, method="cnn_svm", task="er_ss", persons_left_out=True, tta="flip", **read)

@@ -48,6 +48,10 @@ def test_each_sets_scores_stand_apart_among_its_own_classes(run_dir):
     assert metrics["test"]["faces"] == 33
     # A face is answered among its own set's classes: 32 among four, one among eight.
     assert metrics["test"]["chance"] == pytest.approx((32 / 4 + 1 / 8) / 33)
+    # Also where copies are left out, of which er_ss has none.
+    without = metrics["test_without_equal_copies"]
+    of_ferplus = without["faces"] - 32
+    assert without["chance"] == pytest.approx((32 / 4 + of_ferplus / 8) / (32 + of_ferplus))
     page = (run_dir / "evaluation.html").read_text()
     assert "test, FER+ alone" in page and "test, ER-SS alone" in page and "the mean over the classes is" in page
     assert any(note == "er_ss: surprise is delight" for note in metrics["notes"])

@@ -23,7 +23,8 @@ from fer_tf.config import of
 from fer_tf.data import inputs, parts, schema
 from fer_tf.data.augment import Augmentation
 from fer_tf.errors import InputError
-from trainer import runtime
+from fer_tf.models.fa_net import FaNetSpec
+from trainer import runtime, shown
 from trainer.config import TaskConfig
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,6 +98,23 @@ def test_an_epoch_of_several_workers_shows_every_face_once_however_the_shards_ar
     seen = Counter(face.tobytes() for faces in shares for face in faces)
     assert len(seen) == len(part) == 72 and set(seen.values()) == {1}
     assert set(seen) == {face.tobytes() for face in share(part, 0, 1)}
+
+
+def test_every_worker_measures_batch_statistics_on_the_same_faces_as_one_alone(
+    toy_data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, spec = unequal_shards(toy_data, tmp_path), FaNetSpec(tuple("abcd"), image_size=16)
+
+    def measured_on() -> np.ndarray:
+        batches = shown.statistics_batches(part, spec, 8, seed=3, flip=True)
+        return np.stack([faces for faces, _ in batches.as_numpy_iterator()])
+
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    alone = measured_on()
+    assert alone.shape[:2] == (9, 8)
+    for config in workers.tf_configs(2):
+        monkeypatch.setenv("TF_CONFIG", config)
+        np.testing.assert_array_equal(measured_on(), alone)
 
 
 def test_an_odd_batch_is_said(toy_data: str) -> None:

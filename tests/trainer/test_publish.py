@@ -104,6 +104,20 @@ def test_the_card_repeats_every_other_flag_without_the_machines_paths(run_dir, t
     assert "16 x 16 RGB" in card
 
 
+def test_the_card_of_a_mean_repeats_what_its_faces_were_called_and_how_often_they_were_seen(run_dir, tmp_path):
+    config = json.loads((run_dir / "config.json").read_text())
+    names = {"mapping": "er_ss.surprise=delight", "set_weights": "er_ss=0.5", "labels": "majority"}
+    config |= {"averaged": ["/home/someone/a", "/home/someone/b"], "balance_strength": 0.5}
+    config["flags"] |= {"task": "mixed", "held_out": 0.05, **names}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    publish(PublishConfig(str(run_dir), str(tmp_path / "published")))
+    card = (tmp_path / "published" / "MODEL_CARD.md").read_text()
+    assert (
+        "`python -m trainer.average RUN_DIR RUN_DIR --mapping=er_ss.surprise=delight --set_weights=er_ss=0.5 "
+        "--labels=majority --balance_strength=0.5`"
+    ) in card
+
+
 @pytest.mark.parametrize(
     ("init_from", "temperature", "origin"),
     [

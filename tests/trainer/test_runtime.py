@@ -6,6 +6,7 @@ The devices are faked: what is tested is the choice, on machines with no GPU, on
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import types
 
 import pytest
@@ -13,6 +14,8 @@ import tensorflow as tf
 
 from fer_tf import files
 from fer_tf.config import of, replace, to_dict
+from fer_tf.data import draws
+from fer_tf.data.folder import DataFolder
 from fer_tf.errors import InputError
 from trainer import runtime
 from trainer.config import RunOptions, TaskConfig
@@ -115,6 +118,28 @@ def test_a_run_of_a_draw_is_scored_with_the_flags_that_its_config_names(toy_data
     assert drawn.data != toy_data and runtime.drawn(drawn) == drawn
     with pytest.raises(InputError, match="is a draw of"):
         runtime.drawn(dataclasses.replace(drawn, split_seed=4))
+
+
+def test_a_run_is_scored_on_its_own_data_whatever_lies_at_the_default(toy_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "faces").mkdir(parents=True)
+
+    def scored(own, **flags):
+        run = of(TaskConfig, stage="evaluate", run_dir="run", **flags)
+        run.folder.write_config({"flags": {**to_dict(run), "data": own}})
+        return runtime.as_begun(run).data
+
+    own = shutil.copytree(toy_data, tmp_path / "own")
+    assert scored(str(own)) == str(own)
+    # Of several sets the default can be none.
+    assert scored("jaffe=a,er_ss=b", task="mixed") == "jaffe=a,er_ss=b"
+    # What is given is meant, and data that has moved may be at the default now.
+    assert scored(str(own), data="other") == "other"
+    assert scored(str(tmp_path / "gone")) == "data/faces"
+    draw = draws.draw(DataFolder(str(own)), str(tmp_path / "draw"), 1).path
+    assert scored(draw) == draw
+    shutil.move(own, tmp_path / "moved")
+    assert scored(draw) == "data/faces"
 
 
 def test_a_flag_that_was_not_there_yet_was_at_its_default(tmp_path):

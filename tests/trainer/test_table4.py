@@ -159,6 +159,7 @@ def test_the_corpus_has_fape_gans_faces_too_and_persons_are_left_out(
         ({"data": "er_ss=a"}, "and a public set or more"),
         ({"data": "er_ss=a,jafe=c"}, "`data` .*jaffe.*'jafe'"),
         ({"init_from": "pretrained"}, "`init_from` is what --task=pretraining compares"),
+        ({"teacher": "pretrained"}, "`teacher` answers one set's labels, .* each public set's. Received: 'pretrained'"),
         ({"stage": "fa_net"}, "`task` 'pretraining' trains a whole table"),
         ({"split_seed": 1}, "`split_seed` draws the four tasks' splits; `task` 'pretraining' has none of its own"),
         ({"method": "hog_svm"}, "`task` 'pretraining' belongs to --method=fa_net"),

@@ -97,6 +97,22 @@ def test_a_draw_of_data_that_was_built_anew_is_refused(toy_data: str, tmp_path: 
         inputs.read_records(drawn.path, "er_ss")
 
 
+def test_a_draw_goes_on_where_its_data_was_moved_to(toy_data: str, tmp_path: Path) -> None:
+    first = shutil.copytree(toy_data, tmp_path / "first")
+    before = draws.draw(DataFolder(str(first)), str(tmp_path / "draw"), 3)
+    made, parts = Path(before.path, "tags.npz").stat().st_mtime_ns, inputs.read_records(before.path, "er_ss")
+    moved = shutil.move(first, tmp_path / "moved")
+    with pytest.raises(InputError, match="first' has no dataset"):
+        inputs.read_records(before.path, "er_ss")
+    after = draws.draw(DataFolder(str(moved)), before.path, 3)
+    assert after.drawn_from == str(moved) and Path(after.path, "tags.npz").stat().st_mtime_ns == made
+    faces = inputs.read_records(after.path, "er_ss")
+    assert faces.fingerprint == parts.fingerprint and len(faces.parts["train"]) == len(parts.parts["train"])
+    update(moved, fingerprint="another")
+    with pytest.raises(InputError, match="holds a draw of other data, or another draw"):
+        draws.draw(DataFolder(str(moved)), before.path, 3)
+
+
 def test_a_network_of_another_draw_is_refused(toy_data: str, drawn: DataFolder, tmp_path: Path) -> None:
     faces = inputs.read_records(toy_data, "er_ss")
     spec = fa_net.FaNetSpec(faces.expressions, task="er_ss", data_fingerprint=faces.fingerprint)

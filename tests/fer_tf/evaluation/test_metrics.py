@@ -118,6 +118,14 @@ def test_paired_bootstrap_sees_a_small_steady_gain_and_no_gain():
     assert none["difference"] == 0 and none["p"] == 1.0
 
 
+@pytest.mark.parametrize("samples", [99, 2000])
+def test_a_gain_in_every_draw_is_as_sure_as_so_many_draws_can_tell_and_no_surer(samples):
+    worse, better = np.zeros(50), np.ones(50)
+    for first, second in ((worse, better), (better, worse)):
+        found = metrics.paired_bootstrap(first, second, samples=samples)
+        assert found["p"] == pytest.approx(2 / (samples + 1))
+
+
 def test_unequal_lengths_are_refused():
     with pytest.raises(InputError, match="`predictions`"):
         metrics.confusion_matrix(LABELS, PREDICTIONS[:-1], 3)

@@ -50,11 +50,14 @@ def test_the_published_network_is_looked_at_by_its_name_and_nothing_is_written_b
 def test_in_a_photo_the_face_is_found_and_what_shows_none_is_taken_as_a_face(samples: Path, tmp_path: Path) -> None:
     flat = np.full((120, 100, 3), 90, np.uint8)
     cv2.imwrite(str(tmp_path / "flat.png"), flat)
-    photo, spec = str(samples / "photo.jpg"), FaNetSpec(EXPRESSIONS, image_size=32)
-    crop, whole = look.crops_of(look.LookConfig(images=(photo, str(tmp_path / "flat.png"))), spec)
+    photo = str(samples / "photo.jpg")
+    spec = FaNetSpec(EXPRESSIONS, image_size=32, crop=0.92, aligned_crop=0.82)
+    (crop, aligned), (whole, share) = look.crops_of(look.LookConfig(images=(photo, str(tmp_path / "flat.png"))), spec)
     assert crop.shape == (256, 256, 3) and (whole == flat).all()
-    (given,) = look.crops_of(look.LookConfig(images=(photo,), given=True), spec)
-    assert given.shape == cv2.imread(photo).shape
+    # What is taken whole is seen as a face that was given, which it then is.
+    assert (aligned, share) == (0.82, 0.92)
+    ((given, share),) = look.crops_of(look.LookConfig(images=(photo,), given=True), spec)
+    assert given.shape == cv2.imread(photo).shape and share == 0.92
 
 
 def test_averages_can_be_of_one_pose_and_expression(run_dir: Path, toy_data: str) -> None:

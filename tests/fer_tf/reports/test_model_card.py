@@ -96,6 +96,13 @@ def test_sets_that_were_trained_on_together_are_told_apart() -> None:
     assert "FER2013 (Goodfellow" in card and "MIT licence" in card and "| FER+, pose | faces |" in card
 
 
+def test_a_set_without_a_test_face_is_no_row_of_the_card() -> None:
+    sets = {"fer2013": scores([""] * 90), "kdef": {"faces": 0}}
+    card = model_card.exported(facts({"test": scores([""] * 90), "test_by_set": sets}))
+    assert "| test of FER2013, its 3 classes | 90 |" in card and "test of KDEF" not in card
+    assert "FER2013 (Goodfellow" in card and "The data of the task kdef" in card
+
+
 def test_a_card_names_the_network_the_machine_and_the_part_that_were_used() -> None:
     metrics: dict[str, Any] = {"training": {"epoch": 2, "seconds": 7200.0, "best_epoch": 1}, "kept": "best"}
     for gpus, where in (([], "on 16 shared CPU cores (L)"), (["a"], "on 1 GPU (L)"), (["a", "b"], "on 2 GPUs (L)")):

@@ -142,6 +142,17 @@ def test_the_best_run_is_chosen_on_the_validation_part(tmp_path: Path) -> None:
     assert cell.note == "[40.0, 90.0] seed 0"
 
 
+def test_a_mean_of_trainings_has_no_training_time_and_its_own_command(tmp_path: Path) -> None:
+    write_run(tmp_path / "mean", "fer2013", [1, 1, 1, 0])
+    add(tmp_path / "mean" / "metrics.json", {"training": {"seconds": 0.0, "averaged": 2}})
+    about = {"averaged": ["a", "b"], "command": ["trainer/average.py", "a", "b", "--run_dir=mean"]}
+    add(tmp_path / "mean" / "config.json", about)
+    (run,) = find_runs(str(tmp_path))
+    row = competitor_tables.table_2([run]).rows[-1]
+    assert row[2].text == "75.0" and row[competitor_tables.COLUMNS.index("training")].text == "-"
+    assert run.command == "python -m trainer.average a b --run_dir=mean"
+
+
 def test_tables_2_and_3_have_a_row_for_each_method_with_what_it_takes(tmp_path: Path) -> None:
     write_run(tmp_path / "bag", "fer2013", [1, 1, 0, 0], method="bag_of_words")
     write_run(tmp_path / "hog", "jaffe", [1, 1, 1, 0], method="hog_svm")
