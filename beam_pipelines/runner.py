@@ -11,7 +11,9 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
+from fer_tf import files
 from fer_tf.errors import InputError, ServerError
+from fer_tf.filesystems import as_local
 
 DIRECT_RUNNER = "DirectRunner"
 JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
@@ -30,6 +32,11 @@ def log_plainly() -> None:
     # What stops a worker is raised in the driver too; these would say it once more, each with its traceback.
     for name in ("worker", "common"):
         logging.getLogger(f"apache_beam.runners.{name}").setLevel(logging.CRITICAL)
+
+
+def for_workers(path: str) -> str:
+    """Returns a path that means the same to workers, which may start in another folder; none stays none."""
+    return files.absolute(as_local(path)) if path else ""
 
 
 def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:

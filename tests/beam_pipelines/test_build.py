@@ -8,6 +8,7 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -271,3 +272,19 @@ def test_a_draw_with_the_builds_seed_gives_its_tags(built: Built, faces: list[Fa
     drawn = draws.draw(DataFolder(str(built.folder)), str(tmp_path / "draw"), 0)
     for task in ("er_ss", "er_ue", "er_zid"):
         assert drawn.tags(task) == {face.image_id: getattr(face, task) for face in faces}
+
+
+def test_workers_in_another_folder_find_the_predictor(
+    workers_elsewhere: Path, samples: Path, other_predictor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workers_elsewhere / "own.dat").symlink_to(other_predictor)
+    given: list[str] = []
+
+    def extract_faces(*args: Any) -> None:
+        given.append(args[-1].landmark_model)
+        raise InputError("enough")
+
+    monkeypatch.setattr(build.extract, "ExtractFaces", extract_faces)
+    with pytest.raises(InputError, match="enough"):
+        build.main([f"--videos_root={samples}", "--output=out", "--landmark_model=own.dat"])
+    assert given == [str(workers_elsewhere / "own.dat")]
