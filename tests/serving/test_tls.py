@@ -79,6 +79,12 @@ def test_tls_and_mutual_tls(small: str, faces: list[bytes], certificates: Path) 
         assert http(server.http, "/readyz")[0] == http(server.http, "/v1/models/fa_net")[0] == 200
         code, said = http(server.http, "/v1/models/fa_net:predict", b"{}")
         assert code == 403 and "over TLS alone" in said
+        stranger = TlsFiles(files["stranger.crt"])
+        with (
+            Connection(address, tls=stranger) as connection,
+            pytest.raises(ServerError, match=r"but no TLS comes about: `ca_cert` must hold the authority"),
+        ):
+            connection.wait(1)
         strangers = (
             None,
             TlsFiles(files["authority.crt"]),
