@@ -113,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         BuildConfig, argv, prog="python -m beam_pipelines.build", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
+    runner.check(settings.runner, beam_flags)
     return Build(settings, beam_flags).run()
 
 

@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PredictConfig, argv, prog="python -m beam_pipelines.predict", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
+    runner.check(settings.runner, beam_flags)
     # Workers may start in another folder.
     settings = config.replace(
         settings,

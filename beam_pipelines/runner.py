@@ -51,7 +51,8 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
       flags: Beam's flags, such as `--direct_num_workers=2 --direct_running_mode=multi_processing`.
 
     Raises:
-      InputError: a flag is none of Beam's, such as a misspelled one; Beam alone would pass over it.
+      InputError: Beam has no such runner, or the runner lacks a flag or a package; or a flag is none of Beam's, such as
+        a misspelled one, which Beam alone would pass over.
     """
     _refuse_unknown(runner, flags)
     if runner == DIRECT_RUNNER:
@@ -60,7 +61,15 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
         # Worker processes tell every connection that they open; what stops them is raised in the driver anyway.
         worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "ERROR"
         return beam.Pipeline(runner=_python_runner(options), options=options)
-    return beam.Pipeline(options=PipelineOptions([*flags, f"--runner={runner}"]))
+    try:
+        return beam.Pipeline(options=PipelineOptions([*flags, f"--runner={runner}"]))
+    except (ValueError, ImportError, AttributeError) as error:
+        raise InputError(f"`runner` {runner!r} cannot be used: {' '.join(str(error).split()).rstrip('.')}.") from error
+
+
+def check(runner: str, flags: Sequence[str]) -> None:
+    """Raises InputError where `pipeline` would: before a command reads what may take hours."""
+    pipeline(runner, flags)
 
 
 @contextlib.contextmanager

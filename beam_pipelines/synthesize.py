@@ -126,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SynthesizeConfig, argv, prog="python -m beam_pipelines.synthesize", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
+    runner.check(settings.runner, beam_flags)
     # Workers may start in another folder.
     run = RunFolder(runner.for_workers(settings.run_dir))
     flags = dict(run.read_flags(needs="trainer.task --stage=fape_gan"))

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from beam_pipelines import build, runner
+from beam_pipelines import build, predict, runner, synthesize
+from fer_tf.config import EXIT_USAGE, run_command
 from fer_tf.data import draws, schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord, PairRecord
@@ -258,6 +259,27 @@ def test_a_misspelled_flag_is_refused_and_not_passed_over() -> None:
     with pytest.raises(InputError, match="unknown flag `--max_keyframe`"):
         runner.pipeline("DirectRunner", ["--direct_num_workers=2", "--max_keyframe=3"])
     runner.pipeline("DirectRunner", ["--direct_num_workers=2", "--direct_running_mode=multi_processing"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ["--runner=FlinkRuner"],
+            "`runner` 'FlinkRuner' cannot be used: Unexpected pipeline runner: FlinkRuner. Valid",
+        ),
+        (["--runner=no.such.Runner"], "`runner` 'no.such.Runner' cannot be used: No module named 'no'."),
+        (["--runner=os.Runner"], "`runner` 'os.Runner' cannot be used: module 'os' has no attribute 'Runner'."),
+        (["--max_keyframe=3"], "unknown flag `--max_keyframe`"),
+    ],
+)
+def test_a_runner_that_is_none_and_a_misspelled_flag_are_told_before_anything_is_read(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture
+) -> None:
+    for command in (build, predict, synthesize):
+        assert run_command(command.main, flags) == EXIT_USAGE
+        error = capsys.readouterr().err
+        assert f"error: {words}" in error and "Traceback" not in error
 
 
 def test_without_arguments_the_samples_go_to_data_faces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
