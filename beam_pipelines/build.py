@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import importlib.metadata
 import logging
 import os
@@ -111,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         BuildConfig, argv, prog="python -m beam_pipelines.build", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
+    runner.check(settings.runner, beam_flags)
     return Build(settings, beam_flags).run()
 
 
@@ -224,7 +226,9 @@ class Build:
         return runner.running(self.settings.runner, self.beam_flags, self.output)
 
     def _extract(self, census: Census) -> None:
-        transform = extract.ExtractFaces(self.building, self.videos, self.extracted, self.settings.faces)
+        faces = self.settings.faces
+        faces = dataclasses.replace(faces, landmark_model=runner.for_workers(faces.landmark_model))
+        transform = extract.ExtractFaces(self.building, self.videos, self.extracted, faces)
         with self._pipeline() as pipeline:
             pipeline | "Chunks" >> beam.Create(census.chunks) | "ExtractFaces" >> transform
 

@@ -27,11 +27,13 @@ from fer_tf.data.tta import TTA, TtaName
 from fer_tf.errors import InputError, check_least
 from fer_tf.faces.extractor import ClipError, ClipFaces, ExtractorOptions, FaceExtractor
 from fer_tf.faces.frame import NOTES
+from fer_tf.filesystems import is_local
 from fer_tf.recognition import alignment, networks, tracking
 from fer_tf.recognition.answers import Answer, OneView, encode_face, rounded
 from fer_tf.recognition.appearance import Describer
 from fer_tf.recognition.augmented import mean_of_views
-from fer_tf.resources import samples_folder
+from fer_tf.resources import PUBLISHED, samples_folder
+from fer_tf.run_folder import PLUS, parts_of
 
 _LOGGER = logging.getLogger("beam_pipelines.predict")
 
@@ -84,8 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         PredictConfig, argv, prog="python -m beam_pipelines.predict", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
+    runner.check(settings.runner, beam_flags)
+    # Workers may start in another folder.
+    settings = config.replace(
+        settings,
+        output=files.absolute(settings.output),
+        landmark_model=_absolute_predictor(settings.faces.landmark_model),
+    )
     # Every worker opens the version that is the newest now.
-    model = networks.pinned(settings.model)
+    model = _absolute(networks.pinned(settings.model))
     inputs = samples_folder(settings.inputs)
     if not _files_of(inputs, settings.output):
         raise InputError(f"`inputs` {settings.inputs!r} holds no file; name a folder or a glob such as 'clips/*.mp4'")
@@ -107,6 +116,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return config.EXIT_INCOMPLETE if summary["not_read"] else config.EXIT_OK
 
 
+def _absolute_predictor(landmark_model: str) -> str:
+    return landmark_model if landmark_model == alignment.PACKAGED else runner.for_workers(landmark_model)
+
+
+def _absolute(model: str) -> str:
+    """A model's value with its folders on this machine as workers find them; names and addresses stay as they are."""
+    parts = parts_of(model)
+    found = [runner.for_workers(part) if part not in PUBLISHED and os.path.exists(part) else part for part in parts]
+    # Among several, the name of a folder above them must not be read as two.
+    return model if len(parts) > 1 and any(PLUS in part for part in found) else PLUS.join(found)
+
+
 def _files_of(inputs: str, output: str) -> list[str]:
     """The files to read: all that inputs name, but those that an earlier run wrote into the output."""
     folder = files.absolute(output).rstrip("/")
@@ -123,16 +144,19 @@ class Predict:
     Args:
       settings: the command's config.
       model: the network, as `networks.open_network` takes it.
-      inputs: file, folder or glob.
+      inputs: file, folder or glob; of a relative one the files are told as they lie from the current folder.
     """
 
     def __init__(self, settings: PredictConfig, model: str, inputs: str):
-        self.settings, self.model, self.inputs = settings, model, inputs
+        self.settings, self.model, self.inputs = settings, model, runner.for_workers(inputs)
+        self.told_from = os.getcwd() if is_local(inputs) and not os.path.isabs(inputs) else ""
 
     def apply_to(self, pipeline: beam.Pipeline) -> None:
         settings, output = self.settings, self.settings.output
         # Of the files of a folder nobody said that each is a video or a picture.
-        find = FindFaces(settings.faces, named=not files.is_folder(self.inputs), tta=settings.tta)
+        find = FindFaces(
+            settings.faces, named=not files.is_folder(self.inputs), tta=settings.tta, told_from=self.told_from
+        )
         found = (
             pipeline
             # Names travel as bytes: not every name is text.
@@ -187,16 +211,19 @@ class FindFaces(beam.DoFn):
       options: the extractor's options.
       named: whether the user named the files, by a pattern too: then each should be a video or a picture.
       tta: the views in which each face is given on.
+      told_from: the folder from which the files' paths are told; empty tells them as they are.
     """
 
-    def __init__(self, options: ExtractorOptions, named: bool, tta: TtaName):
-        self.options, self.named, self.tta = options, named, tta
+    def __init__(self, options: ExtractorOptions, named: bool, tta: TtaName, told_from: str = ""):
+        self.options, self.named, self.tta, self.told_from = options, named, tta, told_from
         self._shared, self._describer = Shared(), Shared()
         # Beam keeps but one shared object alive that nobody holds, and these and the network come in turn.
         self._held: tuple = ()
 
     def process(self, name: bytes) -> Iterator[Any]:
         path = os.fsdecode(name)
+        told = os.path.relpath(path, self.told_from) if self.told_from else path
+        name = os.fsencode(told)
         extractor = self._shared.acquire(lambda: FaceExtractor(alignment.resolved(self.options)))
         describer = self._describer.acquire(Describer)
         self._held = (extractor, describer)
@@ -207,14 +234,14 @@ class FindFaces(beam.DoFn):
             reason = error.reason if isinstance(error, ClipError) else "unreadable"
             detail = error.detail if isinstance(error, ClipError) else str(error)
             other = reason in ("not_a_video", "empty_file") and not self.named and not path.lower().endswith(MEDIA)
-            line = files.json_line({"input": path, "reason": reason, "detail": detail})
+            line = files.json_line({"input": told, "reason": reason, "detail": detail})
             yield pvalue.TaggedOutput("other" if other else "bad", line)
             return
         header = {"duration": round(found.duration, 3), "frames_decoded": found.frames_decoded}
         yield pvalue.TaggedOutput("files", (name, header))
         for item in found.rejected:
             kind = "noted" if item.reason in NOTES else "left_out"
-            yield pvalue.TaggedOutput(kind, files.json_line({"input": path, **dataclasses.asdict(item)}))
+            yield pvalue.TaggedOutput(kind, files.json_line({"input": told, **dataclasses.asdict(item)}))
         for face, person in zip(found.faces, self._persons(found, describer), strict=True):
             about = {
                 "face": person,

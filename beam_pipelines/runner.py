@@ -11,7 +11,9 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
+from fer_tf import files
 from fer_tf.errors import InputError, ServerError
+from fer_tf.filesystems import as_local
 
 DIRECT_RUNNER = "DirectRunner"
 JOB_SERVER_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "PrismRunner")
@@ -32,6 +34,11 @@ def log_plainly() -> None:
         logging.getLogger(f"apache_beam.runners.{name}").setLevel(logging.CRITICAL)
 
 
+def for_workers(path: str) -> str:
+    """Returns a path that means the same to workers, which may start in another folder; none stays none."""
+    return files.absolute(as_local(path)) if path else ""
+
+
 def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
     """Returns a pipeline on a runner, with the runner's own flags.
 
@@ -44,7 +51,8 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
       flags: Beam's flags, such as `--direct_num_workers=2 --direct_running_mode=multi_processing`.
 
     Raises:
-      InputError: a flag is none of Beam's, such as a misspelled one; Beam alone would pass over it.
+      InputError: Beam has no such runner, or the runner lacks a flag or a package; or a flag is none of Beam's, such as
+        a misspelled one, which Beam alone would pass over.
     """
     _refuse_unknown(runner, flags)
     if runner == DIRECT_RUNNER:
@@ -53,7 +61,15 @@ def pipeline(runner: str, flags: Sequence[str]) -> beam.Pipeline:
         # Worker processes tell every connection that they open; what stops them is raised in the driver anyway.
         worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "ERROR"
         return beam.Pipeline(runner=_python_runner(options), options=options)
-    return beam.Pipeline(options=PipelineOptions([*flags, f"--runner={runner}"]))
+    try:
+        return beam.Pipeline(options=PipelineOptions([*flags, f"--runner={runner}"]))
+    except (ValueError, ImportError, AttributeError) as error:
+        raise InputError(f"`runner` {runner!r} cannot be used: {' '.join(str(error).split()).rstrip('.')}.") from error
+
+
+def check(runner: str, flags: Sequence[str]) -> None:
+    """Raises InputError where `pipeline` would: before a command reads what may take hours."""
+    pipeline(runner, flags)
 
 
 @contextlib.contextmanager

@@ -126,14 +126,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         SynthesizeConfig, argv, prog="python -m beam_pipelines.synthesize", description=__doc__, pass_unknown=True
     )
     runner.log_plainly()
-    run = RunFolder(settings.run_dir)
-    flags = run.read_flags(needs="trainer.task --stage=fape_gan")
-    data = DataFolder(settings.data or flags["data"])
-    job = shards.job_of(run, settings.output or run.synthetic, flags, settings.ratio, data)
+    runner.check(settings.runner, beam_flags)
+    # Workers may start in another folder.
+    run = RunFolder(runner.for_workers(settings.run_dir))
+    flags = dict(run.read_flags(needs="trainer.task --stage=fape_gan"))
+    flags["landmark_model"] = runner.for_workers(flags.get("landmark_model", ""))
+    data = DataFolder(runner.for_workers(settings.data or flags["data"]))
+    output = runner.for_workers(settings.output) or run.synthetic
+    job = shards.job_of(run, output, flags, settings.ratio, data)
     if shards.is_finished(job):
         _LOGGER.info("synthetic faces are finished: %s", job.folder)
         return config.EXIT_OK
-    paths = data.face_files
+    paths = [runner.for_workers(path) for path in data.face_files]
     with runner.running(settings.runner, beam_flags, job.folder) as pipeline:
         pipeline | "Files" >> beam.Create(paths) | "Synthesize" >> Synthesize(job, data.tags(job.task))
     return _finish(job)

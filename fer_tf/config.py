@@ -32,6 +32,8 @@ Main = Callable[[Sequence[str] | None], int]
 _RESUMING: set[Main] = set()
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
+# As a shell tells a program that SIGPIPE ended.
+EXIT_UNREAD = 141
 VERBOSE = "verbose"
 _PREFIX, _WITHOUT = "prefix", "without"
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -273,8 +275,54 @@ def resuming(main: Main) -> Main:
 def run_command(main: Main, argv: Sequence[str] | None = None) -> int:
     """Runs a command's main: InputError is printed alone with exit code 2, a full disk with 1, Ctrl-C gives 130.
 
-    What TensorFlow says while it starts would bury the command's own lines; --verbose shows it.
+    Where nobody reads its lines further, as behind `| head`, it ends without a word and gives 141. What TensorFlow says
+    while it starts would bury the command's own lines; --verbose shows it.
     """
+    import sys
+
+    try:
+        try:
+            code = _run(main, argv)
+        except SystemExit:
+            _flush()
+            raise
+        # What is left would fail later, with a traceback of Python's own.
+        _flush()
+        return code
+    except BrokenPipeError:
+        # One of another pipe is an error.
+        if not _is_unread():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
+
+
+def _flush() -> None:
+    import sys
+
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError, AttributeError):
+        # Python says so itself at its end, or there is no such stream.
+        return
+
+
+def _is_unread() -> bool:
+    """Whether standard output is a pipe whose reader is gone."""
+    import select
+    import sys
+
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _run(main: Main, argv: Sequence[str] | None) -> int:
     import sys
 
     if f"--{VERBOSE}" not in (sys.argv[1:] if argv is None else argv):

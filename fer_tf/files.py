@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # How the name of a file or folder that is being written begins. The final one, which may be long, is not in it.
 UNFINISHED = ".tmp-"
 _BLOCK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# EINVAL: signs that the file system takes in no name, such as a colon on exFAT.
+_OF_THE_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTEMPTY)
 
 
 class CannotWrite(OSError):
@@ -70,12 +73,15 @@ def cannot_write(what: str, error: Exception) -> CannotWrite:
     """
     reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
     number = getattr(error, "errno", None)
-    advice = "free some space, then the same command goes on"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "change the permissions there, or name another folder"
-    elif number in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
-        advice = "name another folder"
-    return CannotWrite(f"cannot write {what}: {reason}; {advice}")
+    advice = ""
+    # TensorFlow's errors have no number.
+    if number in _FULL or any(os.strerror(full) in reason for full in _FULL):
+        advice = "; free some space, then the same command goes on"
+    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "; change the permissions there, or name another folder"
+    elif number in _OF_THE_NAME:
+        advice = "; name another folder"
+    return CannotWrite(f"cannot write {what}: {reason}{advice}")
 
 
 def join(folder: str, *names: str) -> str:

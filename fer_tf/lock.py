@@ -1,8 +1,9 @@
 """One writer for a folder: a second waits or is refused by name of the first; a dead one's lock is taken over.
 
 On this machine (and on NFS) the system itself holds the lock, for as long as the writer or a worker of it lives, and a
-killed one's is free at once. An object store knows no locks: there the holder writes anew every minute that it lives,
-and its lock is free when it has been silent for five, or when it was a process of this machine that is gone.
+killed one's is free at once. An object store knows no locks, nor do some mounted file systems: there the holder writes
+anew every minute that it lives, and its lock is free when it has been silent for five, or when it was a process of this
+machine that is gone.
 """
 
 from __future__ import annotations
@@ -53,11 +54,18 @@ def _held_here(path: str, folder: str, field: str, wait: bool) -> Iterator[None]
         except OSError as error:
             raise files.cannot_write(path, error) from error
         with file:
+            knows_locks = True
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError:
+            except BlockingIOError:
                 file.seek(0)
                 raise _taken(field, folder, file.read()) from None
+            except OSError:
+                knows_locks = False
+            if not knows_locks:
+                with _held_far(path, folder, field):
+                    yield
+                return
             # Not that of a writer who has just ended and removed it: whoever comes next would have another.
             if not os.path.exists(path) or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 continue

@@ -7,10 +7,7 @@ server does not give: it is computed here, from the weights that travel with the
 from __future__ import annotations
 
 import atexit
-import collections
-import contextlib
 import functools
-import glob
 import os
 import signal
 import sys
@@ -25,6 +22,7 @@ from fer_tf.errors import InputError, ServerError, check_port, check_positive
 from fer_tf.faces.extractor import OF_KEYFRAMES, ExtractorOptions
 from fer_tf.resources import samples_folder
 from serving import hosts
+from serving.demo_samples import sample_clips, sample_pictures
 from serving.demo_video import VideoLooker, build_tab, keep_files_apart, styles
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
     from fer_tf.recognition.answers import Answer
 
-SAMPLE_CLIPS = 8
-SAMPLE_VIDEOS = 3
 # A picture with more pixels than this is refused before it is unpacked.
 MAX_PICTURE_PIXELS = 24_000_000
 # Nothing is fetched from elsewhere: the browser refuses it, whatever the page's template names.
@@ -180,33 +176,6 @@ def _live_model(model_base_path: str, version: int) -> tuple[Any, Any]:
     from serving.export import WEIGHTS_DIR, load_live
 
     return load_live(os.path.join(model_base_path, str(version), WEIGHTS_DIR))
-
-
-def sample_pictures(folder: str) -> list[tuple[np.ndarray, str]]:
-    """Returns pictures and the last frames of videos spread over a folder, with a caption each."""
-    from fer_tf.faces import media
-
-    pictures = sorted(glob.glob(os.path.join(glob.escape(folder), "*.jpg")))
-    clips = sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.mp4"), recursive=True))
-    # A stride without a common divisor with the number of cameras shows every pose.
-    stride = max(1, len(clips) // SAMPLE_CLIPS) | 1
-    shown = []
-    for path in [*pictures, *clips[::stride][:SAMPLE_CLIPS]]:
-        caption = "/".join(os.path.splitext(path)[0].split(os.sep)[-2:])
-        try:
-            with contextlib.closing(media.open(path)) as file:
-                last = [file] if file.still else collections.deque(file.frames(), maxlen=1)
-                shown += [(image.frame(1024).rgb, caption) for image in last]
-        except media.ClipError:
-            continue
-    return shown
-
-
-def sample_clips(folder: str) -> list[str]:
-    """Returns a few clips of a folder, spread over it."""
-    folder = samples_folder(folder)
-    clips = sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.mp4"), recursive=True))
-    return clips[:: max(1, len(clips) // SAMPLE_VIDEOS)][:SAMPLE_VIDEOS]
 
 
 def face_at(faces: Sequence[Shown], x: float, y: float) -> int | None:

@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     files.refuse_remote("output", config.output, "; copy the version from there")
     fa_net_dir = find_fa_net(config.run_dir)
+    files.check_writable(config.output)
     if config.format == "saved_model":
         version_dir = export_saved_model(fa_net_dir, config.output, config.version, config.precision)
         print(f"exported {fa_net_dir} to {version_dir}")
@@ -119,11 +120,12 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
 
     Raises:
       InputError: when the version exists.
+      CannotWrite: when the folder cannot be made.
     """
     from fer_tf.reports import model_card
     from serving import signatures, warmup
 
-    os.makedirs(output, exist_ok=True)
+    files.make_folder(output)
     version = version or max(versions(output), default=0) + 1
     version_dir = os.path.join(output, str(version))
     if os.path.exists(version_dir):
@@ -136,7 +138,7 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
         for name in (SPEC_FILE, WEIGHTS_FILE):
             with files.local_copy(files.join(fa_net_dir, name)) as source:
                 shutil.copyfile(source, os.path.join(partial, WEIGHTS_DIR, name))
-        with open(os.path.join(partial, LABELS_FILE), "w") as file:
+        with open(os.path.join(partial, LABELS_FILE), "w", encoding="utf-8") as file:
             file.write("".join(f"{name}\n" for name in spec.expressions))
         facts = {
             "model_name": MODEL_NAME,
@@ -149,7 +151,7 @@ def export_saved_model(fa_net_dir: str, output: str, version: int = 0, precision
             "versions": library_versions(),
             "metrics": read_metrics(fa_net_dir),
         }
-        with open(os.path.join(partial, MODEL_FILE), "w") as file:
+        with open(os.path.join(partial, MODEL_FILE), "w", encoding="utf-8") as file:
             json.dump(facts, file, indent=2)
         with open(os.path.join(partial, CARD_FILE), "w", encoding="utf-8") as file:
             file.write(_published_card(fa_net_dir, facts) or model_card.exported(facts))

@@ -59,10 +59,6 @@ class HttpServer:
         self._server.should_exit = True
         await self._serving
 
-    def close(self) -> None:
-        """Lets the port go when `start` was never called."""
-        self._socket.close()
-
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager

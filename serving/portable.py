@@ -73,13 +73,16 @@ def export(fa_net_dir: str, output: str, kind: str, data: str, max_faces: int) -
     Raises:
       InputError: when a package is missing, or the data cannot be read: int8 needs its faces, and nothing is exported
         uncompared.
+      CannotWrite: when the folder cannot be made.
     """
     check_packages(kind)
+    folder = os.path.join(output, kind)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InputError(f"`output` {output!r} holds a file {kind!r} where the folder goes. Move it, or name another.")
     model, spec = fa_net.load(fa_net_dir)
     faces = read_faces(fa_net_dir, spec, data)
     forward = forward_fn(model, spec)
-    folder = os.path.join(output, kind)
-    os.makedirs(folder, exist_ok=True)
+    files.make_folder(folder)
     test = faces.parts["test"]
     crops, labels = crops_of(test, spec, max_faces)
     live = live_probabilities(model, spec, test, max_faces)

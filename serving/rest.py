@@ -52,6 +52,8 @@ _HTTP_OF = {
     grpc.StatusCode.UNIMPLEMENTED: 501,
     grpc.StatusCode.UNAVAILABLE: 503,
 }
+# Below these nothing else is shown.
+OWN_PATHS = ("/healthz/", "/readyz/", "/v1/")
 # A client that sends too much hears so better when it was listened to for a while; what it sends is thrown away.
 LISTEN_ON_BYTES = 64 * 1024 * 1024
 

@@ -118,15 +118,8 @@ class Server:
 
             names = (*SERVICES[1:], health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._grpc)
-        address = f"{hosts.bracketed(config.host)}:{config.port}"
-        credentials = settings.server_credentials(config.ssl_config_file)
-        try:
-            if credentials:
-                self.port = self._grpc.add_secure_port(address, credentials)
-            else:
-                self.port = self._grpc.add_insecure_port(address)
-        except RuntimeError as error:
-            raise InputError(f"`port` {config.port} cannot be used on {config.host}: {error}") from None
+        self._monitoring = settings.monitoring(config)
+        self._listen(settings.server_credentials(config.ssl_config_file))
         await self._manager.set_configs(configs)
         if not self._manager.ready():
             raise InputError(f"no version could be loaded of {[c.base_path for c in configs]}; the log says why")
@@ -137,6 +130,24 @@ class Server:
         self._watching = asyncio.create_task(self._manager.watch())
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
+    def _listen(self, credentials: grpc.ServerCredentials | None) -> None:
+        """Takes the gRPC port; raises InputError when it is taken, or the certificate is wrong."""
+        config = self._config
+        address = f"{hosts.bracketed(config.host)}:{config.port}"
+        try:
+            if credentials:
+                self.port = self._grpc.add_secure_port(address, credentials)
+            else:
+                self.port = self._grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            # gRPC says the same of both.
+            if credentials and _is_free(config.host, config.port):
+                raise InputError(
+                    f"`ssl_config_file` {config.ssl_config_file!r}: a text of server_key, server_cert or custom_ca is "
+                    "damaged, or the key is not the certificate's. Write them anew from their PEM files."
+                ) from None
+            raise InputError(f"`port` {config.port} cannot be used on {config.host}: {error}") from None
+
     async def _start_http(self, calls: Any, prediction: Any, models: Any) -> None:
         """Listens before anything is answered over gRPC: a taken port must not leave half a server."""
         from serving import settings
@@ -144,7 +155,7 @@ class Server:
         from serving.rest import Rest
 
         config = self._config
-        enabled, path = settings.monitoring(config)
+        enabled, path = self._monitoring
         self._rest = Rest(
             self._manager,
             calls,
@@ -181,6 +192,14 @@ class Server:
     async def _set_health(self, status: int) -> None:
         for service in SERVICES:
             await self._health.set(service, status)
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        hosts.listener(host, port).close()
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
@@ -12,7 +13,7 @@ from serving.batching import BatchingOptions
 from serving.config import ServerConfig
 from serving.export import versions
 from serving.metrics import METRICS_PATH
-from serving.rest import Limits
+from serving.rest import OWN_PATHS, Limits
 from serving.services import check_configs
 from serving.tensors import RequestError
 from serving.tf_serving_protos import BatchingParameters, MonitoringConfig, SSLConfig, read_text
@@ -89,6 +90,13 @@ def server_credentials(ssl_config_file: str) -> grpc.ServerCredentials | None:
     ssl = read_text(ssl_config_file, SSLConfig, "ssl_config_file")
     if not ssl.server_key or not ssl.server_cert:
         raise InputError(f"`ssl_config_file` {ssl_config_file!r} needs server_key and server_cert (their PEM text)")
+    for name in ("server_key", "server_cert", "custom_ca"):
+        if (text := getattr(ssl, name)) and "-----BEGIN" not in text:
+            # A key must not stand in a log.
+            raise InputError(
+                f"`ssl_config_file` {ssl_config_file!r}: {name} must be the PEM text itself, which begins with "
+                "-----BEGIN, and not a path or another form. Write the file's content there, with \\n for line ends."
+            )
     if ssl.client_verify and not ssl.custom_ca:
         raise InputError(f"`ssl_config_file` {ssl_config_file!r} verifies clients and names no custom_ca")
     return grpc.ssl_server_credentials(
@@ -99,11 +107,18 @@ def server_credentials(ssl_config_file: str) -> grpc.ServerCredentials | None:
 
 
 def monitoring(config: ServerConfig) -> tuple[bool, str]:
-    """Returns whether the metrics are shown, and under which path."""
+    """Returns whether the metrics are shown, and under which path; raises InputError for one that cannot be theirs."""
     if not config.monitoring_config_file:
         return True, METRICS_PATH
     read = read_text(config.monitoring_config_file, MonitoringConfig, "monitoring_config_file").prometheus_config
-    return read.enable, read.path or METRICS_PATH
+    path = read.path or METRICS_PATH
+    if not re.fullmatch(r"/[\w.~/-]*", path, re.ASCII) or f"{path}/".startswith(OWN_PATHS):
+        raise InputError(
+            f"`monitoring_config_file` {config.monitoring_config_file!r}: path must begin with /, be of letters, "
+            f"digits and /.-_~, and not be or lie below {', '.join(own.rstrip('/') for own in OWN_PATHS)}. "
+            f"Received: {path!r}."
+        )
+    return read.enable, path
 
 
 def rest_limits(config: ServerConfig) -> Limits:

@@ -27,7 +27,7 @@ import fer_tf
 from fer_tf import Recognizer
 from beam_pipelines.build import Build, BuildConfig
 from fer_tf.resources import resource, samples_folder
-from serving.demo import sample_pictures
+from serving.demo_samples import sample_pictures
 from fer_tf.run_folder import network_folder
 from fer_tf.models import fa_net
 model, spec = fa_net.load(network_folder("pretrained"))

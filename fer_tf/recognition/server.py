@@ -85,6 +85,7 @@ class Connection:
         if is_loopback(address):
             options.append(("grpc.enable_http_proxy", 0))
         credentials = tls.credentials() if tls else None
+        self._over_tls = credentials is not None
         if credentials:
             self.channel = grpc.secure_channel(address, credentials, options)
         else:
@@ -112,7 +113,7 @@ class Connection:
         try:
             grpc.channel_ready_future(self.channel).result(timeout=seconds)
         except grpc.FutureTimeoutError:
-            raise ServerError(why_no_answer(self.address)) from None
+            raise ServerError(why_no_answer(self.address, self._over_tls)) from None
 
     @cached_property
     def expressions(self) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fer_tf import files
 from fer_tf.config import EXIT_OK, parse, resuming
 from fer_tf.errors import InputError, check_port
 from fer_tf.resources import samples_folder
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = samples_folder(config.videos_root)
     if not os.path.isdir(root):
         raise InputError(f"`videos_root` {root!r} is no folder.")
-    os.makedirs(config.study, mode=0o700, exist_ok=True)
+    _make_study(config.study)
     options = StudyOptions(
         annotations=config.annotations or os.path.join(root, "annotations.csv"),
         videos_root=root,
@@ -85,6 +87,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return serve(config, study)
     finally:
         store.close()
+
+
+def _make_study(folder: str) -> None:
+    """Makes the study's folder, its owner's alone; raises InputError when it cannot be written into."""
+    files.refuse_remote("study", folder)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"`study` {folder!r} cannot be used ({error.strerror or error}). Change its permissions, or name another "
+            "folder."
+        ) from None
 
 
 def serve(config: ReviewConfig, study: Any) -> int:

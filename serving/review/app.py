@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from serving.review.study import Study, pace
 
 MAX_BODY_BYTES = 16_384
 MAX_REMARK = 2_000
+# What is left of a sign outside the first 65,536 when a program cuts a text inside it.
+_HALF_PAIRS = re.compile("[\ud800-\udfff]")
 # Clips that are made playable before the reviewer comes to them.
 AHEAD = 3
 HERE = Path(__file__).parent
@@ -88,8 +91,10 @@ class ReviewApp:
             raise HTTPException(400, f"`choice` {choice!r} is none of the expressions")
         if not isinstance(remark, str) or len(remark) > MAX_REMARK:
             raise HTTPException(400, f"`remark` must be text of at most {MAX_REMARK} characters")
-        if not isinstance(name, str) or not 8 <= len(name) <= 64:
-            raise HTTPException(400, "`request` must be a text of 8 to 64 characters")
+        # UTF-8, as which the store keeps it, has no half pairs.
+        remark = _HALF_PAIRS.sub("\ufffd", remark).strip()
+        if not isinstance(name, str) or not 8 <= len(name) <= 64 or not name.isascii():
+            raise HTTPException(400, "`request` must be a text of 8 to 64 characters of ASCII")
         seen = said.get("seen", 0)
         if not isinstance(seen, int):
             raise HTTPException(400, "`seen` must be the number of a vote")
@@ -98,7 +103,7 @@ class ReviewApp:
             if round == SECOND and not (self._study.store.second_round and clip.clip_id in self._study.disputed()):
                 raise Conflict("this clip is not open for discussion")
             return self._study.store.cast(
-                reviewer, clip.clip_id, choice, request=name, remark=remark.strip(), round=round, seen=seen
+                reviewer, clip.clip_id, choice, request=name, remark=remark, round=round, seen=seen
             )
 
         return await self._act(cast, reviewer, round)

@@ -6,6 +6,10 @@ const video = $("video");
 const FORMS = ["", "mp4", "webm"];
 const POLL_MS = 400;
 const AGAIN_MS = 5000;
+// So often a vote is sent anew to a server that fails with it.
+const REPEATS = 3;
+// A proxy's words for a server that is not there.
+const AWAY = [502, 503, 504];
 const FRAME_SECONDS = 1 / 25;
 
 let situation = null;
@@ -17,9 +21,13 @@ let sending = false;
 
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Asks the server; repeats until it answers, because a vote must not be lost to a broken connection. */
+/**
+ * Asks the server; repeats until it answers, because a vote must not be lost to a broken connection. A vote with which
+ * the server itself fails again and again is given up: the reviewer hears of it.
+ */
 async function ask(path, said) {
   let trouble = "";
+  let failures = 0;
   for (let pause = 1000; ; pause = Math.min(2 * pause, 8000)) {
     try {
       const options = said ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(said) } : {};
@@ -28,6 +36,10 @@ async function ask(path, said) {
         const body = await answer.json();
         if (trouble && $("said").textContent === trouble) say("");
         return { status: answer.status, body };
+      }
+      failures += AWAY.includes(answer.status) ? 0 : 1;
+      if (said && failures > REPEATS) {
+        return { status: answer.status, body: { problem: `the server failed (${answer.status}); if this stays, tell who runs the study` } };
       }
     } catch {
       // No connection: tried again below.
@@ -83,8 +95,10 @@ function show(now, remark) {
 function finishedWords(now) {
   if (!now.total) return round === 2 ? "There is nothing to discuss yet." : "There are no clips.";
   const other = now.second_round_open && now.left_in_other_round;
-  const more = other ? ` ${now.left_in_other_round} clips wait under "${round === 1 ? "Discuss" : "First look"}".` : "";
-  return `You have answered all ${now.total} clips. Everything is saved; you may close this page.${more}`;
+  const waits = now.left_in_other_round === 1 ? "1 clip waits" : `${now.left_in_other_round} clips wait`;
+  const more = other ? ` ${waits} under "${round === 1 ? "Discuss" : "First look"}".` : "";
+  const all = now.total === 1 ? "the one clip" : `all ${now.total} clips`;
+  return `You have answered ${all}. Everything is saved; you may close this page.${more}`;
 }
 
 function leftInWords(seconds) {

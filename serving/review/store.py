@@ -80,15 +80,18 @@ class Store:
       path: the database; made when it is missing, readable by its owner alone.
 
     Raises:
-      InputError: the file is no database of this program.
+      InputError: the file is no database of this program, or cannot be read and written.
     """
 
     def __init__(self, path: str):
         self.path = path
         self._lock = threading.Lock()
-        if not os.path.exists(path):
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        self._database = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+        try:
+            if not os.path.exists(path):
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            self._database = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise _unusable(path, error) from None
         try:
             # FULL: the operating system has the vote on disk before the page hears that it is saved.
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -98,6 +101,9 @@ class Store:
                 version = int(self._remembered("schema_version", str(_SCHEMA_VERSION)))
                 self.secret = self._remembered("secret", secrets.token_hex(16))
                 self.lead_token = self._remembered("lead_token", secrets.token_urlsafe(16))
+        except sqlite3.OperationalError as error:
+            self._database.close()
+            raise _unusable(path, error) from None
         except sqlite3.DatabaseError as error:
             self._database.close()
             raise InputError(f"`study` holds {path!r}, which is no database of votes: {error}.") from None
@@ -248,3 +254,10 @@ class Store:
     def _one(self, where: str, *values: object) -> Vote | None:
         row = self._database.execute(f"SELECT {_COLUMNS} FROM votes WHERE {where}", values).fetchone()
         return Vote(*row) if row else None
+
+
+def _unusable(path: str, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or error
+    return InputError(
+        f"`study` holds {path!r}, which cannot be used ({reason}). Change its permissions, or name another folder."
+    )

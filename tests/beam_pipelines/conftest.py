@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 
-from beam_pipelines import build
+from beam_pipelines import build, runner
 from fer_tf.data import schema
 from tests.conftest import made_once
 
@@ -78,3 +80,22 @@ def built(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = made_once(tmp_path_factory, "built", make)
     code = int((folder / "code").read_text())
     return Built(folder / "out", folder / "annotations.csv", samples, folder / "extracted", code)
+
+
+@pytest.fixture
+def workers_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, in which commands begin; their pipelines run in another, as a cluster's workers do."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+
+    @contextlib.contextmanager
+    def running(name: str, flags: Sequence[str], output: str) -> Iterator[beam.Pipeline]:
+        with runner.pipeline(name, flags) as steps:
+            yield steps
+            monkeypatch.chdir(there)
+        monkeypatch.chdir(here)
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(runner, "running", running)
+    return here

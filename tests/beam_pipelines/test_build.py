@@ -8,12 +8,14 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from beam_pipelines import build, runner
+from beam_pipelines import build, predict, runner, synthesize
+from fer_tf.config import EXIT_USAGE, run_command
 from fer_tf.data import draws, schema
 from fer_tf.data.folder import DataFolder
 from fer_tf.data.schema import FaceRecord, PairRecord
@@ -259,6 +261,27 @@ def test_a_misspelled_flag_is_refused_and_not_passed_over() -> None:
     runner.pipeline("DirectRunner", ["--direct_num_workers=2", "--direct_running_mode=multi_processing"])
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ["--runner=FlinkRuner"],
+            "`runner` 'FlinkRuner' cannot be used: Unexpected pipeline runner: FlinkRuner. Valid",
+        ),
+        (["--runner=no.such.Runner"], "`runner` 'no.such.Runner' cannot be used: No module named 'no'."),
+        (["--runner=os.Runner"], "`runner` 'os.Runner' cannot be used: module 'os' has no attribute 'Runner'."),
+        (["--max_keyframe=3"], "unknown flag `--max_keyframe`"),
+    ],
+)
+def test_a_runner_that_is_none_and_a_misspelled_flag_are_told_before_anything_is_read(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture
+) -> None:
+    for command in (build, predict, synthesize):
+        assert run_command(command.main, flags) == EXIT_USAGE
+        error = capsys.readouterr().err
+        assert f"error: {words}" in error and "Traceback" not in error
+
+
 def test_without_arguments_the_samples_go_to_data_faces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     job = build.Build(build.BuildConfig(), [])
@@ -271,3 +294,19 @@ def test_a_draw_with_the_builds_seed_gives_its_tags(built: Built, faces: list[Fa
     drawn = draws.draw(DataFolder(str(built.folder)), str(tmp_path / "draw"), 0)
     for task in ("er_ss", "er_ue", "er_zid"):
         assert drawn.tags(task) == {face.image_id: getattr(face, task) for face in faces}
+
+
+def test_workers_in_another_folder_find_the_predictor(
+    workers_elsewhere: Path, samples: Path, other_predictor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workers_elsewhere / "own.dat").symlink_to(other_predictor)
+    given: list[str] = []
+
+    def extract_faces(*args: Any) -> None:
+        given.append(args[-1].landmark_model)
+        raise InputError("enough")
+
+    monkeypatch.setattr(build.extract, "ExtractFaces", extract_faces)
+    with pytest.raises(InputError, match="enough"):
+        build.main([f"--videos_root={samples}", "--output=out", "--landmark_model=own.dat"])
+    assert given == [str(workers_elsewhere / "own.dat")]

@@ -292,3 +292,20 @@ def test_a_clip_that_was_turned_is_listed_and_not_counted_among_what_was_left_ou
     given = predict.FindFaces(ExtractorOptions(), True, "none").process(os.fsencode(tmp_path / "a.mp4"))
     tagged = [(item.tag, json.loads(item.value)["reason"]) for item in given if item.tag != "files"]
     assert tagged == [("noted", "turned"), ("left_out", "no_face")]
+
+
+def test_relative_paths_mean_the_same_to_workers_in_another_folder(
+    workers_elsewhere: Path, samples: Path, fa_net_dir: str, other_predictor: str
+) -> None:
+    (workers_elsewhere / "run").symlink_to(fa_net_dir)
+    (workers_elsewhere / "in").mkdir()
+    shutil.copy(samples / "photo.jpg", workers_elsewhere / "in")
+    (workers_elsewhere / "in" / "notes.txt").touch()
+    (workers_elsewhere / "own.dat").symlink_to(other_predictor)
+    flags = ["--model=run+run", "--inputs=in", "--output=out", "--landmark_model=own.dat"]
+    assert predict.main(flags) == EXIT_OK
+    for name, given in (("predictions", "in/photo.jpg"), ("rejected", "in/notes.txt")):
+        # Told as they were given.
+        (line,) = lines(workers_elsewhere / "out" / f"{name}.jsonl").values()
+        assert line["input"] == given
+    assert predict.main(["--model=run", *flags[1:3], "--landmark_model=packaged"]) == EXIT_OK

@@ -58,6 +58,19 @@ def test_a_run_without_a_face_that_passes_is_incomplete_and_not_repeated(run_dir
     assert (run_dir / "synthetic" / "plan.json").stat().st_mtime_ns == plan
 
 
+def test_relative_paths_mean_the_same_to_workers_in_another_folder(
+    workers_elsewhere: Path, run_dir: Path, toy_data: str, other_predictor: str
+) -> None:
+    for name, path in (("run", run_dir), ("faces", toy_data), ("own.dat", other_predictor)):
+        (workers_elsewhere / name).symlink_to(path)
+    written = json.loads((run_dir / "config.json").read_text())
+    written["flags"] |= {"data": "faces", "landmark_model": "own.dat"}
+    (run_dir / "config.json").write_text(json.dumps(written))
+    for flags, output in (([], run_dir / "synthetic"), (["--output=made", "--data=faces"], workers_elsewhere / "made")):
+        assert synthesize.main(["--run_dir=run", "--ratio=0.03", *flags]) == EXIT_INCOMPLETE
+        assert (output / "plan.json").exists()
+
+
 def test_a_run_without_a_trained_gan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert run_command(synthesize.main, [f"--run_dir={tmp_path}"]) == 2
     assert "has no config.json; run trainer.task --stage=fape_gan first" in capsys.readouterr().err

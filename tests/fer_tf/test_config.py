@@ -146,6 +146,35 @@ def test_ctrl_c_promises_to_go_on_where_a_command_does(capsys: pytest.CaptureFix
     assert not {predict.main, recognition.main, client.main} & config._RESUMING
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_command_whose_lines_nobody_reads_further_ends_without_a_word(lines: int, buffered: str) -> None:
+    code = (
+        "import sys\n"
+        "from fer_tf import config\n"
+        "def main(argv):\n"
+        "    sys.stdin.readline()\n"
+        f"    for _ in range({lines}): print('a line')\n"
+        "    return 0\n"
+        "sys.exit(config.run_command(main))\n"
+    )
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, text=True, **pipes) as process:
+        process.stdout.close()
+        process.stdin.write("go\n")
+        process.stdin.close()
+        assert process.stderr.read() == "" and process.wait(60) == config.EXIT_UNREAD
+
+
+def test_a_broken_pipe_to_another_program_is_still_an_error() -> None:
+    def main(argv: object) -> int:
+        raise BrokenPipeError("the decoder's")
+
+    with pytest.raises(BrokenPipeError, match="the decoder's"):
+        config.run_command(main, [])
+
+
 @pytest.mark.parametrize(("given", "seen"), [(None, "true"), ("false", "false")])
 def test_a_command_leaves_gpu_memory_to_others_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, given: str | None, seen: str

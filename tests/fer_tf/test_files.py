@@ -90,6 +90,24 @@ def test_a_disk_that_is_full_is_named_with_advice_and_so_is_a_folder_that_is_a_f
         files.write_text(f"{tmp_path}/file/a", "text")
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        *((number, "; free some space, then the same command goes on") for number in (errno.EDQUOT, errno.EFBIG)),
+        *((number, "; name another folder") for number in (errno.EINVAL, errno.ENOTEMPTY)),
+        (errno.EROFS, "; change the permissions there, or name another folder"),
+        *((number, "") for number in (errno.ENOENT, errno.ESTALE, errno.EMFILE, errno.EIO)),
+    ],
+)
+def test_what_cannot_be_written_comes_with_advice_that_fits_or_none(number: int, advice: str) -> None:
+    reason = os.strerror(number)
+    assert str(files.cannot_write("a", OSError(number, reason))) == f"cannot write a: {reason}{advice}"
+    # As TensorFlow tells it: without a number.
+    full = ValueError(f"runs/a; {os.strerror(errno.ENOSPC)}")
+    assert str(files.cannot_write("a", full)).endswith("; free some space, then the same command goes on")
+    assert str(files.cannot_write("a", ValueError("it broke"))) == "cannot write a: it broke"
+
+
 def test_what_goes_wrong_in_the_block_is_not_told_as_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone"), files.whole_file(f"{tmp_path}/a") as file:
         file.write(Path(tmp_path, "gone").read_bytes())

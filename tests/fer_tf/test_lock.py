@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import signal
 import socket
 import subprocess
@@ -89,3 +92,19 @@ def test_in_an_object_store_a_silent_or_dead_writer_is_followed(host: str, seen:
     else:
         with pytest.raises(InputError, match="process 4000000 on elsewhere since 2026-01-01 12:00:00"):
             lock.only_writer(folder, "output").__enter__()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_where_a_mounted_file_system_knows_no_locks_the_file_itself_is_one(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    for _ in range(2):
+        with only_writer(str(tmp_path), "output"):
+            who = f"process {os.getpid()} on {socket.gethostname()}"
+            with pytest.raises(InputError, match=who), only_writer(str(tmp_path), "output"):
+                raise AssertionError("two writers")
+        assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from fer_tf.config import EXIT_USAGE, run_command
 from fer_tf.data.preprocess import preprocess
 from fer_tf.errors import InputError
 from fer_tf.models import fa_net
@@ -157,6 +158,22 @@ def test_the_version_carries_its_labels_card_and_warm_up(exported: str) -> None:
     assert logs[-1].classify_log.request.model_spec.signature_name == "classify"
 
 
+def test_labels_are_utf8_whatever_the_machines_own_coding_is(
+    fa_net_dir: str, tmp_path: Path, no_graph: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("fröhlich", "müde", "悲", "ruhig")
+    spec = dataclasses.replace(fa_net.load_spec(fa_net_dir), expressions=names)
+    fa_net.save(str(tmp_path / "fa_net"), fa_net.build(spec), spec)
+
+    def on_an_old_machine(path: str, mode: str = "r", encoding: str = "latin-1") -> object:
+        return open(path, mode, encoding=encoding)
+
+    monkeypatch.setattr(export, "open", on_an_old_machine, raising=False)
+    version = Path(export.export_saved_model(str(tmp_path / "fa_net"), str(tmp_path / "models")))
+    assert (version / export.LABELS_FILE).read_text(encoding="utf-8").split() == list(names)
+    assert json.loads((version / export.MODEL_FILE).read_bytes())["spec"]["expressions"] == list(names)
+
+
 def test_versions_count_up_and_none_is_overwritten_or_seen_half_written(
     fa_net_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_graph: None
 ) -> None:
@@ -172,6 +189,21 @@ def test_versions_count_up_and_none_is_overwritten_or_seen_half_written(
     with pytest.raises(OSError, match="disk full"):
         export.export_saved_model(fa_net_dir, str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8"]
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_loaded(
+    fa_net_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(fa_net, "load", lambda folder: pytest.fail("loaded"))
+    (tmp_path / "afile").touch()
+    (tmp_path / "tflite").touch()
+    for flags in ([], ["--format=tflite"]):
+        for output in (tmp_path / "afile", "/proc/x"):
+            argv = [f"--run_dir={fa_net_dir}", f"--output={output}", *flags]
+            assert run_command(export.main, argv) == EXIT_USAGE
+            assert f"error: `output` '{output}' cannot be written to (" in capsys.readouterr().err
+    assert run_command(export.main, [f"--run_dir={fa_net_dir}", f"--output={tmp_path}", *flags]) == EXIT_USAGE
+    assert "holds a file 'tflite' where the folder goes" in capsys.readouterr().err
 
 
 def test_without_flags_the_newest_finished_run_is_taken(tmp_path: Path) -> None:

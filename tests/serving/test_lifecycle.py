@@ -349,6 +349,18 @@ def test_a_wrong_setting_says_what_is_wrong(
         pass
 
 
+@pytest.mark.parametrize("path", ["metrics", "/healthz", "/v1", "/v1/models", "/{name}"])
+def test_a_path_that_cannot_be_the_metrics_is_told_before_a_model_is_loaded(
+    path: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.loaded.LoadedVersion", lambda *_: pytest.fail("loaded"))
+    written = tmp_path / "monitoring.config"
+    written.write_text(f'prometheus_config {{ enable: true path: "{path}" }}')
+    told = f"`monitoring_config_file` .*: path must begin with /.*Received: {re.escape(repr(path))}"
+    with pytest.raises(InputError, match=told), serving(model_base_path=small, monitoring_config_file=str(written)):
+        pass
+
+
 def test_a_taken_port_is_an_error(small: str) -> None:
     with (
         serving(model_base_path=small) as server,

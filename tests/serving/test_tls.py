@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fer_tf.errors import ServerError
+from fer_tf.errors import InputError, ServerError
 from fer_tf.recognition.server import Connection, TlsFiles
 from tests.serving.conftest import serving
 from tests.serving.test_lifecycle import http
@@ -53,9 +54,14 @@ def certificates(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
 
 
+def written(path: Path) -> str:
+    """A PEM file as a text of TensorFlow Serving's files."""
+    return path.read_text().replace("\n", "\\n")
+
+
 def test_tls_and_mutual_tls(small: str, faces: list[bytes], certificates: Path) -> None:
     def text(name: str) -> str:
-        return (certificates / name).read_text().replace("\n", "\\n")
+        return written(certificates / name)
 
     config = certificates / "ssl.config"
     config.write_text(
@@ -73,6 +79,12 @@ def test_tls_and_mutual_tls(small: str, faces: list[bytes], certificates: Path) 
         assert http(server.http, "/readyz")[0] == http(server.http, "/v1/models/fa_net")[0] == 200
         code, said = http(server.http, "/v1/models/fa_net:predict", b"{}")
         assert code == 403 and "over TLS alone" in said
+        stranger = TlsFiles(files["stranger.crt"])
+        with (
+            Connection(address, tls=stranger) as connection,
+            pytest.raises(ServerError, match=r"but no TLS comes about: `ca_cert` must hold the authority"),
+        ):
+            connection.wait(1)
         strangers = (
             None,
             TlsFiles(files["authority.crt"]),
@@ -84,3 +96,31 @@ def test_tls_and_mutual_tls(small: str, faces: list[bytes], certificates: Path) 
             with Connection(address, tls=tls) as connection, pytest.raises(ServerError):
                 connection.wait(1)
                 connection.classify_encoded(faces[:1])
+
+
+def test_a_wrong_certificate_is_told_as_such_and_a_taken_port_as_that(small: str, certificates: Path) -> None:
+    config = certificates / "ssl.config"
+    names = {"server_key": "server.key", "server_cert": "server.crt", "custom_ca": "authority.crt"}
+    right = {field: written(certificates / name) for field, name in names.items()}
+
+    def told(port: int = 0, **wrong: str) -> str:
+        config.write_text(" ".join(f'{field}: "{text}"' for field, text in {**right, **wrong}.items()))
+        with (
+            pytest.raises(InputError) as error,
+            serving(model_base_path=small, ssl_config_file=str(config), port=port, rest_api_port=-1),
+        ):
+            raise AssertionError("it serves")
+        return str(error.value)
+
+    for field in names:
+        assert f"{field} must be the PEM text itself" in told(**{field: "/etc/server.pem"})
+    another = written(certificates / "client.key")
+    for field, text in (("server_cert", right["server_cert"][:200]), ("server_key", another)):
+        said = told(**{field: text})
+        assert said.startswith(
+            f"`ssl_config_file` '{config}': a text of server_key, server_cert or custom_ca is damaged"
+        )
+        assert text[100:150] not in said
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert told(port).startswith(f"`port` {port} cannot be used")

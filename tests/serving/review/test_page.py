@@ -119,6 +119,28 @@ def test_keys_that_are_typed_held_or_switched_off_do_not_vote(served: Served, co
     assert len(served.store.votes()) == 1
 
 
+def test_a_vote_with_which_the_server_fails_is_told_and_the_reviewer_goes_on(served: Served, context: Any) -> None:
+    page = opened(context, served.link("anna"))
+    answers = [503] * 3 + [500] * 4
+    asked: list[int] = []
+
+    def fail(route: Any) -> None:
+        asked.append(answers[len(asked)])
+        route.fulfill(status=asked[-1], body="Internal Server Error")
+
+    # Not for ever: 1, 2, 4 and then 8 seconds lie between them.
+    page.clock.install()
+    page.route("**/vote", fail)
+    page.keyboard.press("1")
+    while len(asked) < len(answers):
+        page.wait_for_timeout(50)
+        page.clock.run_for(8000)
+    page.wait_for_selector("#said:has-text('Not counted: the server failed (500); if this stays, tell who')")
+    page.unroute("**/vote")
+    press(page, "1", 1)
+    assert asked == answers and len(served.store.votes()) == 1
+
+
 def test_two_tabs_of_one_reviewer_and_three_reviewers_at_once(served: Served, context: Any) -> None:
     first, second = opened(context, served.link("anna")), opened(context, served.link("anna"))
     others = [opened(context, served.link(name)) for name in ("ben", "chris")]
@@ -281,7 +303,8 @@ def test_the_second_round_shows_the_votes_and_takes_new_ones(served: Served, con
     page.set_default_timeout(60_000)
     page.goto(served.link("anna"))
     page.wait_for_selector("#finished")
-    assert "1 clips wait" in page.inner_text("#finished-text") or "1 clip waits" in page.inner_text("#finished-text")
+    assert "all 8 clips. " in page.inner_text("#finished-text")
+    assert ' 1 clip waits under "Discuss".' in page.inner_text("#finished-text")
     # Others have seen these votes.
     assert page.locator("#undo-last").is_disabled()
     page.click("#round-2")

@@ -107,6 +107,14 @@ def test_undo_shows_the_clip_again_and_only_the_last_vote_can_be_undone(served: 
     assert status == 200 and body["clip"]["code"] == first and body["saved"]["remark"] == "squints"
 
 
+def test_a_remark_with_half_a_sign_is_kept_with_a_mark_in_its_place(served: Served) -> None:
+    link = served.link("anna")
+    status, body = vote(link, "happy", remark="lips \ud83d, \U0001f600 \udc00")
+    assert status == 200 and body["saved"]["remark"] == "lips \ufffd, \U0001f600 \ufffd"
+    assert served.store.votes()[0].remark == body["saved"]["remark"]
+    assert vote(link, "happy", request="\ud83d" * 8)[0] == 400
+
+
 def test_nobody_learns_label_person_path_or_others_votes(
     options: StudyOptions, served: Served, rows: list[dict[str, str]]
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from beam_pipelines import chunks
+from fer_tf.config import EXIT_USAGE, run_command
 from fer_tf.data.annotations import AnnotationOptions
 from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.errors import InputError
@@ -161,6 +162,35 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "votes.sqlite3").write_bytes(b"a photograph" * 100)
     with pytest.raises(InputError, match="no database of votes"):
         Store(str(tmp_path / "votes.sqlite3"))
+
+
+def test_a_database_that_cannot_be_opened_or_written_is_told_by_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "votes.sqlite3"
+    told = r"`study` holds '.*votes\.sqlite3', which cannot be used \(%s\)"
+    path.mkdir()
+    with pytest.raises(InputError, match=told % "unable to open database file"):
+        Store(str(path))
+    path.rmdir()
+    Store(str(path)).close()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **how: connect(f"file:{path}?mode=ro", uri=True, **how))
+    with pytest.raises(InputError, match=told % "attempt to write a readonly database"):
+        Store(str(path))
+    with pytest.raises(InputError, match=told % "Not a directory"):
+        Store(str(path / "votes.sqlite3"))
+
+
+@pytest.mark.parametrize("name", ["afile", "/proc/x/y", "/proc"])
+def test_a_study_that_cannot_be_written_is_told_in_a_line(
+    name: str, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "afile").touch()
+    study = str(tmp_path / name)
+    assert run_command(main, [f"--videos_root={samples}", f"--study={study}"]) == EXIT_USAGE
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: `study` {study!r} cannot be used (") and error.count("\n") == 1
 
 
 def test_the_export_keeps_every_row_column_and_line_ending_and_adds_the_votes(
