@@ -106,6 +106,8 @@ def extraction_key(options: ExtractorOptions) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
         values["landmark_model_content"] = digest.hexdigest()
+        # Faces say its name; where it lies, and from which folder that is told, changes none.
+        values["landmark_model"] = os.path.basename(options.landmark_model)
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
     text = json.dumps([values, versions, FACES_VERSION, media.JPEG_QUALITY, chunks.FACE_INDEX.descr], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -156,3 +156,22 @@ def test_a_changed_clip_or_option_is_not_taken_for_a_finished_one(tmp_path: Path
     assert first != extract.cache_path("e", extract.extraction_key(other), "x.mp4", videos.locate("x.mp4")[1])
     (tmp_path / "x.mp4").write_bytes(b"other")
     assert first != extract.cache_path("e", extract.extraction_key(options), "x.mp4", videos.locate("x.mp4")[1])
+
+
+def test_a_predictor_is_the_same_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, name, content in (
+        ("a", "own.dat", b"1"),
+        ("b", "own.dat", b"1"),
+        ("c", "own.dat", b"2"),
+        ("c", "o", b"1"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_bytes(content)
+
+    def key(path: str) -> str:
+        return extract.extraction_key(extract.ExtractorOptions(landmark_model=path))
+
+    assert key("a/own.dat") == key(f"{tmp_path}/a/own.dat") == key("b/own.dat")
+    # Faces name their predictor.
+    assert len({key("a/own.dat"), key("c/own.dat"), key("c/o"), key("")}) == 4
