@@ -76,7 +76,8 @@ def test_a_lone_request_does_not_wait_for_company() -> None:
             await batcher.submit(rows(1))
         return time.monotonic() - start
 
-    assert run(body, Network(), timeout_s=5.0) < 2.0
+    # Five waits of a minute would be seen on any machine.
+    assert run(body, Network(), timeout_s=60.0) < 30.0
 
 
 def test_a_bad_image_spoils_only_its_own_request_and_is_named() -> None:
