@@ -7,7 +7,7 @@ import os
 import re
 
 from fer_tf import files
-from fer_tf.errors import InputError
+from fer_tf.recognition import earlier
 
 PREDICTIONS, REJECTED, SUMMARY = "predictions.jsonl", "rejected.jsonl", "summary.json"
 COUNTS = ("read", "not_read", "other_files", "faces", "left_out")
@@ -46,10 +46,7 @@ def check(output: str, shards: int) -> None:
     """Raises InputError where a file that no earlier run wrote would be replaced."""
     for path in (*paths_of(output, shards), files.join(output, REJECTED), files.join(output, SUMMARY)):
         if files.exists(path) and not is_earlier(path):
-            raise InputError(
-                f"`output`: {path!r} was not written by an earlier run and would be replaced: move it, or name "
-                "another folder."
-            )
+            raise earlier.not_ours(path)
 
 
 def delete_earlier(output: str, shards: int) -> None:

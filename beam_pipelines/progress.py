@@ -14,8 +14,6 @@ from fer_tf import files
 _LOGGER = logging.getLogger(__name__)
 
 WORKER_SECONDS = 2.0
-# Systems wait no longer than some hundred years.
-_LONGEST_SECONDS = 24 * 3600.0
 
 
 class WorkerProgress:
@@ -51,12 +49,13 @@ class ProgressLog(threading.Thread):
     Args:
       folder: the workers' counter files.
       clips: how many clips there are.
-      seconds: between two lines, a day at most.
+      seconds: between two lines.
     """
 
     def __init__(self, folder: str, clips: int, seconds: float):
         super().__init__(daemon=True)
-        self._folder, self._clips, self._seconds = folder, clips, min(seconds, _LONGEST_SECONDS)
+        # No system waits for longer.
+        self._folder, self._clips, self._seconds = folder, clips, min(seconds, threading.TIMEOUT_MAX)
         self._done = threading.Event()
         # Set when the first clip is done: start-up says nothing about the rate.
         self._first: tuple[float, dict[str, int]] | None = None

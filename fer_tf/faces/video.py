@@ -109,21 +109,20 @@ def _put(ready: queue.Queue, entry: tuple, stop: threading.Event) -> bool:
 _START_SECONDS = 120.0
 # Decoding a frame more, before a process that is not needed further is ended rather than waited for.
 _LEAVE_SECONDS = 2.0
-# Systems wait no longer than some hundred years.
-_LONGEST_SECONDS = 24 * 3600.0
 
 
 class Decoder:
     """Owns the decoder's process: starts it, talks to it, and replaces it when it hangs or dies.
 
     Args:
-      timeout_s: how long the process may be silent, a day at most; it speaks at least twice a second while it works.
+      timeout_s: how long the process may be silent; it speaks at least twice a second while it works.
       limits: how large a file may be.
       max_side: longer frames are shrunk to this long side, pixels.
     """
 
     def __init__(self, timeout_s: float, limits: Limits, max_side: int):
-        self.timeout_s, self.limits, self.max_side = min(timeout_s, _LONGEST_SECONDS), limits, max_side
+        # No system waits for longer.
+        self.timeout_s, self.limits, self.max_side = min(timeout_s, threading.TIMEOUT_MAX), limits, max_side
         self._process: subprocess.Popen | None = None
         self._buffer = b""
         self._guard = threading.Lock()

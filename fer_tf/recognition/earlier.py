@@ -71,7 +71,7 @@ def check_drawings(paths: Iterable[str]) -> None:
     for path in paths:
         own = is_table if path.endswith(".csv") else is_drawing
         if os.path.exists(path) and not own(path):
-            raise _not_ours(path)
+            raise not_ours(path)
 
 
 def check_tables(folder: str, ending: str) -> None:
@@ -91,13 +91,14 @@ def check_tables(folder: str, ending: str) -> None:
         ):
             continue
         if not is_table(path):
-            raise _not_ours(path)
+            raise not_ours(path)
         if name == f"{TABLE}.{ending}" and (count := _count(path)):
             rows = "1 row" if count == 1 else f"{count} rows"
             print(f"an earlier run's table of {rows} is replaced: {path}", file=sys.stderr)
 
 
-def _not_ours(path: str) -> InputError:
+def not_ours(path: str) -> InputError:
+    """Returns the error for a file in a result's place that no earlier run wrote."""
     return InputError(
         f"`output`: {path!r} was not written by an earlier run and would be replaced: move it, or name another folder."
     )

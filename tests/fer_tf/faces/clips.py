@@ -1,4 +1,4 @@
-"""Clips made in code, and the sample clips' frames."""
+"""Clips made in code, the sample clips' frames, and what a decoder makes of a clip."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
+
+from fer_tf.faces.frame import ClipError, Frame
+from fer_tf.faces.video import ClipEnd, Decoder
 
 
 def write_clip(
@@ -62,3 +66,15 @@ def drawn(count: int, height: int = 96, width: int = 128) -> list[np.ndarray]:
         frame[height // 2 :, x : x + 16] = 250
         frames.append(frame)
     return frames
+
+
+def all_of(decoder: Decoder, path: str, rule: str = "uniform", limit: int = 40) -> tuple[list[Frame], ClipEnd]:
+    *frames, end = decoder.keyframes(path, rule, limit)
+    return frames, end
+
+
+def reason_of(decoder: Decoder, path: str) -> str:
+    with pytest.raises(ClipError) as caught:
+        all_of(decoder, path)
+    assert path in str(caught.value)
+    return caught.value.reason

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.review_setup import Served
+from serving.review.store import Store
 from serving.review.study import StudyOptions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,6 +79,11 @@ def rows(samples: Path) -> list[dict[str, str]]:
 def options(tmp_path: Path, samples: Path, rows: list[dict[str, str]]) -> StudyOptions:
     path = write_annotations(tmp_path / "annotations.csv", rows)
     return StudyOptions(annotations=str(path), videos_root=str(samples), reviewers=REVIEWERS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "votes.sqlite3"))
 
 
 @pytest.fixture

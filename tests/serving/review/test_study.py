@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sqlite3
 import threading
@@ -17,15 +16,9 @@ from fer_tf.data.annotations import AnnotationOptions
 from fer_tf.data.ballots import CANNOT_TELL
 from fer_tf.errors import InputError
 from serving.review import main
-from serving.review.certainty import certainty_bins
 from serving.review.store import FIRST, SECOND, Conflict, Store, Vote
 from serving.review.study import Study, StudyOptions, export, keys_for, pace
 from tests.serving.review.conftest import REVIEWERS, rows_of, sample_rows, write_annotations
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "votes.sqlite3"))
 
 
 def cast(store: Store, reviewer: str, clip: str, choice: str, **more: object) -> object:
@@ -77,38 +70,6 @@ def test_keys_are_single_and_cover_the_papers_54_expressions() -> None:
     assert len(set(keys)) == 54 and all(len(key) == 1 and key.isalnum() and key != "0" for key in keys)
     assert keys_for(["zeal", *"abcdefghi"])[0] == "z"
     assert keys_for([f"l{number}" for number in range(70)]).count("") == 9
-
-
-def test_the_least_certain_clips_come_first(options: StudyOptions, store: Store, tmp_path: Path) -> None:
-    clips = list(Study(options, store).clips)
-    lines = [
-        {"input": f"/data/clips/{clip}", "faces": [{"probabilities": {"happy": p, "sad": 1 - p}}]}
-        for clip, p in zip(clips, (0.99, 0.9, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55), strict=True)
-    ]
-    (tmp_path / "predictions.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    for_each = Study(dataclasses.replace(options, predictions=str(tmp_path / "predictions.jsonl")), store)
-    assert for_each.left("anna", FIRST)[0] == clips[::-1]
-    (tmp_path / "p.csv").write_text(f"video,probability\n{clips[3]},0.5\n{clips[3]},0.7\n{clips[5]},0.4\n")
-    by_table = Study(dataclasses.replace(options, predictions=str(tmp_path / "p.csv")), store)
-    assert by_table.left("ben", FIRST)[0][:2] == [clips[5], clips[3]]
-    # Predictions name files as the disk does: another case, or letters apart from their accents.
-    (tmp_path / "p.csv").write_text(f"video,probability\n{clips[3].upper()},0.5\n/x/{clips[5]},0.4\n")
-    by_disk = Study(dataclasses.replace(options, predictions=str(tmp_path / "p.csv")), store)
-    assert by_disk.left("ben", FIRST)[0][:2] == [clips[5], clips[3]]
-    (tmp_path / "p.csv").write_text("video,expression\na,happy\n")
-    with pytest.raises(InputError, match=r"p\.csv, line 1: needs the columns"):
-        Study(dataclasses.replace(options, predictions=str(tmp_path / "p.csv")), store)
-
-
-def test_a_clip_that_is_called_alike_in_another_case_has_its_own_certainty(tmp_path: Path) -> None:
-    composed, apart = "Ren\u00e9e.mp4", "Rene\u0301e.mp4"
-    (tmp_path / "p.csv").write_text(f"input,probability\n/x/{apart},0.9\nA.mp4,0.5\na.mp4,0.8\nx/A.MP4,0.1\n")
-    # Which of a.mp4 and A.mp4 the last row means, nobody can tell.
-    assert certainty_bins(str(tmp_path / "p.csv"), [composed, "a.mp4", "A.mp4"]) == {
-        "A.mp4": 0,
-        "a.mp4": 3,
-        composed: 6,
-    }
 
 
 def test_a_vote_twice_by_one_request_is_one_vote_and_a_second_tab_does_not_overwrite(
